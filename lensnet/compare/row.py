@@ -1,0 +1,53 @@
+"""One line of the report: a predicted number beside a measured one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["agrees", "deviates", "undecided", "out-of-regime", "not-modelled"]
+Direction = Literal["forward", "backward"]
+View = Literal["local", "through"]
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A condition that a prediction rests on. `margin` >= 0 holds, < 0 fails; None: true by construction."""
+
+    text: str
+    margin: float | None = None
+    below: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        return self.margin is not None and not self.margin >= 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Predicted beside measured for one component, quantity, direction and view.
+
+    `standard_error` is over weight seeds: in the local view that of the paired difference (each seed's output against
+    the prediction from the same seed's input), in the through view that of the measured mean. `tolerance` is the whole
+    right-hand side atol + rtol*|predicted| + 2*se; `slack` = tolerance - |measured - predicted| (negative: violated);
+    `error` = measured/predicted - 1, None near zero. Gains compare in logarithms where `functional` says so.
+    """
+
+    component: str
+    kind: str
+    quantity: str
+    direction: Direction
+    level: str
+    view: View
+    predicted: float | None
+    measured: float | None
+    standard_error: float | None
+    median: float | None
+    tolerance: float | None
+    error: float | None
+    slack: float | None
+    assumptions: tuple[Assumption, ...]
+    verdict: Verdict
+    port: str | None = None
+    functional: str = "mean"
+    per_seed: tuple[float, ...] = ()

@@ -1,0 +1,56 @@
+"""What one weight draw leaves behind: fields and numbers, no tensors of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutputStatistics:
+    """Forward statistics at the output of one component, averaged over its channels.
+
+    `mean`, `second_moment`: fields of shape `(E, *positions)`, E the number of examples.
+    """
+
+    mean: Field
+    second_moment: Field
+
+
+@dataclass
+class SeedStatistics:
+    """Everything measured with one weight draw.
+
+    `outputs[path]`: forward fields at the output of a component (the network's input is `"input"`).
+    `gradients[path, port]`: second moment over channels of dL/dx at an input port of a component, same field shape as
+    that port's signal, for L = <r, y> with r iid standard normal at the network's output.
+    `side[path, port, quantity]`: side quantities that the component asked for at that port (arrays, shapes as the
+    quantity defines them); `cross_moment` between two ports uses the port name `"a,b"`.
+    `invariant[path]`: <x, dL/dx> summed over the batch at the output of a component.
+    `nonfinite`: paths whose output or gradient holds NaN or Inf, in order of execution.
+    """
+
+    seed: int
+    outputs: dict[str, OutputStatistics] = field(default_factory=dict)
+    gradients: dict[tuple[str, str], Field] = field(default_factory=dict)
+    side: dict[tuple[str, str, str], Field] = field(default_factory=dict)
+    invariant: dict[str, float] = field(default_factory=dict)
+    nonfinite: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Measurement:
+    """An ensemble over weight draws."""
+
+    seeds: list[SeedStatistics]
+    device: str
+    dtype: str
+    batch: int
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    extra: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""How positions of an output relate to positions of an input: what a window, a flatten or a patch does to the grid.
+
+Only integers live here; the numerical operators on fields (gather, scatter) are in `lensnet.predict.operators`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PaddingMode = Literal["zero", "circular", "ignore"]
+
+
+class GeometryError(ValueError):
+    """The geometry does not fit the input positions; the message says why and what would fit."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Every output position sees its own input position."""
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        return positions
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window (convolution, pooling); one entry of each tuple per position axis.
+
+    `mode`: what lies outside: zeros that count (`zero`), the other edge (`circular`), or nothing at all (`ignore`:
+    a pool that takes the average or maximum over the real positions only).
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    mode: PaddingMode = "zero"
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != len(self.kernel):
+            raise GeometryError(
+                f"a window over {len(self.kernel)} position axes was given an input with {len(positions)}"
+            )
+        out = []
+        for size, k, s, p, d in zip(positions, self.kernel, self.stride, self.padding, self.dilation, strict=True):
+            reach = d * (k - 1) + 1
+            if size + 2 * p < reach:
+                raise GeometryError(f"a window reaching over {reach} does not fit into {size} + 2*{p} positions")
+            out.append((size + 2 * p - reach) // s + 1)
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class WindowTranspose:
+    """The adjoint of a window: every input position paints `kernel` output positions (transposed convolution)."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output_padding: tuple[int, ...]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != len(self.kernel):
+            raise GeometryError(
+                f"a window over {len(self.kernel)} position axes was given an input with {len(positions)}"
+            )
+        out = tuple(
+            (size - 1) * s - 2 * p + d * (k - 1) + 1 + o
+            for size, k, s, p, d, o in zip(
+                positions, self.kernel, self.stride, self.padding, self.dilation, self.output_padding, strict=True
+            )
+        )
+        if min(out) < 1:
+            raise GeometryError(f"the padding {self.padding} leaves no output positions")
+        return out
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Windows chosen so that the output has `output` positions: output i covers floor(i*n/o) .. ceil((i+1)*n/o)."""
+
+    output: tuple[int, ...]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != len(self.output):
+            raise GeometryError(f"asked for {len(self.output)} output axes, the input has {len(positions)}")
+        return self.output
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """All positions become one: global pooling, token mean."""
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Positions become channels."""
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Patches:
+    """An image is cut into square patches, which become a sequence of tokens (row by row)."""
+
+    patch: tuple[int, int]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != 2:
+            raise GeometryError(f"patches need an image (two position axes), the input has {len(positions)}")
+        (h, w), (a, b) = positions, self.patch
+        if h % a or w % b:
+            raise GeometryError(f"patches of {a}x{b} do not tile an image of {h}x{w}")
+        return ((h // a) * (w // b),)
+
+
+Geometry = Pointwise | Window | WindowTranspose | Adaptive | Collapse | Flatten | Patches

@@ -1,0 +1,128 @@
+"""The network as a directed acyclic graph of named components with shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lensnet.network.geometry import Geometry
+from lensnet.network.shape import Shape
+from lensnet.network.weights import WeightLaw
+
+if TYPE_CHECKING:
+    import networkx
+
+    from lensnet.catalog.component import Component
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One component at its place in the network.
+
+    `inputs` are the producers of its ports in port order (`"input"` is the network's input); `ports` the port names in
+    the same order (a variadic port `xs` gives `xs.0`, `xs.1`, ...).
+    """
+
+    path: str
+    component: Component
+    parameters: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    ports: tuple[str, ...]
+    shapes_in: tuple[Shape, ...]
+    shape: Shape
+    geometry: Geometry
+    weights: Mapping[str, WeightLaw] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return self.component.name
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """Where the signal comes from: `source` (gaussian, digits, photos, tokens, file) and its options as written."""
+
+    source: str
+    options: Mapping[str, Any]
+    shape: Shape
+    batch: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One `expect:` entry: bounds on a quantity at a component."""
+
+    at: str
+    quantity: str
+    direction: str
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes in topological order; the last node is the network's output."""
+
+    name: str
+    about: str
+    input: InputSource
+    nodes: tuple[Node, ...]
+    gates: tuple[Gate, ...] = ()
+
+    def __getitem__(self, path: str) -> Node:
+        return self._by_path[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._by_path
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @cached_property
+    def _by_path(self) -> dict[str, Node]:
+        return {node.path: node for node in self.nodes}
+
+    @cached_property
+    def consumer(self) -> dict[tuple[str, int], tuple[str, str]]:
+        """(producer, use) -> (consumer path, port); only forks and the input have several uses."""
+        uses: dict[str, int] = {}
+        out: dict[tuple[str, int], tuple[str, str]] = {}
+        for node in self.nodes:
+            for producer, port in zip(node.inputs, node.ports, strict=True):
+                use = uses.get(producer, 0)
+                uses[producer] = use + 1
+                out[producer, use] = (node.path, port)
+        return out
+
+    def consumers(self, path: str) -> list[tuple[Node, str]]:
+        """The (node, port) pairs fed by a producer."""
+        return list(self._consumers.get(path, ()))
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[tuple[Node, str]]]:
+        out: dict[str, list[tuple[Node, str]]] = {}
+        for node in self.nodes:
+            for producer, port in zip(node.inputs, node.ports, strict=True):
+                out.setdefault(producer, []).append((node, port))
+        return out
+
+    @cached_property
+    def graph(self) -> networkx.MultiDiGraph:
+        """The DAG with component paths as nodes and port names on the edges."""
+        import networkx
+
+        graph = networkx.MultiDiGraph(name=self.name)
+        graph.add_node(INPUT, shape=self.input.shape)
+        for node in self.nodes:
+            graph.add_node(node.path, component=node.kind, shape=node.shape)
+            for producer, port in zip(node.inputs, node.ports, strict=True):
+                graph.add_edge(producer, node.path, port=port)
+        return graph

@@ -1,0 +1,54 @@
+"""What the effect models say: numbers with their assumptions, before anything is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.levels.signal import Signal
+
+Field = NDArray[np.float64]
+Status = Literal["ok", "out-of-regime", "not-modelled"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """An assumption with its margin: `margin` >= 0 holds, < 0 fails, None is true by construction."""
+
+    text: str
+    margin: float | None = None
+    below: str | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A predicted quantity of one component.
+
+    `field`: `(E, *positions)`; `value`: its average; `error`: declared relative error of the formula (dimensionless);
+    `status`: `out-of-regime` when a check fails here or upstream.
+    """
+
+    component: str
+    quantity: str
+    direction: Literal["forward", "backward"]
+    port: str | None
+    field: Field | None
+    error: float
+    checks: tuple[Check, ...]
+    status: Status
+
+    @property
+    def value(self) -> float | None:
+        return None if self.field is None else float(np.mean(self.field))
+
+
+@dataclass
+class Prediction:
+    """Everything predicted for one network: signals at every output, gradients at every input port, and the rows."""
+
+    effects: list[Effect] = field(default_factory=list)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    gradients: dict[tuple[str, str], Field] = field(default_factory=dict)
