@@ -1,0 +1,27 @@
+"""Sinusoidal position codes: their moments over channels at each position, exactly (no average over positions)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float64]
+
+
+def sinusoidal_code(length: int, channels: int, base: float = 10000.0) -> Field:
+    """The code of Vaswani et al. 2017, `(length, channels)`: sin on even channels, cos on odd ones.
+
+    Channel 2i and 2i+1 turn with frequency `base**(-2i/channels)`; an odd number of channels ends with a sine.
+    """
+    position = np.arange(length)[:, None]
+    angle = position * base ** (-np.arange(0, channels, 2) / channels)
+    code = np.zeros((length, channels))
+    code[:, 0::2] = np.sin(angle)
+    code[:, 1::2] = np.cos(angle[:, : channels // 2])
+    return code
+
+
+def code_moments(length: int, channels: int, base: float = 10000.0, amplitude: float = 1.0) -> tuple[Field, Field]:
+    """Mean and second moment over channels, each `(1, length)`; the latter is amplitude**2/2 for even channels."""
+    code = amplitude * sinusoidal_code(length, channels, base)
+    return code.mean(axis=1)[None], (code**2).mean(axis=1)[None]

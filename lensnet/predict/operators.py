@@ -1,0 +1,174 @@
+"""What a component's geometry does to a field over positions: the position operators that formulas may call.
+
+A field has shape `(E, *positions)`: one number per example and position, already averaged over channels. For every
+geometry
+
+    gather(x)        sum over the window of each output position (zero outside, wrapping round, or nothing there)
+    scatter(y)       its exact adjoint, back onto the input positions: <gather(x), y> = <x, scatter(y)>
+    window_count     gather(1): how many real taps each output position has
+    window_taps      how many taps the window has, real or not
+    mean_positions   average over all positions of an example
+    mean_batch       average over the examples and positions of the batch
+    everywhere       copies what belongs to an example (or an output without positions) onto all input positions
+
+A convolution with independent zero-mean weights acts on second moments exactly as `channels * w2 * gather`, backward as
+`channels_out * w2 * scatter`; so the loss of signal at zero-padded edges, layer after layer, is no formula of its own:
+it is the repeated application of the tap-averaging operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.network.geometry import (
+    Adaptive,
+    Collapse,
+    Flatten,
+    GeometryError,
+    Patches,
+    Pointwise,
+    Window,
+    WindowTranspose,
+)
+from lensnet.network.graph import Node
+from lensnet.predict.codes import code_moments
+from lensnet.predict.taps import AxisTaps, BinTaps, TransposedTaps, WindowTaps
+
+Field = NDArray[np.float64]
+Operator = Callable[[Field], Field]
+
+
+class FieldOperators:
+    """The position operators of one component at one place: input positions, output positions, and a geometry."""
+
+    def __init__(self, geometry: object, positions: tuple[int, ...], positions_out: tuple[int, ...]) -> None:
+        self.geometry = geometry
+        self.positions = positions
+        self.positions_out = positions_out
+        self._axes = _axis_taps(geometry, positions, positions_out)
+
+    def gather(self, field: Field) -> Field:
+        """Sum over the taps of every output position: `(E, *positions)` -> `(E, *positions_out)`."""
+        field = self._spread(field, self.positions)
+        if isinstance(self.geometry, Collapse | Flatten):
+            return field.sum(axis=tuple(range(1, field.ndim)))
+        gathered = reduce(lambda x, at: at[1].gather(x, at[0] + 1), enumerate(self._axes), field)
+        return gathered.reshape(len(field), -1) if isinstance(self.geometry, Patches) else gathered
+
+    def scatter(self, field: Field) -> Field:
+        """Adjoint of `gather`: `(E, *positions_out)` -> `(E, *positions)`."""
+        field = self._spread(field, self.positions_out)
+        if isinstance(self.geometry, Collapse | Flatten):
+            return self.everywhere(field)
+        if isinstance(self.geometry, Patches):
+            a, b = self.geometry.patch
+            field = field.reshape(len(field), self.positions[0] // a, self.positions[1] // b)
+        return reduce(lambda y, at: at[1].scatter(y, at[0] + 1), enumerate(self._axes), field)
+
+    def mean_positions(self, field: Field) -> Field:
+        """Average over positions; the axes stay (with length 1) unless the component removes them."""
+        keep = not isinstance(self.geometry, Collapse | Flatten)
+        return field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep)
+
+    def mean_batch(self, field: Field) -> Field:
+        """Average over examples and positions, all axes kept with length 1."""
+        return field.mean(keepdims=True)
+
+    def everywhere(self, field: Field) -> Field:
+        """Copies a number per example onto every input position: the adjoint of a sum over positions."""
+        flat = field.reshape(field.shape[:1] + (1,) * len(self.positions))
+        return np.broadcast_to(flat, (len(field), *self.positions)).copy()
+
+    @property
+    def window_count(self) -> Field:
+        """Taps that lie inside the input, `(1, *positions_out)`."""
+        return self.gather(np.ones((1, *self.positions)))
+
+    @property
+    def window_taps(self) -> float:
+        """Taps of a window, inside the input or not; for unequal windows the average."""
+        match self.geometry:
+            case Window(kernel=kernel) | WindowTranspose(kernel=kernel):
+                return float(prod(kernel))
+            case Pointwise():
+                return 1.0
+            case Patches(patch=patch):
+                return float(prod(patch))
+            case _:
+                return float(np.mean(self.window_count))
+
+    def _spread(self, field: Field, positions: tuple[int, ...]) -> Field:
+        """A field that is the same at all positions may be given with axes of length 1 (or as one number)."""
+        field = np.asarray(field, dtype=float)
+        if field.ndim == 0:
+            field = field.reshape(1)
+        if field.ndim == 1 and positions:
+            field = field.reshape(-1, *([1] * len(positions)))
+        return np.broadcast_to(field, (len(field), *positions))
+
+
+def field_operators(node: Node) -> FieldOperators:
+    """The operators of a component at its place in a network (merges: of the first port)."""
+    return FieldOperators(node.geometry, node.shapes_in[0].positions, node.shape.positions)
+
+
+def operators_for(node: Node) -> Mapping[str, Callable[..., Field]]:
+    """The functions of fields that the formulas of this node may call, by name."""
+    operators = field_operators(node)
+    return {
+        "gather": operators.gather,
+        "scatter": operators.scatter,
+        "mean_positions": operators.mean_positions,
+        "mean_batch": operators.mean_batch,
+        "everywhere": operators.everywhere,
+    }
+
+
+def constants_for(node: Node) -> Mapping[str, Field | float]:
+    """Symbols that only the place in the network knows.
+
+    `window_count` (a field) and `window_taps` (a number) of the geometry; for a component that adds a position code
+    (parameter `encoding`), `code_mean` and `code_second_moment` of that code, fields `(1, length)`.
+    """
+    operators = field_operators(node)
+    out: dict[str, Field | float] = {"window_taps": operators.window_taps}
+    if isinstance(node.geometry, Pointwise):
+        out["window_count"] = 1.0
+    else:
+        out["window_count"] = operators.window_count
+    if "encoding" in node.parameters:
+        out["code_mean"], out["code_second_moment"] = _code(node)
+    return out
+
+
+def _code(node: Node) -> tuple[Field, Field]:
+    shape = node.shapes_in[0]
+    if node.parameters["encoding"] == "learned":
+        law = node.weights["weight"]
+        ones = np.ones((1, *shape.positions))
+        return law.bias_mean * ones, (law.variance + law.bias_mean**2 + law.bias_std**2) * ones
+    if len(shape.positions) != 1:
+        raise GeometryError(f"a position code needs a sequence (one position axis), the input has {shape}")
+    options = {name: float(node.parameters[name]) for name in ("base", "amplitude") if name in node.parameters}
+    return code_moments(shape.positions[0], shape.channels, **options)
+
+
+def _axis_taps(geometry: object, positions: tuple[int, ...], positions_out: tuple[int, ...]) -> list[AxisTaps]:
+    match geometry:
+        case Window(kernel, stride, padding, dilation, mode):
+            sizes = zip(positions, positions_out, kernel, stride, padding, dilation, strict=True)
+            return [WindowTaps(n, o, k, s, p, d, mode) for n, o, k, s, p, d in sizes]
+        case WindowTranspose(kernel, stride, padding, dilation, _):
+            sizes = zip(positions_out, positions, kernel, stride, padding, dilation, strict=True)
+            return [TransposedTaps(WindowTaps(n, o, k, s, p, d)) for n, o, k, s, p, d in sizes]
+        case Adaptive():
+            return [BinTaps(n, o) for n, o in zip(positions, positions_out, strict=True)]
+        case Patches(patch):
+            return [WindowTaps(n, n // a, a, a, 0, 1) for n, a in zip(positions, patch, strict=True)]
+        case _:
+            return []

@@ -1,0 +1,121 @@
+"""Sums over the taps of a window along one axis, and their adjoints.
+
+Windows, adaptive bins and patches are separable: a sum over a two-dimensional window is a sum along one axis of sums
+along the other. So one axis at a time is enough, and a 32 x 224 x 224 field costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.network.geometry import PaddingMode
+
+Field = NDArray[np.float64]
+
+
+class AxisTaps(Protocol):
+    """A linear map along one axis whose matrix has entries that count taps."""
+
+    def gather(self, field: Field, axis: int) -> Field:
+        """Sum over the taps of every output position along `axis`."""
+
+    def scatter(self, field: Field, axis: int) -> Field:
+        """The adjoint: every output position paints its taps along `axis`."""
+
+
+@dataclass(frozen=True)
+class WindowTaps:
+    """Tap t of output i is input i*stride - padding + t*dilation, if that lies inside (or wraps, mode circular)."""
+
+    size_in: int
+    size_out: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    mode: PaddingMode = "zero"
+
+    @property
+    def _padded(self) -> int:
+        reach = (self.size_out - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+        return max(reach, self.size_in + 2 * self.padding)
+
+    @property
+    def _trivial(self) -> bool:
+        return self.kernel == 1 and self.stride == 1 and self.padding == 0 and self.size_in == self.size_out
+
+    def _slices(self) -> Iterator[slice]:
+        for tap in range(self.kernel):
+            start = tap * self.dilation
+            yield slice(start, start + (self.size_out - 1) * self.stride + 1, self.stride)
+
+    def gather(self, field: Field, axis: int) -> Field:
+        if self._trivial:
+            return field
+        x = np.moveaxis(field, axis, -1)
+        padded = np.zeros((*x.shape[:-1], self._padded))
+        if self.mode == "circular":
+            padded[...] = np.take(x, (np.arange(self._padded) - self.padding) % self.size_in, axis=-1)
+        else:
+            padded[..., self.padding : self.padding + self.size_in] = x
+        out = np.zeros((*x.shape[:-1], self.size_out))
+        for taps in self._slices():
+            out += padded[..., taps]
+        return np.moveaxis(out, -1, axis)
+
+    def scatter(self, field: Field, axis: int) -> Field:
+        if self._trivial:
+            return field
+        y = np.moveaxis(field, axis, -1)
+        padded = np.zeros((*y.shape[:-1], self._padded))
+        for taps in self._slices():
+            padded[..., taps] += y
+        inside = padded[..., self.padding : self.padding + self.size_in].copy()
+        if self.mode == "circular":
+            for place in range(self._padded):
+                if not self.padding <= place < self.padding + self.size_in:
+                    inside[..., (place - self.padding) % self.size_in] += padded[..., place]
+        return np.moveaxis(inside, -1, axis)
+
+
+@dataclass(frozen=True)
+class TransposedTaps:
+    """The adjoint map: gathering over it paints, scattering sums."""
+
+    window: WindowTaps
+
+    def gather(self, field: Field, axis: int) -> Field:
+        return self.window.scatter(field, axis)
+
+    def scatter(self, field: Field, axis: int) -> Field:
+        return self.window.gather(field, axis)
+
+
+@dataclass(frozen=True)
+class BinTaps:
+    """Bins of unequal size along one axis: output i covers floor(i*n/o) .. ceil((i+1)*n/o); they may share an input."""
+
+    size_in: int
+    size_out: int
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        n, o = self.size_in, self.size_out
+        return [(i * n // o, -((-(i + 1) * n) // o)) for i in range(o)]
+
+    def gather(self, field: Field, axis: int) -> Field:
+        x = np.moveaxis(field, axis, -1)
+        out = np.stack([x[..., a:b].sum(axis=-1) for a, b in self.edges], axis=-1)
+        return np.moveaxis(out, -1, axis)
+
+    def scatter(self, field: Field, axis: int) -> Field:
+        y = np.moveaxis(field, axis, -1)
+        out = np.zeros((*y.shape[:-1], self.size_in))
+        for place, (a, b) in enumerate(self.edges):
+            out[..., a:b] += y[..., place : place + 1]
+        return np.moveaxis(out, -1, axis)
