@@ -1,0 +1,198 @@
+"""Formulas: a text is checked, turned into a sympy expression, or evaluated to a number. It is never run as code.
+
+`check_formula` needs no sympy (for lint); `parse_formula` imports it on first use.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from lensnet.language.formula_bounds import COMPARE, Facts, facts_of, rational
+from lensnet.language.formula_tree import MAX_BITS, MAX_LENGTH, FormulaError, Term, bits, normal_name, read_formula
+from lensnet.language.functions import CONSTANTS, FUNCTIONS, WHERE, FunctionRule
+from lensnet.language.source import did_you_mean
+
+__all__ = ["FUNCTIONS", "Formula", "FormulaError", "check_formula", "evaluate_number", "normal_name", "parse_formula"]
+
+Arity = int | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A checked formula: its text, its tree, and the symbols and functions it uses."""
+
+    text: str
+    term: Term
+    symbols: frozenset[str]
+    functions: frozenset[str]
+
+
+@dataclass
+class _Scope:
+    """What a formula may name. `numbers` holds the values when symbols stand for numbers."""
+
+    symbols: Collection[str]
+    functions: Mapping[str, FunctionRule]
+    undefined: Mapping[str, Arity]
+    numbers: Mapping[str, Facts] | None = None
+    used_symbols: set[str] = field(default_factory=set)
+    used_functions: set[str] = field(default_factory=set)
+
+
+def check_formula(
+    text: str,
+    symbols: Iterable[str],
+    operators: Mapping[str, Arity] | Iterable[str] = (),
+    functions: Mapping[str, FunctionRule] = FUNCTIONS,
+    special: Mapping[str, Arity] | None = None,
+) -> Formula:
+    """Checks a formula without building it. Raises FormulaError with the column of what is wrong.
+
+    symbols: the names it may use. operators: position operators, name -> number of arguments (a plain collection means
+    one argument). special: further numeric functions, in the same form.
+    """
+    scope = _Scope({normal_name(name) for name in symbols}, functions, _arities(operators, special))
+    term = _checked(text, scope)
+    return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions))
+
+
+def parse_formula(
+    text: str,
+    symbols: Iterable[str] | Mapping[str, Any],
+    operators: Mapping[str, Arity] | Iterable[str] = (),
+    functions: Mapping[str, FunctionRule] = FUNCTIONS,
+    special: Mapping[str, Arity] | None = None,
+) -> Any:
+    """The formula as a sympy expression. Raises FormulaError.
+
+    symbols: the names it may use (each becomes a real sympy symbol), or a mapping from name to sympy symbol.
+    Operators and special functions become undefined sympy functions of that name. Decimals become exact rationals.
+    """
+    names = list(symbols)
+    formula = check_formula(text, names, operators, functions, special)
+    from lensnet.language.formula_sympy import build
+
+    given = {normal_name(name): symbols[name] for name in names} if isinstance(symbols, Mapping) else {}
+    try:
+        return build(formula.term, given, functions)
+    except FormulaError as error:
+        error.text = text
+        raise
+
+
+def evaluate_number(text: str | int | float, constants: Mapping[str, int | float]) -> int | float:
+    """The number a formula of constants stands for; an exact integer stays an int. Raises FormulaError.
+
+    `4*width` is an int for an integer width, `1/sqrt(2*depth)` a float. A number given as such is handed back.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise FormulaError(f"a number or a formula is needed, not {type(text).__name__}")
+    if not isinstance(text, str):
+        return text
+    numbers = {normal_name(name): _number_facts(name, value) for name, value in constants.items()}
+    scope = _Scope(numbers, FUNCTIONS, {}, numbers)
+    facts: list[Facts] = []
+    _checked(text, scope, facts)
+    (result,) = facts
+    if result.exact is not None:
+        return int(result.exact) if result.exact.denominator == 1 else float(result.exact)
+    assert result.estimate is not None
+    return result.estimate
+
+
+def _checked(text: str, scope: _Scope, result: list[Facts] | None = None) -> Term:
+    try:
+        term = read_formula(text)
+        if term.kind in COMPARE:
+            raise term.error("a comparison is not a value", "use where(condition, a, b)")
+        facts = _check(term, scope)
+    except FormulaError as error:
+        error.text = str(text)[:MAX_LENGTH]
+        raise
+    if result is not None:
+        result.append(facts)
+    return term
+
+
+def _check(term: Term, scope: _Scope) -> Facts:
+    if term.kind == "symbol":
+        return _symbol(term, scope)
+    rule = _rule(term, scope) if term.kind == "call" else None
+    conditions = 0
+    if term.kind == "call" and term.name == WHERE and rule is not None:
+        if term.args[0].kind not in COMPARE:
+            raise term.args[0].error("the first argument of where is a comparison", "for example where(x > 0, x, 0)")
+        conditions = 1
+    for arg in term.args[conditions:]:
+        if arg.kind in COMPARE:
+            raise arg.error("a comparison stands only as the first argument of where", "use where(condition, a, b)")
+    args = [_check(arg, scope) for arg in term.args]
+    if conditions and args[0].estimate is not None and scope.numbers is None:
+        raise term.args[0].error("this condition depends on no symbol", "write the value that holds")
+    return facts_of(term, args, rule)
+
+
+def _symbol(term: Term, scope: _Scope) -> Facts:
+    name = term.name
+    if name in scope.symbols:
+        scope.used_symbols.add(name)
+        return scope.numbers[name] if scope.numbers is not None else Facts()
+    if name in CONSTANTS:
+        return Facts(None, CONSTANTS[name])
+    if name in scope.functions or name in scope.undefined:
+        raise term.error(f"{name} is a function", f"call it: {name}(...)")
+    help = "write exp(1) for Euler's number" if name == "e" else did_you_mean(name, [*scope.symbols, *CONSTANTS])
+    raise term.error(f"unknown symbol '{name}'", help)
+
+
+def _rule(term: Term, scope: _Scope) -> FunctionRule | None:
+    """The rule of a called function; None for an operator or special function, which stays undefined."""
+    name, count = term.name, len(term.args)
+    rule = scope.functions.get(name)
+    if name in scope.undefined:
+        arity = scope.undefined[name]
+        least, most = (arity, arity) if isinstance(arity, int) else arity
+        rule = None
+    elif rule is not None:
+        least, most = rule.least, rule.most
+    else:
+        name_error = FormulaError(f"unknown function '{name}'", term.column, len(name))
+        if name in scope.symbols or name in CONSTANTS:
+            name_error.message, name_error.help = f"{name} is not a function", "write * for a product"
+        else:
+            name_error.help = did_you_mean(name, [*scope.functions, *scope.undefined])
+        raise name_error
+    if not least <= count <= most:
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise term.error(f"{name} takes {wanted} argument{'s' if wanted != '1' else ''}, not {count}")
+    scope.used_functions.add(name)
+    return rule
+
+
+def _arities(operators: Mapping[str, Arity] | Iterable[str], special: Mapping[str, Arity] | None) -> dict[str, Arity]:
+    given = operators if isinstance(operators, Mapping) else dict.fromkeys(operators, 1)
+    return {normal_name(name): arity for name, arity in (*given.items(), *(special or {}).items())}
+
+
+def _number_facts(name: str, value: int | float) -> Facts:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise FormulaError(f"the constant {name} is not a finite number")
+    exact = Fraction(value) if isinstance(value, int) else Fraction(repr(value))
+    if bits(exact) > MAX_BITS:
+        if isinstance(value, int):
+            raise FormulaError(f"the constant {name} has more than {MAX_BITS} bits")
+        return Facts(None, value)
+    return rational(exact)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a symbol as it stands."""
+    try:
+        return unicodedata.normalize("NFKC", text) == normal_name(text)
+    except FormulaError:
+        return False
