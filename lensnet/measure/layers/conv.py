@@ -1,0 +1,84 @@
+"""Convolutions over sequences (N, T, C) and images (N, C, H, W), and the transposed convolution."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lensnet.measure.errors import ImplementationError
+from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
+from lensnet.network.geometry import Window, WindowTranspose
+from lensnet.network.graph import Node
+
+
+class Convolution(RandomLayer):
+    """Weight (out, in/groups, *kernel), shared over positions; outside is zero or the opposite edge."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        window = node.geometry
+        if not isinstance(window, Window):
+            raise ImplementationError(f"{node.path}: a convolution needs a window, not {type(window).__name__}")
+        self.window = window
+        self.groups = int(parameter(node, "groups", 1))
+        inputs, outputs = node.shapes_in[0].channels, node.shape.channels
+        if inputs % self.groups or outputs % self.groups:
+            raise ImplementationError(
+                f"{node.path}: {self.groups} groups divide neither evenly {inputs} input and {outputs} output channels"
+            )
+        self.add_weight("weight", node.weights["weight"], (outputs, inputs // self.groups, *window.kernel), (outputs,))
+        # F.pad lists the last axis first.
+        self.wrap = [p for pad in reversed(window.padding) for p in (pad, pad)] if window.mode == "circular" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        sequence = len(window.kernel) == 1
+        if sequence:
+            x = x.transpose(1, 2)
+        padding: tuple[int, ...] = window.padding
+        if self.wrap is not None:
+            x, padding = F.pad(x, self.wrap, mode="circular"), (0,) * len(padding)
+        convolve = F.conv1d if sequence else F.conv2d
+        y = convolve(x, self.weight, self.bias, window.stride, padding, window.dilation, self.groups)
+        return y.transpose(1, 2) if sequence else y
+
+
+@implementation("conv1d", "conv2d")
+def convolution(node: Node) -> Convolution:
+    return Convolution(node)
+
+
+class TransposedConvolution(RandomLayer):
+    """Weight (in, out/groups, *kernel): every input position paints a window of outputs."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        window = node.geometry
+        if not isinstance(window, WindowTranspose):
+            raise ImplementationError(f"{node.path}: a transposed convolution needs a transposed window")
+        self.window = window
+        self.groups = int(parameter(node, "groups", 1))
+        inputs, outputs = node.shapes_in[0].channels, node.shape.channels
+        shape = (inputs, outputs // self.groups, *window.kernel)
+        self.add_weight("weight", node.weights["weight"], shape, (outputs,), output_axis=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        sequence = len(window.kernel) == 1
+        paint = F.conv_transpose1d if sequence else F.conv_transpose2d
+        y = paint(
+            x.transpose(1, 2) if sequence else x,
+            self.weight,
+            self.bias,
+            window.stride,
+            window.padding,
+            window.output_padding,
+            self.groups,
+            window.dilation,
+        )
+        return y.transpose(1, 2) if sequence else y
+
+
+@implementation("conv_transpose2d", "conv_transpose1d")
+def transposed_convolution(node: Node) -> nn.Module:
+    return TransposedConvolution(node)

@@ -1,0 +1,30 @@
+"""Dense layer: one weight matrix over the channels, shared by all positions."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensnet.measure.layers.registry import RandomLayer, implementation
+from lensnet.network.graph import Node
+
+
+class Linear(RandomLayer):
+    """y = W x + b over the channels of any layout; W has shape (out, in)."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        self.image = len(shape.positions) == 2
+        outputs = node.shape.channels
+        self.add_weight("weight", node.weights["weight"], (outputs, shape.channels), (outputs,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.image:
+            return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
+@implementation("linear")
+def linear(node: Node) -> Linear:
+    return Linear(node)

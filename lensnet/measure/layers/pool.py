@@ -1,0 +1,110 @@
+"""Pools: many positions become fewer, or one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lensnet.measure.errors import ImplementationError
+from lensnet.measure.layers.registry import implementation
+from lensnet.network.geometry import Adaptive, Window
+from lensnet.network.graph import Node
+
+
+class Pool(nn.Module):
+    """Average or maximum over a sliding window, per channel."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        if not isinstance(node.geometry, Window):
+            raise ImplementationError(f"{node.path}: a pool needs a window, not {type(node.geometry).__name__}")
+        self.window = node.geometry
+        if self.window.mode == "circular":
+            raise ImplementationError(f"{node.path}: a pool has no circular padding")
+        self.sequence = len(self.window.kernel) == 1
+
+    def pool(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x.transpose(1, 2)).transpose(1, 2) if self.sequence else self.pool(x)
+
+
+class AveragePool(Pool):
+    """Padding counts as zeros where the geometry's mode is `zero`, not at all where it is `ignore`."""
+
+    def pool(self, x: Tensor) -> Tensor:
+        window = self.window
+        average = F.avg_pool1d if self.sequence else F.avg_pool2d
+        counts = window.mode == "zero"
+        return average(x, window.kernel, window.stride, window.padding, count_include_pad=counts)
+
+
+class MaxPool(Pool):
+    """The largest of the real positions in the window; padding never wins."""
+
+    def pool(self, x: Tensor) -> Tensor:
+        window = self.window
+        largest = F.max_pool1d if self.sequence else F.max_pool2d
+        return largest(x, window.kernel, window.stride, window.padding, window.dilation)
+
+
+@implementation("avg_pool1d", "avg_pool2d")
+def average_pool(node: Node) -> AveragePool:
+    if isinstance(node.geometry, Window) and set(node.geometry.dilation) != {1}:
+        raise ImplementationError(f"{node.path}: an average pool has no dilation")
+    return AveragePool(node)
+
+
+@implementation("max_pool1d", "max_pool2d")
+def max_pool(node: Node) -> MaxPool:
+    return MaxPool(node)
+
+
+class AdaptiveAveragePool(nn.Module):
+    """Averages over windows chosen so that the output has the asked positions."""
+
+    def __init__(self, output: tuple[int, ...]) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.output) == 1:
+            return F.adaptive_avg_pool1d(x.transpose(1, 2), self.output[0]).transpose(1, 2)
+        return F.adaptive_avg_pool2d(x, (self.output[0], self.output[1]))
+
+
+@implementation("adaptive_avg_pool1d", "adaptive_avg_pool2d")
+def adaptive_average_pool(node: Node) -> AdaptiveAveragePool:
+    if not isinstance(node.geometry, Adaptive):
+        raise ImplementationError(f"{node.path}: an adaptive pool needs the output positions")
+    return AdaptiveAveragePool(node.geometry.output)
+
+
+class PositionMean(nn.Module):
+    """The average over all positions of an example."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(self.axes) if self.axes else x.view_as(x)
+
+
+@implementation("global_avg_pool", "token_mean")
+def position_mean(node: Node) -> PositionMean:
+    return PositionMean({0: (), 1: (1,), 2: (2, 3)}[len(node.shapes_in[0].positions)])
+
+
+class Flatten(nn.Module):
+    """All positions become channels, in torch's own order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(x, 1)
+
+
+@implementation("flatten")
+def flatten(node: Node) -> Flatten:
+    return Flatten()
