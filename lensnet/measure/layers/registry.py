@@ -116,19 +116,24 @@ class NoiseLayer(nn.Module):
     measured one by one or together.
     """
 
-    noise: Tensor | None
+    noise: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("noise", None, persistent=False)
+        self.register_buffer("noise", torch.empty(0), persistent=False)
+
+    @property
+    def silent(self) -> bool:
+        """No noise to add: eval mode, or none drawn yet."""
+        return not self.training or self.noise.numel() == 0
 
     def sample(self, shape: tuple[int, ...], source: torch.Generator) -> Tensor:
         """The noise tensor of the given shape, on the CPU."""
         raise NotImplementedError
 
-    def redraw_noise(self, seed: int, path: str, shape: tuple[int, ...], like: Tensor) -> None:
-        """Draw the noise for inputs of `shape`; `like` gives device and dtype."""
-        self.noise = self.sample(shape, generator(seed, path, "noise")).to(like)
+    def redraw_noise(self, seed: int, path: str, shape: tuple[int, ...]) -> None:
+        """Draw the noise for inputs of `shape` (the batch included)."""
+        self.noise = self.sample(shape, generator(seed, path, "noise")).to(self.noise)
 
 
 def parameter(node: Node, name: str, default: Any) -> Any:

@@ -1,0 +1,98 @@
+"""The ensemble: the same network and input under many weight draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state
+from lensnet.measure.errors import MeasureError
+from lensnet.measure.module import draw, to_module
+from lensnet.measure.passes import measure_pass
+from lensnet.measure.statistics import Measurement, SeedStatistics
+from lensnet.network.graph import Network
+
+OnSeed = Callable[[SeedStatistics], None]
+
+
+class Progress(Protocol):
+    """What a progress bar must offer. `start` may be called again when the measurement starts over."""
+
+    def start(self, total: int) -> None:
+        """`total` seeds are to be measured."""
+
+    def advance(self, seeds: int) -> None:
+        """So many more are done."""
+
+
+def measure(
+    network: Network,
+    batch: Tensor,
+    seeds: int = 8,
+    first_seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    backward: bool = True,
+    train: bool = True,
+    on_seed: OnSeed | None = None,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Measure `seeds` weight draws of a network on one batch.
+
+    `batch`: torch layout of `network.input.shape`, on the CPU. `train`: dropout and batch statistics are active.
+    `on_seed` gets each draw's statistics as soon as it is done. Where memory does not suffice the batch is halved, a
+    note says so, and the seeds are measured again from the first (`on_seed` is then called again for them). Ctrl-C
+    ends the measurement and returns what was finished, `interrupted` set.
+
+    The caller's random state and torch settings stay as they were. Raises `DeviceError` for a GPU that is absent,
+    `MeasureError` where even one example does not fit, `ImplementationError` for a component without a layer.
+    """
+    where, number = choose_device(device), choose_dtype(dtype)
+    result = Measurement([], str(where), dtype, len(batch))
+    with quiet_state(where):
+        module = to_module(network).to(device=where, dtype=number).train(train)
+        while True:
+            result.batch = len(batch)
+            if progress is not None:
+                progress.start(seeds)
+            data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
+            try:
+                for done in _sequential(module, network, data, range(first_seed, first_seed + seeds), backward):
+                    result.seeds.append(done)
+                    if on_seed is not None:
+                        on_seed(done)
+                    if progress is not None:
+                        progress.advance(1)
+            except KeyboardInterrupt:
+                result.interrupted = True
+                result.notes.append(f"interrupted: {len(result.seeds)} of {seeds} weight draws were finished")
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                batch = _halved(batch, result)
+                continue
+            return result
+
+
+def _sequential(
+    module: GraphModule, network: Network, batch: Tensor, seeds: range, backward: bool
+) -> Iterator[SeedStatistics]:
+    for seed in seeds:
+        draw(module, network, seed, examples=len(batch))
+        yield measure_pass(module, network, batch, seed, backward)
+
+
+def _halved(batch: Tensor, result: Measurement) -> Tensor:
+    """The first half of the examples, with a note; the seeds so far belong to the larger batch and are dropped."""
+    if len(batch) == 1:
+        raise MeasureError(f"out of memory on {result.device} with a single example: the network itself is too large")
+    half = len(batch) // 2
+    result.notes.append(f"out of memory: the batch was halved from {len(batch)} to {half} examples")
+    result.seeds.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return batch[:half]

@@ -1,0 +1,62 @@
+"""How alike the positions of one example are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lensnet.measure.estimators.registry import estimator
+from lensnet.network.graph import Node
+from lensnet.network.shape import Shape
+
+
+def tokens(x: Tensor, shape: Shape) -> Tensor:
+    """The tensor as (N, positions, channels), with all positions in one row-by-row list."""
+    return x.movedim(shape.channel_axis, -1).reshape(x.shape[0], shape.position_count, shape.channels)
+
+
+@estimator("token_correlation")
+def token_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Uncentred correlation between different positions, one number per example, shape (E,).
+
+    The average over pairs i != j of E_c[x_i x_j], over the average over i of E_c[x_i^2]; 0 for a single position.
+    """
+    rows = tokens(x, shape)
+    alone = rows.double().square().sum((1, 2))
+    if shape.position_count < 2:
+        return torch.zeros_like(alone)
+    together = rows.sum(1, dtype=torch.float64).square().sum(1)
+    return (together - alone) / ((shape.position_count - 1) * alone).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+@estimator("token_gram")
+def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_i x_j] for all pairs of positions, shape (E, T, T); the positions of an image count row by row."""
+    return _gram(x, shape)
+
+
+@estimator("gradient_gram", subject="gradient")
+def gradient_gram(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """E_c[g_i g_j] of the gradient at the component's output for all pairs of positions, shape (E, T, T)."""
+    return _gram(g, node.shape)
+
+
+def _gram(x: Tensor, shape: Shape) -> Tensor:
+    rows = tokens(x, shape)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        rows = rows.float()
+    return torch.bmm(rows, rows.transpose(1, 2)).double() / shape.channels
+
+
+@estimator("position_mean_square")
+def position_mean_square(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[xbar_c^2], shape (E,), where xbar_c is the mean of channel c over the example's positions."""
+    return tokens(x, shape).mean(1, dtype=torch.float64).square().mean(1)
+
+
+@estimator("position_overlap")
+def position_overlap(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_c xbar_c], a field (E, *positions), where xbar_c is the mean of channel c over the example's positions."""
+    rows = tokens(x, shape).double()
+    overlap = torch.bmm(rows, rows.mean(1)[:, :, None])[..., 0]
+    return (overlap / shape.channels).reshape(x.shape[0], *shape.positions)
