@@ -17,12 +17,14 @@ class Span:
 
     `offset` is how many characters lie before the scalar's own text (1 when it is quoted); None when a column inside
     the scalar cannot be turned into a column of the file: block and folded scalars, escapes, collections.
+    `source` is where it stands when that is not the document's own text (an override on the command line).
     """
 
     line: int
     column: int
     length: int
     offset: int | None = None
+    source: Source | None = None
 
 
 @dataclass
@@ -33,6 +35,17 @@ class Document:
     data: Any
     values: dict[Path, Span] = field(default_factory=dict)
     keys: dict[Path, Span] = field(default_factory=dict)
+
+    def at(self, path: Path) -> Any:
+        """The data at `path`; None when there is none."""
+        data = self.data
+        part: Any
+        for part in path:
+            if isinstance(data, dict) and part in data or isinstance(data, list) and isinstance(part, int):
+                data = data[part]
+            else:
+                return None
+        return data
 
     def place(self, path: Path, key: bool = False) -> Span:
         """Where `path` stands (its key with `key=True`); the nearest enclosing part when it is not in the file."""
@@ -52,7 +65,7 @@ class Document:
         start, width = span.column, span.length
         if column and span.offset is not None and tuple(path) in self.values:
             start, width = span.column + span.offset + column - 1, length
-        return Problem(self.source, span.line, start, max(1, width), message, help)
+        return Problem(span.source or self.source, span.line, start, max(1, width), message, help)
 
     def error(self, path: Path, message: str, help: str = "", key: bool = False) -> SpecError:
         return SpecError([self.problem(path, message, help, key)])

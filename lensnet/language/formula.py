@@ -17,7 +17,10 @@ from lensnet.language.formula_tree import MAX_BITS, MAX_LENGTH, FormulaError, Te
 from lensnet.language.functions import CONSTANTS, FUNCTIONS, WHERE, FunctionRule
 from lensnet.language.source import did_you_mean
 
-__all__ = ["FUNCTIONS", "Formula", "FormulaError", "check_formula", "evaluate_number", "normal_name", "parse_formula"]
+__all__ = [
+    "FUNCTIONS", "Formula", "FormulaError", "check_condition", "check_formula", "evaluate_number", "is_name",
+    "normal_name", "parse_condition", "parse_formula", "read_formula",
+]  # fmt: skip
 
 Arity = int | tuple[int, int]
 
@@ -61,6 +64,23 @@ def check_formula(
     return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions))
 
 
+def check_condition(text: str, symbols: Iterable[str], operators: Mapping[str, Arity] | Iterable[str] = ()) -> Formula:
+    """Checks one comparison, such as `fan_in >= 16`. The term's kind is the comparison. Raises FormulaError."""
+    scope = _Scope({normal_name(name) for name in symbols}, FUNCTIONS, _arities(operators, None))
+    term = _checked(text, scope, condition=True)
+    return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions))
+
+
+def parse_condition(
+    text: str, symbols: Iterable[str] | Mapping[str, Any], operators: Mapping[str, Arity] | Iterable[str] = ()
+) -> tuple[str, Any, Any]:
+    """One comparison as (`<`, `<=`, `>` or `>=`, left side, right side), the sides as sympy expressions."""
+    names = list(symbols)
+    term = check_condition(text, names, operators).term
+    left, right = (_built(text, side, symbols, names, FUNCTIONS) for side in term.args)
+    return term.kind, left, right
+
+
 def parse_formula(
     text: str,
     symbols: Iterable[str] | Mapping[str, Any],
@@ -75,14 +95,7 @@ def parse_formula(
     """
     names = list(symbols)
     formula = check_formula(text, names, operators, functions, special)
-    from lensnet.language.formula_sympy import build
-
-    given = {normal_name(name): symbols[name] for name in names} if isinstance(symbols, Mapping) else {}
-    try:
-        return build(formula.term, given, functions)
-    except FormulaError as error:
-        error.text = text
-        raise
+    return _built(text, formula.term, symbols, names, functions)
 
 
 def evaluate_number(text: str | int | float, constants: Mapping[str, int | float]) -> int | float:
@@ -105,10 +118,23 @@ def evaluate_number(text: str | int | float, constants: Mapping[str, int | float
     return result.estimate
 
 
-def _checked(text: str, scope: _Scope, result: list[Facts] | None = None) -> Term:
+def _built(text: str, term: Term, symbols: Any, names: list[str], functions: Mapping[str, FunctionRule]) -> Any:
+    from lensnet.language.formula_sympy import build
+
+    given = {normal_name(name): symbols[name] for name in names} if isinstance(symbols, Mapping) else {}
+    try:
+        return build(term, given, functions)
+    except FormulaError as error:
+        error.text = text
+        raise
+
+
+def _checked(text: str, scope: _Scope, result: list[Facts] | None = None, condition: bool = False) -> Term:
     try:
         term = read_formula(text)
-        if term.kind in COMPARE:
+        if condition and term.kind not in COMPARE:
+            raise term.error("a comparison is needed here", "for example fan_in >= 16")
+        if not condition and term.kind in COMPARE:
             raise term.error("a comparison is not a value", "use where(condition, a, b)")
         facts = _check(term, scope)
     except FormulaError as error:

@@ -1,0 +1,258 @@
+"""The pydantic models of a component file: ports, parameters, weights, effects, assumptions, trials."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+
+from lensnet.language.body_spec import Body
+from lensnet.language.fields import (
+    Condition,
+    FormulaText,
+    ItemName,
+    Number,
+    ParameterValue,
+    Spec,
+    SymbolName,
+    Text,
+    describe,
+    is_number,
+    refuse,
+)
+from lensnet.language.formula import is_name
+
+LevelName = Literal["moments", "kernel", "spectrum", "fluctuation"]
+GeometryName = Literal[
+    "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge"
+]  # fmt: skip
+
+
+class _Parameter(Spec):
+    about: Text = ""
+    symbol: SymbolName | None = None
+
+
+class IntegerParameter(_Parameter):
+    type: Literal["integer"]
+    min: Number | None = None
+    max: Number | None = None
+    default: FormulaText | None = None
+
+
+class RealParameter(_Parameter):
+    type: Literal["real"]
+    min: Number | None = None
+    max: Number | None = None
+    default: FormulaText | None = None
+
+
+class BooleanParameter(_Parameter):
+    type: Literal["boolean"]
+    default: bool | None = None
+
+
+class ChoiceParameter(_Parameter):
+    type: Literal["choice"]
+    choices: list[SymbolName] = Field(min_length=1)
+    default: Text | None = None
+
+    @model_validator(mode="after")
+    def _default_is_a_choice(self) -> ChoiceParameter:
+        if self.default is not None and self.default not in self.choices:
+            raise refuse(f"the default '{self.default}' is not among the choices", at="default")
+        return self
+
+
+class PairParameter(_Parameter):
+    """One number for every axis, or a list with one for each: `3` or `[3, 5]`."""
+
+    type: Literal["pair"]
+    min: Number | None = None
+    max: Number | None = None
+    default: ParameterValue | None = None
+
+
+ParameterSpec = Annotated[
+    IntegerParameter | RealParameter | BooleanParameter | ChoiceParameter | PairParameter, Field(discriminator="type")
+]
+
+
+class WeightSpec(Spec):
+    """One random weight tensor. `fan_in`, `fan_out`: formulas of parameters and shape symbols."""
+
+    fan_in: FormulaText
+    fan_out: FormulaText
+    about: Text = ""
+    bias: bool = True
+
+
+class Ports(Spec):
+    """Input and output ports. A name ending in `...` stands for two or more inputs."""
+
+    inputs: list[Text] = Field(default=["x"], alias="in", min_length=1)
+    outputs: list[Text] = Field(default=["y"], alias="out", min_length=1, max_length=1)
+
+    @property
+    def variadic(self) -> bool:
+        return self.inputs[0].endswith("...")
+
+    @property
+    def names(self) -> list[str]:
+        return [name.removesuffix("...") for name in self.inputs]
+
+    @model_validator(mode="after")
+    def _ports_are_names(self) -> Ports:
+        for key, names in (("in", self.names), ("out", self.outputs)):
+            for index, name in enumerate(names):
+                if not is_name(name):
+                    raise refuse(f"'{name}' cannot name a port", "use letters, digits and _", at=f"{key}.{index}")
+        if len(set(self.names)) < len(self.names):
+            raise refuse("two ports have the same name", at="in")
+        if len(self.inputs) > 1 and any(name.endswith("...") for name in self.inputs):
+            raise refuse("a port of any number (...) stands alone", at="in")
+        return self
+
+
+class Need(Spec):
+    """A side quantity of an input port that the level does not carry. `otherwise` is used when nobody supplies it."""
+
+    symbol: SymbolName | None = None
+    otherwise: Number | None = None
+    port: Text | None = None
+    about: Text = ""
+
+
+class Assumption(Spec):
+    """What must hold for the effects. Text alone is true by construction; `check` is one comparison."""
+
+    text: Text = ""
+    check: Condition | None = None
+    below: LevelName | None = None  # the level that holds where this one does not
+    cites: list[Text] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return {"text": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Assumption:
+        if not self.text and not self.check:
+            raise refuse("an assumption has a `text`, a `check`, or both")
+        return self
+
+
+class Effect(Spec):
+    """One quantity at the output (backward: at the input) as a formula of what comes in.
+
+    error: relative error order, a formula (0: exact in the limit the level takes; 3/width: falls with width).
+    becomes: lower level -> how this follows from it, as `k -> q`.
+    """
+
+    formula: FormulaText
+    error: FormulaText | None = None
+    cites: list[Text] = []
+    becomes: dict[LevelName, Text] = {}
+    assumes: list[Assumption] = []
+    about: Text = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_formula(cls, data: Any) -> Any:
+        return {"formula": data} if isinstance(data, str) or is_number(data) else data
+
+
+def _effect_kind(data: Any) -> str:
+    """Ports for a mapping from ports to effects: nothing in it is a key of an effect."""
+    if isinstance(data, dict) and data and not set(data) & set(Effect.model_fields):
+        return "<ports>"
+    return "<effect>"
+
+
+EffectEntry = Annotated[
+    Annotated[Effect, Tag("<effect>")] | Annotated[dict[str, Effect], Tag("<ports>")], Discriminator(_effect_kind)
+]
+
+
+class LinearCoherence(Spec):
+    """The output is the input times a factor (for several ports: a factor each)."""
+
+    linear: Annotated[
+        Annotated[FormulaText, Tag("<factor>")] | Annotated[dict[str, FormulaText], Tag("<ports>")],
+        Discriminator(lambda data: "<ports>" if isinstance(data, dict) else "<factor>"),
+    ]
+
+
+class NamedCoherence(Spec):
+    """fresh: no correlation with what came in; pointwise: by Gaussian expectation; unknown."""
+
+    kind: Literal["fresh", "pointwise", "linear", "unknown"] = "unknown"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
+
+
+Coherence = Annotated[
+    Annotated[LinearCoherence, Tag("<linear>")] | Annotated[NamedCoherence, Tag("<name>")],
+    Discriminator(lambda data: "<linear>" if isinstance(data, dict | LinearCoherence) else "<name>"),
+]
+
+
+class ShapeSpec(Spec):
+    """What the output looks like where it differs from the input: formulas of parameters and shape symbols."""
+
+    channels: FormulaText | None = None
+    positions: FormulaText | list[FormulaText] | None = None
+    kind: Literal["real", "ids"] | None = None
+
+
+def _trial(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise refuse(f"a trial is a mapping of parameters and input statistics, not {describe(value)}")
+    return value
+
+
+Trial = Annotated[dict[str, Any], PlainValidator(_trial), WithJsonSchema({"type": "object"})]
+
+
+class ComponentSpec(Spec):
+    """A component file. One of function, forward, body, implementation or effects says what it does."""
+
+    component: ItemName = ""
+    title: Text = ""
+    optics: Text = ""
+    intuition: Text = ""
+    ports: Ports = Ports()
+    parameters: dict[SymbolName, ParameterSpec] = {}
+    weights: dict[SymbolName, WeightSpec] = {}
+    geometry: GeometryName = "pointwise"
+    shape: ShapeSpec = ShapeSpec()
+    implementation: ItemName | None = None
+    function: FormulaText | None = None
+    kinks: list[FormulaText] | None = None
+    forward: FormulaText | None = None
+    body: Body | None = None
+    homogeneous: bool = False
+    scale_invariant: bool = False
+    law: Literal["kept", "broken", "scaled"] | None = None
+    needs: dict[SymbolName, Need] = {}
+    coherence: Coherence = NamedCoherence()
+    effects: dict[LevelName, dict[SymbolName, EffectEntry]] = {}
+    assumes: list[Assumption] = []
+    trials: list[Trial] = []
+    references: dict[str, Text] = {}
+
+    @model_validator(mode="after")
+    def _does_something(self) -> ComponentSpec:
+        given = [key for key in ("function", "forward", "body") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise refuse(f"`{given[0]}` and `{given[1]}` both say what the component computes", "keep one", at=given[1])
+        if not given and self.implementation is None and not self.effects:
+            raise refuse(
+                "nothing says what this component computes",
+                "give one of function: (pointwise), forward: (of tensors), body: (of components) or implementation:",
+            )
+        return self

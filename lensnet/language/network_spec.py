@@ -1,0 +1,158 @@
+"""The pydantic models of a network file: constants, input, body, blocks, definitions, gates."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+
+from lensnet.language.body_spec import BlockSpec, Body
+from lensnet.language.component_spec import ComponentSpec
+from lensnet.language.fields import (
+    NUMBER_OR_FORMULA,
+    Correlation,
+    Count,
+    ItemName,
+    Positive,
+    Real,
+    Spec,
+    SymbolName,
+    Text,
+    evaluated,
+    refuse,
+)
+
+
+def _sizes(value: Any, info: Any) -> tuple[int, ...]:
+    return tuple(evaluated(part, info, True, 1, 1e9) for part in (value if isinstance(value, list) else [value]))
+
+
+Sizes = Annotated[
+    tuple[int, ...],
+    PlainValidator(_sizes),
+    WithJsonSchema({"anyOf": [*NUMBER_OR_FORMULA["anyOf"], {"type": "array", "items": NUMBER_OR_FORMULA}]}),
+]
+
+
+class _Input(Spec):
+    batch: Count | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the file gives, as plain data; a size of one number is that number."""
+        given = self.model_dump(exclude_unset=True) | {"source": getattr(self, "source", None)}
+        return {key: _plain(value) for key, value in given.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 else list(value)
+    return value
+
+
+class GaussianInput(_Input):
+    """Random vectors: `channels` numbers at each of `positions`. `correlation`: between any two examples."""
+
+    source: Literal["gaussian"]
+    channels: Count
+    positions: Sizes | None = None
+    mean: Real = 0.0
+    std: Positive = 1.0
+    correlation: Correlation = 0.0
+    position_correlation: Correlation = 0.0
+
+    def options(self) -> dict[str, Any]:
+        given = super().options()
+        return given | ({"positions": list(self.positions)} if self.positions is not None else {})
+
+
+class DigitsInput(_Input):
+    """scikit-learn's handwritten digits, standardised; flat vectors of 64, or images of `size`."""
+
+    source: Literal["digits"]
+    size: Sizes | None = None
+    channels: Count | None = None
+    standardise: bool = True
+
+
+class PhotosInput(_Input):
+    """Crops of scikit-learn's two photographs, resized to `size` and standardised."""
+
+    source: Literal["photos"]
+    size: Sizes | None = None
+    channels: Count | None = None
+    standardise: bool = True
+
+
+class TokensInput(_Input):
+    """Random token ids: `length` of them, below `vocabulary`."""
+
+    source: Literal["tokens"]
+    length: Count
+    vocabulary: Count
+    distribution: Literal["zipf", "uniform"] = "zipf"
+    exponent: Positive = 1.0
+
+
+class FileInput(_Input):
+    """An array in a .npz, .npy or .safetensors file, or a folder of images; `path` is relative to the spec."""
+
+    source: Literal["file"]
+    path: Text
+    key: Text | None = None
+    vocabulary: Count | None = None
+    size: Sizes | None = None
+    channels: Count | None = None
+    standardise: bool | None = None
+
+
+InputSpec = Annotated[
+    GaussianInput | DigitsInput | PhotosInput | TokensInput | FileInput, Field(discriminator="source")
+]
+
+
+class GateSpec(Spec):
+    """Bounds on a measured quantity at a component, checked by `lensnet run`."""
+
+    at: Text
+    quantity: SymbolName
+    direction: Literal["forward", "backward"] = "forward"
+    between: list[Real] | None = Field(default=None, min_length=2, max_length=2)
+    less_than: Real | None = None
+    more_than: Real | None = None
+
+    @property
+    def low(self) -> float:
+        return self.between[0] if self.between else -math.inf if self.more_than is None else self.more_than
+
+    @property
+    def high(self) -> float:
+        return self.between[1] if self.between else math.inf if self.less_than is None else self.less_than
+
+    @model_validator(mode="after")
+    def _has_bounds(self) -> GateSpec:
+        if self.between is None and self.less_than is None and self.more_than is None:
+            raise refuse("a gate has bounds", "give `between: [low, high]`, `less_than:` or `more_than:`")
+        if self.between is not None and (self.less_than is not None or self.more_than is not None):
+            raise refuse("`between` stands alone", "write both bounds in it", at="between")
+        if self.low >= self.high:
+            raise refuse(f"no number lies between {self.low:g} and {self.high:g}", at="between" if self.between else "")
+        return self
+
+
+# Evaluated, and judged, by load_network_spec: each may be a formula of those before it.
+Constant = Annotated[int | float, PlainValidator(lambda value: value), WithJsonSchema(NUMBER_OR_FORMULA)]
+
+
+class NetworkSpec(Spec):
+    """A network file, as load_network_spec makes it: the constants are numbers."""
+
+    network: ItemName
+    about: Text = ""
+    constants: dict[SymbolName, Constant] = {}
+    input: InputSpec
+    body: Body
+    blocks: dict[ItemName, BlockSpec] = {}
+    define: dict[ItemName, ComponentSpec] = {}
+    expect: list[GateSpec] = []
+    references: dict[str, Text] = {}

@@ -1,0 +1,115 @@
+"""Turns what pydantic found wrong with plain data into problems that point at the file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from lensnet.language.document import Document, Path
+from lensnet.language.fields import Spec, describe
+from lensnet.language.source import Problem, SpecError, closest, did_you_mean, shorten
+
+S = TypeVar("S", bound=Spec)
+TAGS = {
+    "type": ("integer", "real", "boolean", "choice", "pair"),
+    "source": ("gaussian", "digits", "photos", "tokens", "file"),
+}
+KINDS = {
+    "string_type": "text",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def validate(model: type[S], document: Document, context: dict[str, Any]) -> S:
+    """The document's data as a model. Raises SpecError with one problem for each of pydantic's errors."""
+    context = {**context, "models": {}}
+    try:
+        return model.model_validate(document.data, context=context)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    raise SpecError(_problem(detail, document, context["models"]) for detail in details)
+
+
+def _problem(error: Any, document: Document, models: dict[int, type[Spec]]) -> Problem:
+    kind, context, loc, given = error["type"], error.get("ctx", {}), error["loc"], error["input"]
+    is_key = bool(loc) and loc[-1] == "[key]"
+    path = file_path(document, loc)
+    if kind == "spec":
+        return _own_problem(context, document, path, is_key)
+    if kind == "extra_forbidden":
+        return document.unknown_key(path, _keys_of(document, path[:-1], models))
+    if kind == "missing":
+        help = _near_miss(document, path, str(loc[-1]), _keys_of(document, path, models))
+        return document.problem(path, f"`{loc[-1]}` is missing", help)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _tag_problem(kind, context, given, document, path)
+    if kind == "literal_error":
+        message = f"unknown key '{shorten(given)}'" if is_key else f"{describe(given)} is not possible here"
+        return document.problem(path, message, did_you_mean(str(given), _quoted(context["expected"])), key=is_key)
+    if kind in KINDS:
+        return document.problem(path, f"{KINDS[kind]} is needed here, not {describe(given)}", key=is_key)
+    if kind in ("too_short", "too_long"):
+        bound = context.get("min_length", context.get("max_length"))
+        word = "at least" if kind == "too_short" else "at most"
+        return document.problem(path, f"{word} {bound} entries are needed here, not {context['actual_length']}")
+    return document.problem(path, error["msg"], key=is_key)
+
+
+def _tag_problem(kind: str, context: dict[str, Any], given: Any, document: Document, path: Path) -> Problem:
+    """The key that says which of several models holds (`type`, `source`) is missing or wrong."""
+    key = str(context["discriminator"]).strip("'")
+    if not isinstance(given, dict):
+        return document.problem(path, f"a mapping is needed here, not {describe(given)}", f"give it `{key}: ...`")
+    options = TAGS.get(key, ())
+    if kind == "union_tag_not_found":
+        near = _near_miss(document, path, key, [])
+        return document.problem(path, f"`{key}` is missing", near or did_you_mean("", options))
+    tag = str(context["tag"])
+    return document.problem((*path, key), f"unknown {key} '{shorten(tag)}'", did_you_mean(tag, options))
+
+
+def _keys_of(document: Document, path: Path, models: dict[int, type[Spec]]) -> list[str]:
+    """The keys that the mapping at `path` may have: every model notes the mapping that it was given."""
+    model = models.get(id(document.at(path)))
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _own_problem(context: dict[str, Any], document: Document, path: Path, is_key: bool) -> Problem:
+    """An error raised by our own validators: it carries its help, and what part of the value is to blame."""
+    for part in str(context.get("at", "")).split("."):
+        child = (*path, int(part) if part.isdigit() else part)
+        path = child if child in document.values else path
+    column, length = context.get("column", 0), context.get("length", 0)
+    is_key = is_key or context.get("key", False)
+    return document.problem(path, context["message"], context.get("help", ""), is_key, column, length)
+
+
+def file_path(document: Document, loc: tuple[Any, ...]) -> Path:
+    """`loc` without the parts that pydantic adds and the file does not have (tags, fields that collect keys)."""
+    path: Path = ()
+    for part in loc:
+        child = (*path, part)
+        if child in document.values:
+            path = child
+    return path
+
+
+def _near_miss(document: Document, path: Path, missing: str, options: list[str]) -> str:
+    """Help for a missing key: names the mistyped key when there is one."""
+    given = document.at(path)
+    unknown = [key for key in given if key not in options] if isinstance(given, dict) else []
+    guess = closest(missing, unknown)
+    return f"'{guess}' looks like it" if guess else ""

@@ -1,0 +1,116 @@
+"""What the formulas of a component may name: its own parameters and what the engine supplies at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
+from lensnet.language.component_spec import ChoiceParameter, ComponentSpec
+
+# Shapes and counts, known before anything is propagated.
+SHAPE_SYMBOLS: Mapping[str, str] = {
+    "channels": "channels of the (first) input",
+    "channels_out": "channels of the output",
+    "channels_total": "channels of all ports together",
+    "positions": "number of input positions",
+    "positions_out": "number of output positions",
+    "examples": "number of examples in the batch",
+    "ports": "number of input ports",
+    "window_taps": "taps of the window",
+}
+# For every weight tensor; `_name` is appended unless the tensor is called `weight`.
+WEIGHT_SYMBOLS: Mapping[str, str] = {
+    "fan_in": "inputs that one unit sums",
+    "fan_out": "units that one input feeds",
+    "w2": "variance of one weight",
+    "g": "gain: sqrt(fan_in*w2)",
+    "b_0": "mean of a bias",
+    "sigma_b": "standard deviation of a bias",
+    "weight_kurtosis": "excess kurtosis of one weight",
+}
+# The signal, at the levels whose formulas see it. `_port` is appended when there are several ports.
+PORT_SYMBOLS: Mapping[str, str] = {
+    "m": "mean",
+    "q": "second moment",
+    "v": "variance, q - m**2",
+}
+STATE_SYMBOLS: Mapping[str, str] = {
+    "p": "second moment of the gradient at the output",
+    "window_count": "taps inside the input, at each output position",
+    "port_channels": "channels of each port",
+    "m_here": "mean at the port the gradient goes to",
+    "q_here": "second moment at the port the gradient goes to",
+    "v_here": "variance at the port the gradient goes to",
+    "channels_here": "channels of the port the gradient goes to",
+    "drawn": "1 when the moments are expectations over weight draws, 0 when they are one draw's",
+    "gaussian": "1 when every port's values are Gaussian",
+    "law_known": "1 when the distribution at the port is known",
+    "code_mean": "mean of the positional code, at each position",
+    "code_second_moment": "second moment of the positional code, at each position",
+    # kernel level and below
+    "k": "covariance between two signals (cross moment of the ports, at the moments level)",
+    "c": "correlation between two signals",
+    "q_a": "second moment of the first signal",
+    "q_b": "second moment of the second signal",
+    "theta": "neural tangent kernel",
+    "width": "number of neurons",
+    "depth": "number of layers so far",
+}
+# Names in a check (`assumes:`) that stand for the quantities themselves.
+QUANTITY_SYMBOLS: Mapping[str, str] = {
+    "mean": "mean of the input",
+    "second_moment": "second moment of the input",
+    "variance": "variance of the input",
+}
+# Operators on fields over positions, and numeric functions of one family: name -> number of arguments.
+OPERATORS: dict[str, int | tuple[int, int]] = {
+    "gather": 1,
+    "scatter": 1,
+    "mean_positions": 1,
+    "mean_batch": 1,
+    "everywhere": 1,
+    "sum_ports": 1,
+    "sum_pairs": 1,
+}
+# Operators on tensors, in `forward:` expressions.
+TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {
+    "position_mean": 1,
+    "channel_mean": 1,
+    "example_mean": 1,
+    "shift": 2,
+}
+
+
+def constant_symbols(spec: ComponentSpec) -> dict[str, str]:
+    """The symbols that the spec alone fixes (parameters, shapes, weights), with what each means."""
+    symbols = dict(SHAPE_SYMBOLS)
+    for name, parameter in spec.parameters.items():
+        symbols[name] = parameter.about or name
+        if parameter.symbol:
+            symbols[parameter.symbol] = parameter.about or name
+        if isinstance(parameter, ChoiceParameter):
+            symbols |= {f"{name}_{choice}": f"1 when {name} is {choice}, else 0" for choice in parameter.choices}
+    for weight in spec.weights:
+        suffix = "" if weight == "weight" else f"_{weight}"
+        symbols |= {f"{name}{suffix}": about for name, about in WEIGHT_SYMBOLS.items()}
+    return symbols
+
+
+def effect_symbols(spec: ComponentSpec) -> dict[str, str]:
+    """Everything an effect or assumption of the component may name, with what each means."""
+    symbols = constant_symbols(spec) | dict(PORT_SYMBOLS) | dict(STATE_SYMBOLS) | dict(QUANTITY_SYMBOLS)
+    ports = spec.ports.names
+    if len(ports) > 1:
+        for port in ports:
+            symbols |= {f"{name}_{port}": f"{about} of {port}" for name, about in PORT_SYMBOLS.items()}
+        for pairs in (combinations(ports, 2), combinations(reversed(ports), 2)):
+            symbols |= {f"k_{a}_{b}": f"E[{a} {b}]" for a, b in pairs}
+    for name, need in spec.needs.items():
+        symbols[need.symbol or name] = need.about or name.replace("_", " ")
+    return symbols
+
+
+def forward_symbols(spec: ComponentSpec) -> Iterable[str]:
+    """What a `forward:` expression may name: the ports (tensors) and the parameters."""
+    names = [*spec.ports.names, *spec.parameters]
+    return names + [parameter.symbol for parameter in spec.parameters.values() if parameter.symbol]
