@@ -24,7 +24,7 @@ class Node:
     """One component at its place in the network.
 
     `inputs` are the producers of its ports in port order (`"input"` is the network's input); `ports` the port names in
-    the same order (a variadic port `xs` gives `xs.0`, `xs.1`, ...).
+    the same order (a variadic port `xs` gives `xs.0`, `xs.1`, ...). `examples` is the batch size of the network.
     """
 
     path: str
@@ -37,6 +37,7 @@ class Node:
     geometry: Geometry
     weights: Mapping[str, WeightLaw] = field(default_factory=dict)
     given: Mapping[str, float] = field(default_factory=dict)
+    examples: int = 1
 
     @property
     def kind(self) -> str:
@@ -89,18 +90,6 @@ class Network:
     @cached_property
     def _by_path(self) -> dict[str, Node]:
         return {node.path: node for node in self.nodes}
-
-    @cached_property
-    def consumer(self) -> dict[tuple[str, int], tuple[str, str]]:
-        """(producer, use) -> (consumer path, port); only forks and the input have several uses."""
-        uses: dict[str, int] = {}
-        out: dict[tuple[str, int], tuple[str, str]] = {}
-        for node in self.nodes:
-            for producer, port in zip(node.inputs, node.ports, strict=True):
-                use = uses.get(producer, 0)
-                uses[producer] = use + 1
-                out[producer, use] = (node.path, port)
-        return out
 
     def consumers(self, path: str) -> list[tuple[Node, str]]:
         """The (node, port) pairs fed by a producer."""

@@ -28,7 +28,8 @@ class Effect:
     """A predicted quantity of one component.
 
     `field`: `(E, *positions)`; `value`: its average; `error`: declared relative error of the formula (dimensionless);
-    `status`: `out-of-regime` when a check fails here or upstream.
+    `status`: `out-of-regime` when a check fails here or upstream; `scatter`: predicted relative variance over weight
+    draws of the value (leading order in 1/width), which tells how many seeds a comparison needs.
     """
 
     component: str
@@ -39,6 +40,7 @@ class Effect:
     error: float
     checks: tuple[Check, ...]
     status: Status
+    scatter: float = 0.0
 
     @property
     def value(self) -> float | None:

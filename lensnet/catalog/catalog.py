@@ -1,0 +1,65 @@
+"""The catalogue: every component by name, found by scanning folders, read when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lensnet.catalog.component import Component
+from lensnet.catalog.locate import data_folder
+from lensnet.language.loading import load_component_spec
+from lensnet.language.source import file_error
+
+ENTRY_POINTS = "lensnet.components"
+
+
+class Catalog(Mapping[str, Component]):
+    """Name -> component. A file's name is its component's name; its folder is the family.
+
+    Raises SpecError when two files claim one name (both are named) or a file is wrong.
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._files: dict[str, Path] = {}
+        self._read: dict[str, Component] = {}
+        for folder in folders:
+            for path in sorted(folder.rglob("*.yaml")):
+                if path.stem in self._files:
+                    raise file_error(str(path), f"component {path.stem!r} exists already: {self._files[path.stem]}")
+                self._files[path.stem] = path
+
+    def __getitem__(self, name: str) -> Component:
+        if name not in self._read:
+            path = self._files[name]
+            spec, document = load_component_spec(path)
+            if spec.component != name:
+                raise document.error(("component",), f"the file is called {path.name}, so the component is {name!r}")
+            self._read[name] = Component(spec, document, family=path.parent.name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def families(self) -> dict[str, list[Component]]:
+        """Family -> its components, in alphabetical order."""
+        out: dict[str, list[Component]] = {}
+        for name, path in sorted(self._files.items(), key=lambda item: (item[1].parent.name, item[0])):
+            out.setdefault(path.parent.name, []).append(self[name])
+        return out
+
+
+@cache
+def catalog() -> Catalog:
+    """lensnet's own components and those of installed packages (entry point group `lensnet.components`: a folder)."""
+    folders = [data_folder("components")]
+    for entry in entry_points(group=ENTRY_POINTS):
+        folders.append(Path(entry.load()))
+    return Catalog(folders)

@@ -1,0 +1,167 @@
+"""A component: one YAML file, read once, with its formulas ready to be evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lensnet.language.component_spec import ComponentSpec, Effect, LinearCoherence, Need
+from lensnet.language.document import Document
+from lensnet.language.symbols import effect_symbols
+
+if TYPE_CHECKING:
+    from lensnet.catalog.coherence import Coherence
+    from lensnet.catalog.effects import AssumptionModel, CompiledFormula, EffectModel
+
+FORK = "fork"
+_COMPARISON = re.compile(r"<=|>=|<|>")
+
+
+class Component:
+    """One kind of component. Everything about it comes from `spec`; formulas are compiled when first asked for.
+
+    `family` is the folder it lies in (`"defined here"` for a component of one network file).
+    """
+
+    def __init__(self, spec: ComponentSpec, document: Document, family: str, name: str | None = None) -> None:
+        self.spec = spec
+        self.document = document
+        self.family = family
+        self.name = name or spec.component
+        self.title = spec.title or self.name
+        self.optics = spec.optics
+        self.intuition = spec.intuition
+        self.references: Mapping[str, str] = spec.references
+
+    def __repr__(self) -> str:
+        return f"Component({self.name})"
+
+    @property
+    def implementation(self) -> str:
+        """Name of the torch implementation."""
+        if self.spec.implementation:
+            return self.spec.implementation
+        if self.spec.function is not None:
+            return "pointwise"
+        return "forward" if self.spec.forward is not None else self.name
+
+    @property
+    def ports_in(self) -> list[str]:
+        return self.spec.ports.names
+
+    @property
+    def variadic(self) -> bool:
+        return self.spec.ports.variadic
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Name -> parameter spec (type, bounds, default, symbol, about)."""
+        return self.spec.parameters
+
+    @property
+    def weights(self) -> Mapping[str, Any]:
+        return self.spec.weights
+
+    @property
+    def needs(self) -> Mapping[str, Need]:
+        """Side quantities of an input port that the effects use."""
+        return self.spec.needs
+
+    @property
+    def function(self) -> str | None:
+        """The formula of a pointwise component in its input `x`."""
+        return self.spec.function
+
+    @property
+    def forward(self) -> str | None:
+        """The tensor expression of a user-made mixing component."""
+        return self.spec.forward
+
+    @property
+    def is_fork(self) -> bool:
+        return self.name == FORK
+
+    @property
+    def homogeneous(self) -> bool:
+        return self.spec.homogeneous
+
+    @property
+    def scale_invariant(self) -> bool:
+        return self.spec.scale_invariant
+
+    @property
+    def law(self) -> str | None:
+        """What becomes of a Gaussian: kept, scaled, broken, or None (follows from the coherence)."""
+        return self.spec.law
+
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        """Everything that the effects may name."""
+        return frozenset(effect_symbols(self.spec))
+
+    @cached_property
+    def coherence(self) -> Coherence:
+        from lensnet.catalog.coherence import Coherence
+
+        given = self.spec.coherence
+        if isinstance(given, LinearCoherence):
+            factors = given.linear if isinstance(given.linear, dict) else {"": given.linear}
+            return Coherence("linear", {port: self._formula(text) for port, text in factors.items()})
+        if given.kind == "unknown" and self.function is not None:
+            return Coherence("pointwise", {})
+        return Coherence(given.kind, {})
+
+    @cached_property
+    def _models(self) -> dict[tuple[str, str, str], EffectModel]:
+        from lensnet.catalog.effects import EffectModel
+
+        out: dict[tuple[str, str, str], EffectModel] = {}
+        for level, effects in self.spec.effects.items():
+            for quantity, entry in effects.items():
+                by_port = {"": entry} if isinstance(entry, Effect) else entry
+                for port, effect in by_port.items():
+                    out[level, quantity, port] = EffectModel(
+                        quantity,
+                        self._formula(effect.formula),
+                        None if effect.error in (None, "0") else self._formula(effect.error),
+                        tuple(effect.cites),
+                        effect.about,
+                    )
+        return out
+
+    def effects(self, level: str) -> dict[str, EffectModel]:
+        """Forward effects of a level: quantity -> model."""
+        return {
+            quantity: model
+            for (at, quantity, port), model in self._models.items()
+            if at == level and not port and not quantity.startswith("backward_")
+        }
+
+    def backward_effect(self, level: str, port: str) -> EffectModel | None:
+        """The gradient's second moment at one port, None when not modelled."""
+        models = self._models
+        key = port.split(".")[0]
+        return models.get((level, "backward_second_moment", key)) or models.get((level, "backward_second_moment", ""))
+
+    @cached_property
+    def assumptions(self) -> list[AssumptionModel]:
+        from lensnet.catalog.effects import AssumptionModel
+
+        out = []
+        for given in self.spec.assumes:
+            if given.check is None:
+                out.append(AssumptionModel(given.text))
+                continue
+            sign = _COMPARISON.search(given.check)
+            assert sign is not None  # the language layer has checked that it is one comparison
+            left, right = self._formula(given.check[: sign.start()]), self._formula(given.check[sign.end() :])
+            larger, smaller = (left, right) if sign.group()[0] == ">" else (right, left)
+            out.append(AssumptionModel(given.text or given.check, larger, smaller, given.below))
+        return out
+
+    def _formula(self, text: str) -> CompiledFormula:
+        from lensnet.catalog.effects import CompiledFormula
+
+        return CompiledFormula(str(text).strip(), self.symbols)

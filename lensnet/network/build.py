@@ -1,0 +1,102 @@
+"""A validated spec becomes a network: expanded, wired, with shapes."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+from pathlib import Path
+
+from lensnet.catalog.catalog import catalog
+from lensnet.catalog.component import FORK, Component
+from lensnet.language.document import Document
+from lensnet.language.network_spec import NetworkSpec
+from lensnet.language.source import Problem, SpecError, did_you_mean
+from lensnet.network.expand import Expander, Placed
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import INPUT, Gate, InputSource, Network, Node
+from lensnet.network.input import InputError, input_source
+from lensnet.network.resolve import Refused, Resolver
+from lensnet.network.shape import Shape
+from lensnet.network.wiring import Wired, wire
+
+
+def build_network(spec: NetworkSpec, document: Document, extra: Mapping[str, Component] | None = None) -> Network:
+    """The network of a spec.
+
+    `extra`: components beside those of the catalogue (defined in the file, or in files beside it). Raises SpecError
+    with every problem that can be told at once: first names and wiring, then parameters and shapes.
+    """
+    components: Mapping[str, Component] = ChainMap(dict(extra or {}), catalog())  # type: ignore[arg-type]
+    expansion = Expander(spec, document, components).run()
+    if expansion.problems:
+        raise SpecError(expansion.problems)
+    wired, problems = wire(expansion, document)
+    source, input_problems = _input(spec, document)
+    problems += input_problems
+    if problems or source is None:
+        raise SpecError(problems)
+    nodes = _nodes(wired, source, document, components)
+    network = Network(spec.network, spec.about, source, tuple(nodes), _gates(spec, document, nodes))
+    return network
+
+
+def _input(spec: NetworkSpec, document: Document) -> tuple[InputSource | None, list[Problem]]:
+    folder = Path(document.source.name).resolve().parent
+    try:
+        return input_source(spec.input.options(), folder), []
+    except InputError as error:
+        message, help = error.args[0], getattr(error, "help", "")
+        return None, [document.problem(("input",), message, help, key=True)]
+
+
+def _nodes(
+    wired: list[Wired], source: InputSource, document: Document, components: Mapping[str, Component]
+) -> list[Node]:
+    resolver = Resolver(document, source.batch)
+    shapes: dict[str, Shape] = {INPUT: source.shape}
+    nodes: list[Node] = []
+    problems: dict[str, Problem] = {}
+    for one in wired:
+        if any(producer not in shapes for producer in one.inputs):
+            continue  # stands behind a component with a problem of its own
+        given = tuple(shapes[producer] for producer in one.inputs)
+        if one.placed is None:
+            node = _fork(one, given[0], components[FORK], source.batch)
+        else:
+            try:
+                node = resolver.node(one.path, one.placed, one.inputs, given)
+            except Refused as refused:
+                for problem in refused.problems:
+                    problems.setdefault(_once(problem), problem)
+                continue
+        shapes[one.path] = node.shape
+        nodes.append(node)
+    if problems:
+        raise SpecError(problems.values())
+    return nodes
+
+
+def _fork(one: Wired, shape: Shape, component: Component, examples: int) -> Node:
+    return Node(
+        one.path, component, {}, one.inputs, tuple(component.ports_in), (shape,), shape, Pointwise(), examples=examples
+    )
+
+
+def _once(problem: Problem) -> str:
+    """A repeated body repeats its mistakes: one report for each place in the file."""
+    return f"{problem.line}:{problem.column}:{problem.message.split(' (at ')[0]}"
+
+
+def _gates(spec: NetworkSpec, document: Document, nodes: list[Node]) -> tuple[Gate, ...]:
+    paths = [node.path for node in nodes]
+    problems = []
+    for index, gate in enumerate(spec.expect):
+        if gate.at not in paths:
+            help = did_you_mean(gate.at, paths)
+            problems.append(document.problem(("expect", index, "at"), f"no component is called '{gate.at}'", help))
+    if problems:
+        raise SpecError(problems)
+    return tuple(Gate(gate.at, gate.quantity, gate.direction, gate.low, gate.high) for gate in spec.expect)
+
+
+__all__ = ["Placed", "build_network"]

@@ -1,0 +1,92 @@
+"""The numbers that a component's formulas see: parameters, shapes, weight laws, the signals at its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.levels.signal import Signal
+from lensnet.network.graph import Node
+
+Field = NDArray[np.float64]
+
+
+def static_symbols(node: Node) -> dict[str, float]:
+    """Symbols fixed by the spec alone: parameters (by name and symbol), shape counts, weight laws."""
+    out: dict[str, float] = {}
+    specs = node.component.parameters
+    for name, value in node.parameters.items():
+        if isinstance(value, bool | int | float):
+            out[name] = float(value)
+            symbol = specs[name].symbol if name in specs else None
+            if symbol:
+                out[symbol] = float(value)
+    first = node.shapes_in[0]
+    out["channels"] = float(first.channels)
+    out["channels_total"] = float(sum(shape.channels for shape in node.shapes_in))
+    out["channels_out"] = float(node.shape.channels)
+    out["positions"] = float(first.position_count)
+    out["positions_out"] = float(node.shape.position_count)
+    out["ports"] = float(len(node.ports))
+    for name, law in node.weights.items():
+        suffix = "" if name == "weight" else f"_{name}"
+        out[f"fan_in{suffix}"] = float(law.fan_in)
+        out[f"fan_out{suffix}"] = float(law.fan_out)
+        out[f"w2{suffix}"] = law.variance
+        out[f"g{suffix}"] = law.gain
+        out[f"b_0{suffix}"] = law.bias_mean
+        out[f"sigma_b{suffix}"] = law.bias_std
+        out[f"weight_kurtosis{suffix}"] = law.excess_kurtosis
+    return out
+
+
+def signal_symbols(
+    node: Node, signals: Sequence[Signal], crosses: Mapping[tuple[int, int], Field] | None = None
+) -> dict[str, Any]:
+    """Symbols of the ports: `m`, `q`, `v` of a single port; `m_skip`, ..., `k_skip_branch` of several.
+
+    A variadic port stacks its fields on a leading axis, and `k` stacks the pairs (0,1), (0,2), ..., (1,2), ...
+    """
+    out: dict[str, Any] = {}
+    if node.component.variadic:
+        out["m"] = _stack([s.mean for s in signals])
+        out["q"] = _stack([s.second_moment for s in signals])
+        out["v"] = _stack([s.variance for s in signals])
+        out["port_channels"] = np.array([float(s.channels) for s in node.shapes_in]).reshape(
+            -1, *([1] * signals[0].mean.ndim)
+        )
+        if crosses:
+            out["k"] = _stack([crosses[pair] for pair in sorted(crosses)])
+        return out
+    first = signals[0]
+    out["m"], out["q"], out["v"] = first.mean, first.second_moment, first.variance
+    if len(signals) > 1:
+        for port, signal in zip(node.ports, signals, strict=True):
+            out[f"m_{port}"], out[f"q_{port}"], out[f"v_{port}"] = signal.mean, signal.second_moment, signal.variance
+        for (a, b), value in (crosses or {}).items():
+            out[f"k_{node.ports[a]}_{node.ports[b]}"] = value
+    return out
+
+
+def side_symbols(node: Node, signal: Signal) -> tuple[dict[str, Any], list[str]]:
+    """Symbols of the side quantities that the component needs, and the names of those that nobody supplied."""
+    out: dict[str, Any] = {}
+    missing: list[str] = []
+    for name, need in node.component.needs.items():
+        if name in node.given:
+            value: Any = float(node.given[name])
+        elif name in signal.side:
+            value = signal.side[name]
+        else:
+            missing.append(name)
+            value = None if need.otherwise is None else float(need.otherwise)
+        if value is not None:
+            out[need.symbol or name] = value
+    return out, missing
+
+
+def _stack(fields: Sequence[Field]) -> Field:
+    return np.stack(np.broadcast_arrays(*fields))

@@ -1,0 +1,81 @@
+"""One component backward at the level of moments: the gradient's second moment at its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lensnet.levels.ladder import Level
+from lensnet.levels.signal import Field, Signal
+from lensnet.network.graph import Node
+from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
+from lensnet.predict.moments.forward import CrossFields, formula_environment
+from lensnet.predict.moments.pointwise import mean_square_slope
+from lensnet.predict.operators import operators_for
+from lensnet.predict.prediction import Check, Effect, Status
+
+
+def backward(
+    node: Node,
+    signals: Sequence[Signal],
+    gradient: Field,
+    crosses: CrossFields | None = None,
+    gradient_crosses: Mapping[tuple[int, int], Field | None] | None = None,
+) -> dict[str, Effect]:
+    """Second moment of dL/dx at every port of `node`, given that at its output.
+
+    For a fork, `gradient` stacks the gradients of its uses on a leading axis and `gradient_crosses` holds their cross
+    moments. Shapes: fields `(E, *positions)`.
+    """
+    if node.component.is_fork:
+        return {node.ports[0]: _fork(node, gradient, gradient_crosses or {})}
+    if node.component.function is not None:
+        field, error = mean_square_slope(node, signals[0])
+        return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])}
+    env, checks = formula_environment(node, signals, crosses)
+    operators = operators_for(node)
+    env["p"] = gradient
+    checks += evaluate_checks(node, env, operators)
+    out = {}
+    for index, port in enumerate(node.ports):
+        model = node.component.backward_effect(Level.MOMENTS, port)
+        if node.shapes_in[index].kind == "ids":
+            continue
+        if model is None:
+            out[port] = Effect(node.path, "second_moment", "backward", port, None, 0.0, (), "not-modelled")
+            continue
+        local = env | _port_symbols(node, signals, index) if node.component.variadic else env
+        examples = np.broadcast_shapes(gradient.shape[:1], signals[index].mean.shape[:1])
+        size = (*examples, *node.shapes_in[index].positions)
+        field = np.broadcast_to(model.evaluate(local, operators), size)
+        out[port] = _effect(node, port, field, model.error(env), checks)
+    return out
+
+
+def _port_symbols(node: Node, signals: Sequence[Signal], index: int) -> dict[str, Field | float]:
+    """For a variadic port, the backward formula is read at one port at a time."""
+    signal = signals[index]
+    return {
+        "m_here": signal.mean,
+        "q_here": signal.second_moment,
+        "v_here": signal.variance,
+        "channels_here": float(node.shapes_in[index].channels),
+    }
+
+
+def _fork(node: Node, gradient: Field, crosses: Mapping[tuple[int, int], Field | None]) -> Effect:
+    """The gradient of what forks is the sum over its uses: sum of second moments plus twice the cross moments."""
+    checks = []
+    total = gradient.sum(axis=0)
+    for cross in crosses.values():
+        if cross is None:
+            checks.append(Check("the correlation between the gradients of the uses is known", -1.0, Level.KERNEL))
+        else:
+            total = total + 2 * cross
+    return _effect(node, node.ports[0], total, 0.0, checks)
+
+
+def _effect(node: Node, port: str, field: Field, error: float, checks: Sequence[Check]) -> Effect:
+    status: Status = "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
+    return Effect(node.path, "second_moment", "backward", port, field, error, tuple(checks), status)

@@ -1,0 +1,185 @@
+"""Cross moments of signals that meet: E[a b] between two outputs, and between two gradients of one fork.
+
+Branches that meet are correlated exactly as far as the graph says. A component's `coherence` tells what its output
+keeps of a correlation that its input had with something else: nothing (`fresh` zero-mean weights), a factor of it
+(`linear`), or what the slope of a pointwise function lets through (Stein's lemma: Cov(f(x), b) = E[f'(x)] Cov(x, b)
+for jointly Gaussian x and b). Where none of these rules reaches, the answer is None: unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.levels.signal import Signal
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.shape import Shape
+from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product
+
+Field = NDArray[np.float64]
+Edge = tuple[str, str]
+
+OUTPUT: Edge = ("", "output")
+_SHALLOW = 32
+
+
+class ForwardCross:
+    """E[a b] over channels and weight draws, per example and position, for two producers of a network.
+
+    `signals` are those of the outputs seen so far; results are cached per pair.
+    """
+
+    def __init__(self, network: Network, signals: Mapping[str, Signal]) -> None:
+        self.network = network
+        self.signals = signals
+        self.order = {INPUT: -1} | {node.path: place for place, node in enumerate(network)}
+        self._known: dict[tuple[str, str], Field | None] = {}
+
+    def moment(self, a: str, b: str) -> Field | None:
+        """E[a b], or None where no rule reaches."""
+        a, b = _source(self.network, a), _source(self.network, b)
+        if self.order[a] < self.order[b]:
+            a, b = b, a
+        if (a, b) not in self._known:
+            if self.order[a] - self.order[b] > _SHALLOW:  # fill in order, so that the recursion stays shallow
+                for node in self.network.nodes[self.order[b] + 1 : self.order[a]]:
+                    self._fill(_source(self.network, node.path), b)
+            self._fill(a, b)
+        return self._known[a, b]
+
+    def _fill(self, later: str, earlier: str) -> None:
+        if (later, earlier) not in self._known:
+            self._known[later, earlier] = self._work_out(later, earlier)
+
+    def covariance(self, a: str, b: str) -> Field | None:
+        moment = self.moment(a, b)
+        return None if moment is None else moment - self.signals[a].mean * self.signals[b].mean
+
+    def _work_out(self, later: str, earlier: str) -> Field | None:
+        if later == earlier:
+            return self.signals[later].second_moment
+        if self._shape(later) != self._shape(earlier):
+            return None
+        node = self.network[later]
+        means = self.signals[later].mean * self.signals[earlier].mean
+        coherence = node.component.coherence
+        if coherence.kind == "fresh":
+            return means
+        if not isinstance(node.geometry, Pointwise):
+            return None
+        if coherence.kind == "linear":
+            total: Field = np.zeros_like(means)
+            for port, producer in zip(node.ports, node.inputs, strict=True):
+                covariance = self.covariance(producer, earlier)
+                if covariance is None:
+                    return None
+                total = total + coherence.factor(node, port, self.signals[producer]) * covariance
+            return means + total
+        if coherence.kind == "pointwise":
+            return self._pointwise(node, earlier, means)
+        return None
+
+    def _shape(self, path: str) -> Shape:
+        return self.network.input.shape if path == INPUT else self.network[path].shape
+
+    def _pointwise(self, node: Node, earlier: str, means: Field) -> Field | None:
+        source = self.signals[node.inputs[0]]
+        other, mine = self.signals[earlier], self.signals[node.path]
+        if mine.law is not None and other.law is not None and mine.law.origin == other.law.origin:
+            return mean_product(mine.law, other.law)
+        if any(law is None or law.chain for law in (source.law, other.law)):
+            return None
+        covariance = self.covariance(node.inputs[0], earlier)
+        return None if covariance is None else means + mean_slope(node, source) * covariance
+
+
+class BackwardCross:
+    """E[g1 g2] between the gradients that two uses of one value send back.
+
+    An edge is named by its consumer `(path, port)`; `OUTPUT` is the edge that leaves the network. `gradients` holds
+    the second moments predicted so far. The edge whose consumer stands earlier is a function of the gradients beyond
+    it, so it is the one that is unrolled.
+    """
+
+    def __init__(self, network: Network, signals: Mapping[str, Signal], gradients: Mapping[Edge, Field]) -> None:
+        self.network = network
+        self.signals = signals
+        self.gradients = gradients
+        self.order = {node.path: place for place, node in enumerate(network)} | {OUTPUT[0]: len(network)}
+
+    def moment(self, first: Edge, second: Edge) -> Field | None:
+        """E[g1 g2] per example and position; None where no rule reaches."""
+        if first == second:
+            return self.gradients[first]
+        if self.order[first[0]] > self.order[second[0]]:
+            first, second = second, first
+        node = self.network[first[0]]
+        if node.component.coherence.kind == "fresh":
+            return np.zeros_like(self.gradients[second])
+        if node.component.is_fork:
+            return self._beyond(node.path, second)
+        if second[0] == first[0]:
+            return self._same_merge(node, first[1], second[1])
+        if not isinstance(node.geometry, Pointwise):
+            return None
+        twin = self.network[second[0]] if second != OUTPUT else None
+        if twin is not None and self._twins(node, twin):
+            return self._both_pointwise(node, twin)
+        slope = self._slope(node, first[1])
+        if slope is None:
+            return None
+        beyond = self._beyond(node.path, second)
+        return None if beyond is None else slope * beyond
+
+    def _slope(self, node: Node, port: str) -> Field | float | None:
+        source = self.signals[node.inputs[node.ports.index(port)]]
+        coherence = node.component.coherence
+        if coherence.kind == "linear":
+            return coherence.factor(node, port, source)
+        if coherence.kind == "pointwise":
+            return mean_slope(node, source)
+        return None
+
+    def _same_merge(self, node: Node, a: str, b: str) -> Field | None:
+        slopes = self._slope(node, a), self._slope(node, b)
+        if slopes[0] is None or slopes[1] is None:
+            return None
+        return slopes[0] * slopes[1] * self.gradients[self._uses(node.path)[0]]
+
+    def _twins(self, a: Node, b: Node) -> bool:
+        """Two pointwise functions of one and the same value."""
+        kinds = {a.component.coherence.kind, b.component.coherence.kind}
+        return kinds == {"pointwise"} and _source(self.network, a.inputs[0]) == _source(self.network, b.inputs[0])
+
+    def _both_pointwise(self, a: Node, b: Node) -> Field | None:
+        total: Field | None = None
+        for edge in self._uses(b.path):
+            part = self._beyond(a.path, edge)
+            if part is None:
+                return None
+            total = part if total is None else total + part
+        assert total is not None
+        return mean_slope_product(a, b, self.signals[a.inputs[0]]) * total
+
+    def _uses(self, path: str) -> list[Edge]:
+        return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]
+
+    def _beyond(self, path: str, edge: Edge) -> Field | None:
+        """Cross moment of the gradient at a component's output with that of another edge."""
+        total: Field | None = None
+        for use in self._uses(path):
+            part = self.moment(use, edge)
+            if part is None:
+                return None
+            total = part if total is None else total + part
+        return total
+
+
+def _source(network: Network, path: str) -> str:
+    """The producer behind any forks."""
+    while path != INPUT and network[path].component.is_fork:
+        path = network[path].inputs[0]
+    return path

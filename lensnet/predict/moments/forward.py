@@ -1,0 +1,92 @@
+"""One component forward at the level of moments: signals in, signal and effects out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lensnet.levels.ladder import Level
+from lensnet.levels.signal import Field, Signal
+from lensnet.network.graph import Node
+from lensnet.predict.environment import side_symbols, signal_symbols, static_symbols
+from lensnet.predict.moments.checks import GAUSSIAN, evaluate_checks, gaussian_check
+from lensnet.predict.moments.law import law_after
+from lensnet.predict.moments.pointwise import pointwise_moments
+from lensnet.predict.operators import operators_for
+from lensnet.predict.prediction import Check, Effect, Status
+
+CrossFields = Mapping[tuple[int, int], Field | None]
+
+
+def forward(node: Node, signals: Sequence[Signal], crosses: CrossFields | None = None) -> tuple[Signal, list[Effect]]:
+    """Predict mean and second moment at the output of `node` from the signals at its ports.
+
+    `crosses`: E[a b] for every pair of ports that meet, None where unknown (the row is then out of regime).
+    """
+    checks: list[Check] = []
+    if node.component.function is not None:
+        mean, second, error = pointwise_moments(node, signals[0])
+        checks.append(gaussian_check(node, signals[0]))
+    else:
+        env, missing = formula_environment(node, signals, crosses)
+        checks += missing
+        models = node.component.effects(Level.MOMENTS)
+        if "second_moment" not in models:
+            return _not_modelled(node, signals)
+        operators = operators_for(node)
+        size = field_shape(node, signals)
+        second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
+        if "mean" in models:
+            mean = np.broadcast_to(models["mean"].evaluate(env, operators), size)
+        else:
+            mean = np.zeros(size)
+        error = models["second_moment"].error(env)
+        checks += evaluate_checks(node, env, operators)
+    law = law_after(node, signals, mean, second)
+    status: Status = "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
+    effects = [
+        Effect(node.path, quantity, "forward", None, field, error, tuple(checks), status)
+        for quantity, field in (("mean", mean), ("second_moment", second))
+    ]
+    return Signal(mean, second, law), effects
+
+
+def formula_environment(
+    node: Node, signals: Sequence[Signal], crosses: CrossFields | None
+) -> tuple[dict[str, Any], list[Check]]:
+    """Everything that the formulas of a component may name, and a failed check per thing that nobody knows."""
+    checks: list[Check] = []
+    known: dict[tuple[int, int], Field] = {}
+    for pair, value in (crosses or {}).items():
+        if value is None:
+            a, b = node.ports[pair[0]], node.ports[pair[1]]
+            checks.append(Check(f"the correlation between {a} and {b} is known", -1.0, Level.KERNEL))
+            value = signals[pair[0]].mean * signals[pair[1]].mean
+        known[pair] = value
+    env: dict[str, Any] = {**static_symbols(node), **signal_symbols(node, signals, known)}
+    side, missing = side_symbols(node, signals[0])
+    env |= side
+    env["examples"] = float(node.examples)
+    checks += [Check(f"{name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL) for name in missing]
+    return env, checks
+
+
+def field_shape(node: Node, signals: Sequence[Signal]) -> tuple[int, ...]:
+    """Shape of the output fields: `(E, *positions)`."""
+    examples = max((signal.mean.shape[0] for signal in signals), default=1)
+    return (examples, *node.shape.positions)
+
+
+def _not_modelled(node: Node, signals: Sequence[Signal]) -> tuple[Signal, list[Effect]]:
+    """Nothing is claimed: the signal goes on as NaN, and only a measurement can fill it in."""
+    blank = np.full(field_shape(node, signals), np.nan)
+    effects = [
+        Effect(node.path, quantity, "forward", None, None, 0.0, (), "not-modelled")
+        for quantity in ("mean", "second_moment")
+    ]
+    return Signal(blank, blank), effects
+
+
+__all__ = ["GAUSSIAN", "field_shape", "formula_environment", "forward"]

@@ -1,0 +1,54 @@
+"""How the law of a signal (a Gaussian pushed through known functions) passes a component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lensnet.levels.signal import Field, Law, Signal
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import Node
+from lensnet.predict.moments.pointwise import bound_function
+
+
+def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment: Field) -> Law | None:
+    """The law at a component's output, None where it is not known to come from a Gaussian.
+
+    Fresh weights make a Gaussian of anything wide; a linear map keeps one, and keeps a pushforward only when it is the
+    identity up to nothing; a pointwise function joins the chain.
+    """
+    component = node.component
+    variance = np.maximum(second_moment - mean**2, 0.0)
+    if component.law == "broken":
+        return None
+    if component.coherence.kind == "fresh":
+        return Law(mean, variance, terms=_terms(node), origin=node.path)
+    laws = [signal.law for signal in signals]
+    if any(law is None for law in laws):
+        return None
+    known = [law for law in laws if law is not None]
+    if component.is_fork:
+        return known[0]
+    if component.coherence.kind == "pointwise":
+        law = known[0]
+        return Law(law.mean, law.variance, law.terms, law.origin, (*law.chain, bound_function(node)))
+    if component.coherence.kind != "linear" or any(law.chain for law in known):
+        return None
+    if not isinstance(node.geometry, Pointwise) and not _uniform(known):
+        return None
+    return Law(mean, variance, terms=min(law.terms for law in known), origin=node.path)
+
+
+def _terms(node: Node) -> float:
+    """Independent terms in the sum that a weight layer takes: the fan-in of its last weight tensor."""
+    if not node.weights:
+        return float("inf")
+    last = list(node.weights.values())[-1]
+    return float("inf") if node.shapes_in[0].kind == "ids" else float(last.fan_in)
+
+
+def _uniform(laws: Sequence[Law]) -> bool:
+    """Whether a Gaussian stays one when positions are mixed: all positions must be alike."""
+    fields = [field for law in laws for field in (law.mean, law.variance)]
+    return all(np.ptp(field) <= 1e-9 * (np.abs(field).max() + 1e-300) for field in fields)

@@ -1,0 +1,91 @@
+"""The prediction of each component from the measured statistics of its own input: the `local` view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+
+from lensnet.levels.signal import Field, Law, Signal
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.moments.backward import backward
+from lensnet.predict.moments.cross import BackwardCross
+from lensnet.predict.moments.forward import forward
+from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
+from lensnet.predict.prediction import Effect, Prediction
+
+
+class Moments(Protocol):
+    """Measured mean and second moment fields of one output."""
+
+    mean: Field
+    second_moment: Field
+
+
+class Observed(Protocol):
+    """What one weight draw left behind, as numbers: see `lensnet.measure.statistics.SeedStatistics`."""
+
+    outputs: Mapping[str, Moments]
+    gradients: Mapping[tuple[str, str], Field]
+    side: Mapping[tuple[str, str, str], Field]
+
+
+def predict_locally(network: Network, through: Prediction, observed: Observed) -> list[Effect]:
+    """Feed every component the statistics measured at its own ports in one weight draw.
+
+    The structure that no statistic shows (which outputs are functions of which Gaussian, how gradients of a fork are
+    related) comes from `through`, the numbers from `observed`. A component with a NaN at a port is left out.
+    """
+    effects: list[Effect] = []
+    signals = {path: _signal(path, through, observed) for path in (INPUT, *(n.path for n in network))
+               if path in observed.outputs}
+    cross = BackwardCross(network, signals, observed.gradients)
+    for node in network:
+        if any(producer not in signals for producer in node.inputs):
+            continue
+        here = [signals[producer].with_side(side_of(node, port, observed.side)) for producer, port in wires(node)]
+        crosses = _crosses(node, observed)
+        effects += forward(node, here, crosses)[1]
+        gradient, gradient_crosses = _gradient(network, node, observed, here, cross)
+        if gradient is not None:
+            effects += backward(node, here, gradient, crosses, gradient_crosses).values()
+    return effects
+
+
+def _signal(path: str, through: Prediction, observed: Observed) -> Signal:
+    stats = observed.outputs[path]
+    predicted = through.signals.get(path)
+    law = predicted.law if predicted is not None else None
+    if law is not None and law.origin in observed.outputs:
+        origin = observed.outputs[law.origin]
+        variance = np.maximum(origin.second_moment - origin.mean**2, 0.0)
+        law = Law(origin.mean, variance, law.terms, law.origin, law.chain)
+    return Signal(stats.mean, stats.second_moment, law)
+
+
+def _crosses(node: Node, observed: Observed) -> dict[tuple[int, int], Field | None]:
+    return {
+        (i, j): observed.side.get((node.path, f"{node.ports[i]},{node.ports[j]}", CROSS_MOMENT))
+        for i, j in combinations(range(len(node.ports)), 2)
+        if node.shapes_in[i] == node.shapes_in[j]
+    }
+
+
+def _gradient(
+    network: Network, node: Node, observed: Observed, here: list[Signal], cross: BackwardCross
+) -> tuple[Field | None, dict[tuple[int, int], Field | None] | None]:
+    """The measured gradient at a component's output; stacked over its uses, with their cross moments, for a fork."""
+    if not observed.gradients:
+        return None, None
+    uses = [(user.path, port) for user, port in network.consumers(node.path)]
+    if not uses:
+        examples = here[0].mean.shape[0]
+        return np.ones((examples, *node.shape.positions)), None
+    if any(use not in observed.gradients for use in uses):
+        return None, None
+    if not node.component.is_fork:
+        return observed.gradients[uses[0]], None
+    stacked = np.stack(np.broadcast_arrays(*(observed.gradients[use] for use in uses)))
+    return stacked, {(i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
