@@ -15,7 +15,17 @@ from lensnet.language.component_spec import (
 from lensnet.language.document import Document, Path
 from lensnet.language.formula import Arity, FormulaError, check_condition, check_formula
 from lensnet.language.source import Problem, did_you_mean
-from lensnet.language.symbols import OPERATORS, TENSOR_OPERATORS, constant_symbols, effect_symbols, forward_symbols
+from lensnet.language.symbols import (
+    OPERATORS,
+    SPECIAL,
+    TENSOR_OPERATORS,
+    constant_symbols,
+    effect_symbols,
+    forward_symbols,
+)
+
+# What declares symbols: where one of these is wrong, every formula that uses it would look wrong too.
+DECLARATIONS = ("ports", "parameters", "weights", "needs", "let")
 
 
 def component_problems(spec: ComponentSpec, document: Document, prefix: Path) -> list[Problem]:
@@ -26,87 +36,106 @@ def component_problems(spec: ComponentSpec, document: Document, prefix: Path) ->
 class _Checker:
     def __init__(self, spec: ComponentSpec, document: Document, prefix: Path) -> None:
         self.spec, self.document, self.prefix = spec, document, prefix
+        self.constants = constant_symbols(spec)
+        self.symbols = effect_symbols(spec)
         self.found: list[Problem] = []
 
     def problems(self) -> list[Problem]:
         spec = self.spec
-        constants = constant_symbols(spec)
-        effects = effect_symbols(spec)
         if spec.function is not None:
             self.formula(("function",), spec.function, forward_symbols(spec))
         for index, kink in enumerate(spec.kinks or ()):
-            self.formula(("kinks", index), kink, constants)
+            self.formula(("kinks", index), kink, self.constants)
         if spec.forward is not None:
             self.formula(("forward",), spec.forward, forward_symbols(spec), TENSOR_OPERATORS)
         for name, weight in spec.weights.items():
-            self.formula(("weights", name, "fan_in"), weight.fan_in, constants)
-            self.formula(("weights", name, "fan_out"), weight.fan_out, constants)
-        self.parameters(constants)
-        self.shape(constants)
-        self.effects(effects)
-        self.coherence(effects)
-        self.assumptions(("assumes",), spec.assumes, effects)
-        for name, need in spec.needs.items():
-            if need.port is not None:
-                self.port(("needs", name, "port"), need.port)
+            self.formula(("weights", name, "fan_in"), weight.fan_in, self.constants)
+            self.formula(("weights", name, "fan_out"), weight.fan_out, self.constants)
+        self.parameters()
+        self.shape()
+        self.needs()
+        self.abbreviations()
+        self.effects()
+        self.coherence()
+        self.assumptions(("assumes",), spec.assumes)
         return self.found
 
-    def parameters(self, constants: Mapping[str, str]) -> None:
+    def parameters(self) -> None:
         for name, parameter in self.spec.parameters.items():
             path = ("parameters", name)
             if isinstance(parameter, BooleanParameter | ChoiceParameter):
                 continue
             if isinstance(parameter.default, str):
-                self.formula((*path, "default"), parameter.default, set(constants) - {name, parameter.symbol})
+                self.formula((*path, "default"), parameter.default, set(self.constants) - {name, parameter.symbol})
             if parameter.min is not None and parameter.max is not None and parameter.min > parameter.max:
                 self.add((*path, "max"), f"max is below min ({parameter.min})")
 
-    def shape(self, constants: Mapping[str, str]) -> None:
+    def shape(self) -> None:
         shape = self.spec.shape
         if shape.channels is not None:
-            self.formula(("shape", "channels"), shape.channels, constants)
+            self.formula(("shape", "channels"), shape.channels, self.constants)
         if isinstance(shape.positions, str):
-            self.formula(("shape", "positions"), shape.positions, constants)
+            self.formula(("shape", "positions"), shape.positions, self.constants)
         for index, size in enumerate(shape.positions if isinstance(shape.positions, list) else ()):
-            self.formula(("shape", "positions", index), size, constants)
+            self.formula(("shape", "positions", index), size, self.constants)
 
-    def effects(self, symbols: Mapping[str, str]) -> None:
+    def needs(self) -> None:
+        for name, need in self.spec.needs.items():
+            if need.port is not None:
+                self.port(("needs", name, "port"), need.port)
+            if need.when is not None:
+                self.formula(("needs", name, "when"), need.when, self.constants, condition=True)
+
+    def abbreviations(self) -> None:
+        before: dict[str, str] = {}
+        for name, text in self.spec.let.items():
+            if name in self.symbols:
+                self.add(("let", name), f"'{name}' means something already: {self.symbols[name]}", key=True)
+            if self.formula(("let", name), text, self.symbols, OPERATORS, let=before):
+                before[name] = text
+            else:
+                before[name] = "0"  # so that what uses it is not called unknown
+
+    def effects(self) -> None:
         for level, quantities in self.spec.effects.items():
             for quantity, entry in quantities.items():
                 path = ("effects", level, quantity)
                 if isinstance(entry, Effect):
-                    self.effect(path, entry, symbols)
+                    self.effect(path, entry)
                     continue
                 for port, effect in entry.items():
                     self.port((*path, port), port, key=True)
-                    self.effect((*path, port), effect, symbols)
+                    self.effect((*path, port), effect)
 
-    def effect(self, path: Path, effect: Effect, symbols: Mapping[str, str]) -> None:
-        self.formula((*path, "formula"), effect.formula, symbols, OPERATORS)
+    def effect(self, path: Path, effect: Effect) -> None:
+        self.effect_formula((*path, "formula"), effect.formula)
         if effect.error is not None:
-            self.formula((*path, "error"), effect.error, symbols, OPERATORS)
-        self.assumptions((*path, "assumes"), effect.assumes, symbols)
+            self.effect_formula((*path, "error"), effect.error)
+        self.assumptions((*path, "assumes"), effect.assumes)
 
-    def coherence(self, symbols: Mapping[str, str]) -> None:
+    def coherence(self) -> None:
         if not isinstance(self.spec.coherence, LinearCoherence):
             return
         path, factors = ("coherence", "linear"), self.spec.coherence.linear
         if isinstance(factors, str):
-            self.formula(path, factors, symbols, OPERATORS)
+            self.effect_formula(path, factors)
             return
         for port, factor in factors.items():
             self.port((*path, port), port, key=True)
-            self.formula((*path, port), factor, symbols, OPERATORS)
+            self.effect_formula((*path, port), factor)
 
-    def assumptions(self, path: Path, assumptions: list[Assumption], symbols: Mapping[str, str]) -> None:
+    def assumptions(self, path: Path, assumptions: list[Assumption]) -> None:
         for index, assumption in enumerate(assumptions):
             if assumption.check is not None:
-                self.formula((*path, index, "check"), assumption.check, symbols, OPERATORS, condition=True)
+                self.effect_formula((*path, index, "check"), assumption.check, condition=True)
 
     def port(self, path: Path, name: str, key: bool = False) -> None:
         names = self.spec.ports.names
         if name not in names:
             self.add(path, f"there is no input port '{name}'", did_you_mean(name, names), key)
+
+    def effect_formula(self, path: Path, text: str, condition: bool = False) -> None:
+        self.formula(path, text, self.symbols, OPERATORS, condition, self.spec.let)
 
     def formula(
         self,
@@ -115,18 +144,23 @@ class _Checker:
         symbols: Iterable[str],
         operators: Mapping[str, Arity] | None = None,
         condition: bool = False,
-    ) -> None:
+        let: Mapping[str, str] | None = None,
+    ) -> bool:
+        check = check_condition if condition else check_formula
+        special = SPECIAL if operators is OPERATORS else None
         try:
-            (check_condition if condition else check_formula)(text, symbols, operators or {})
+            check(text, symbols, operators or {}, special=special, let=let)
         except FormulaError as error:
+            if let and error.text != text:
+                return False  # an abbreviation is wrong, which is reported at its own place
             self.found.append(formula_problem(self.document, (*self.prefix, *path), error))
+            return False
+        return True
 
     def add(self, path: Path, message: str, help: str = "", key: bool = False) -> None:
         self.found.append(self.document.problem((*self.prefix, *path), message, help, key))
 
 
 def formula_problem(document: Document, path: Path, error: FormulaError) -> Problem:
-    """The problem of a formula at `path`; an effect may be written without its `formula:` key."""
-    while path not in document.values and path:
-        path = path[:-1]
+    """The problem of the formula at `path`."""
     return document.problem(path, error.message, error.help, column=error.column, length=error.length)

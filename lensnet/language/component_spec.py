@@ -119,6 +119,7 @@ class Need(Spec):
 
     symbol: SymbolName | None = None
     otherwise: Number | None = None
+    when: Condition | None = None  # not needed where this comparison of parameters and shapes fails
     port: Text | None = None
     about: Text = ""
 
@@ -219,7 +220,10 @@ Trial = Annotated[dict[str, Any], PlainValidator(_trial), WithJsonSchema({"type"
 
 
 class ComponentSpec(Spec):
-    """A component file. One of function, forward, body, implementation or effects says what it does."""
+    """A component file. One of function, forward, body, implementation or effects says what it does.
+
+    let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
+    """
 
     component: ItemName = ""
     title: Text = ""
@@ -239,6 +243,7 @@ class ComponentSpec(Spec):
     scale_invariant: bool = False
     law: Literal["kept", "broken", "scaled"] | None = None
     needs: dict[SymbolName, Need] = {}
+    let: dict[SymbolName, FormulaText] = {}
     coherence: Coherence = NamedCoherence()
     effects: dict[LevelName, dict[SymbolName, EffectEntry]] = {}
     assumes: list[Assumption] = []

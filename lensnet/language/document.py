@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +47,19 @@ class Document:
                 return None
         return data
 
+    def resolve(self, path: Sequence[Any]) -> Path:
+        """`path` without the parts that the file does not have: an effect may be written without its `formula:` key."""
+        found: Path = ()
+        for part in path:
+            if (*found, part) in self.values:
+                found = (*found, part)
+        return found
+
     def place(self, path: Path, key: bool = False) -> Span:
         """Where `path` stands (its key with `key=True`); the nearest enclosing part when it is not in the file."""
-        path = tuple(path)
-        while True:
-            first, second = (self.keys, self.values) if key else (self.values, self.keys)
-            span = first.get(path) or second.get(path)
-            if span or not path:
-                return span or Span(1, 1, 1)
-            path, key = path[:-1], True
+        found = self.resolve(path)
+        key = found in self.keys and (key or (len(found) < len(path) and isinstance(self.at(found), dict | list)))
+        return (self.keys if key else self.values).get(found) or Span(1, 1, 1)
 
     def problem(
         self, path: Path, message: str, help: str = "", key: bool = False, column: int = 0, length: int = 0
@@ -63,7 +67,7 @@ class Document:
         """A problem at `path`; `column` (from 1) and `length` narrow it to a part of the scalar's text."""
         span = self.place(path, key)
         start, width = span.column, span.length
-        if column and span.offset is not None and tuple(path) in self.values:
+        if column and span.offset is not None:
             start, width = span.column + span.offset + column - 1, length
         return Problem(span.source or self.source, span.line, start, max(1, width), message, help)
 

@@ -23,16 +23,25 @@ __all__ = [
 ]  # fmt: skip
 
 Arity = int | tuple[int, int]
+MAX_WRITTEN_OUT = 4000  # terms of a formula with its abbreviations written out
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A checked formula: its text, its tree, and the symbols and functions it uses."""
+    """A checked formula: its text, its tree, the symbols and functions it names, and abbreviations to write out."""
 
     text: str
     term: Term
     symbols: frozenset[str]
     functions: frozenset[str]
+    let: Mapping[str, Term] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Abbreviation:
+    term: Term
+    facts: Facts
+    size: int
 
 
 @dataclass
@@ -43,6 +52,8 @@ class _Scope:
     functions: Mapping[str, FunctionRule]
     undefined: Mapping[str, Arity]
     numbers: Mapping[str, Facts] | None = None
+    let: dict[str, _Abbreviation] = field(default_factory=dict)
+    size: int = 0  # terms, with abbreviations written out
     used_symbols: set[str] = field(default_factory=set)
     used_functions: set[str] = field(default_factory=set)
 
@@ -53,32 +64,39 @@ def check_formula(
     operators: Mapping[str, Arity] | Iterable[str] = (),
     functions: Mapping[str, FunctionRule] = FUNCTIONS,
     special: Mapping[str, Arity] | None = None,
+    let: Mapping[str, str] | None = None,
 ) -> Formula:
     """Checks a formula without building it. Raises FormulaError with the column of what is wrong.
 
     symbols: the names it may use. operators: position operators, name -> number of arguments (a plain collection means
-    one argument). special: further numeric functions, in the same form.
+    one argument). special: further numeric functions, in the same form. let: abbreviations, name -> formula, which may
+    use those before them.
     """
-    scope = _Scope({normal_name(name) for name in symbols}, functions, _arities(operators, special))
-    term = _checked(text, scope)
-    return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions))
+    return _formula(text, _Scope(_names(symbols), functions, _arities(operators, special)), let)
 
 
-def check_condition(text: str, symbols: Iterable[str], operators: Mapping[str, Arity] | Iterable[str] = ()) -> Formula:
+def check_condition(
+    text: str,
+    symbols: Iterable[str],
+    operators: Mapping[str, Arity] | Iterable[str] = (),
+    special: Mapping[str, Arity] | None = None,
+    let: Mapping[str, str] | None = None,
+) -> Formula:
     """Checks one comparison, such as `fan_in >= 16`. The term's kind is the comparison. Raises FormulaError."""
-    scope = _Scope({normal_name(name) for name in symbols}, FUNCTIONS, _arities(operators, None))
-    term = _checked(text, scope, condition=True)
-    return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions))
+    return _formula(text, _Scope(_names(symbols), FUNCTIONS, _arities(operators, special)), let, condition=True)
 
 
 def parse_condition(
-    text: str, symbols: Iterable[str] | Mapping[str, Any], operators: Mapping[str, Arity] | Iterable[str] = ()
+    text: str,
+    symbols: Iterable[str] | Mapping[str, Any],
+    operators: Mapping[str, Arity] | Iterable[str] = (),
+    special: Mapping[str, Arity] | None = None,
+    let: Mapping[str, str] | None = None,
 ) -> tuple[str, Any, Any]:
     """One comparison as (`<`, `<=`, `>` or `>=`, left side, right side), the sides as sympy expressions."""
-    names = list(symbols)
-    term = check_condition(text, names, operators).term
-    left, right = (_built(text, side, symbols, names, FUNCTIONS) for side in term.args)
-    return term.kind, left, right
+    formula = check_condition(text, symbols, operators, special, let)
+    left, right = (_built(formula, side, symbols, FUNCTIONS) for side in formula.term.args)
+    return formula.term.kind, left, right
 
 
 def parse_formula(
@@ -87,15 +105,16 @@ def parse_formula(
     operators: Mapping[str, Arity] | Iterable[str] = (),
     functions: Mapping[str, FunctionRule] = FUNCTIONS,
     special: Mapping[str, Arity] | None = None,
+    let: Mapping[str, str] | None = None,
 ) -> Any:
     """The formula as a sympy expression. Raises FormulaError.
 
     symbols: the names it may use (each becomes a real sympy symbol), or a mapping from name to sympy symbol.
     Operators and special functions become undefined sympy functions of that name. Decimals become exact rationals.
+    Abbreviations (`let`) are written out.
     """
-    names = list(symbols)
-    formula = check_formula(text, names, operators, functions, special)
-    return _built(text, formula.term, symbols, names, functions)
+    formula = check_formula(text, symbols, operators, functions, special, let)
+    return _built(formula, formula.term, symbols, functions)
 
 
 def evaluate_number(text: str | int | float, constants: Mapping[str, int | float]) -> int | float:
@@ -109,43 +128,52 @@ def evaluate_number(text: str | int | float, constants: Mapping[str, int | float
         return text
     numbers = {normal_name(name): _number_facts(name, value) for name, value in constants.items()}
     scope = _Scope(numbers, FUNCTIONS, {}, numbers)
-    facts: list[Facts] = []
-    _checked(text, scope, facts)
-    (result,) = facts
+    _, result = _checked(text, scope)
     if result.exact is not None:
         return int(result.exact) if result.exact.denominator == 1 else float(result.exact)
     assert result.estimate is not None
     return result.estimate
 
 
-def _built(text: str, term: Term, symbols: Any, names: list[str], functions: Mapping[str, FunctionRule]) -> Any:
+def _formula(text: str, scope: _Scope, let: Mapping[str, str] | None, condition: bool = False) -> Formula:
+    for name, short in (let or {}).items():
+        scope.size = 0
+        term, facts = _checked(short, scope)
+        scope.let[normal_name(name)] = _Abbreviation(term, facts, scope.size)
+    scope.size = 0
+    scope.used_symbols.clear()
+    scope.used_functions.clear()
+    term, _ = _checked(text, scope, condition)
+    abbreviations = {name: short.term for name, short in scope.let.items()}
+    return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions), abbreviations)
+
+
+def _built(formula: Formula, term: Term, symbols: Any, functions: Mapping[str, FunctionRule]) -> Any:
     from lensnet.language.formula_sympy import build
 
-    given = {normal_name(name): symbols[name] for name in names} if isinstance(symbols, Mapping) else {}
+    given = {normal_name(name): symbols[name] for name in symbols} if isinstance(symbols, Mapping) else {}
     try:
-        return build(term, given, functions)
+        return build(term, given, functions, formula.let)
     except FormulaError as error:
-        error.text = text
+        error.text = formula.text
         raise
 
 
-def _checked(text: str, scope: _Scope, result: list[Facts] | None = None, condition: bool = False) -> Term:
+def _checked(text: str, scope: _Scope, condition: bool = False) -> tuple[Term, Facts]:
     try:
         term = read_formula(text)
         if condition and term.kind not in COMPARE:
             raise term.error("a comparison is needed here", "for example fan_in >= 16")
         if not condition and term.kind in COMPARE:
             raise term.error("a comparison is not a value", "use where(condition, a, b)")
-        facts = _check(term, scope)
+        return term, _check(term, scope)
     except FormulaError as error:
         error.text = str(text)[:MAX_LENGTH]
         raise
-    if result is not None:
-        result.append(facts)
-    return term
 
 
 def _check(term: Term, scope: _Scope) -> Facts:
+    scope.size += 1
     if term.kind == "symbol":
         return _symbol(term, scope)
     rule = _rule(term, scope) if term.kind == "call" else None
@@ -165,6 +193,12 @@ def _check(term: Term, scope: _Scope) -> Facts:
 
 def _symbol(term: Term, scope: _Scope) -> Facts:
     name = term.name
+    if name in scope.let:
+        scope.used_symbols.add(name)
+        scope.size += scope.let[name].size
+        if scope.size > MAX_WRITTEN_OUT:
+            raise term.error(f"with its abbreviations written out, this has more than {MAX_WRITTEN_OUT} parts")
+        return scope.let[name].facts
     if name in scope.symbols:
         scope.used_symbols.add(name)
         return scope.numbers[name] if scope.numbers is not None else Facts()
@@ -172,7 +206,11 @@ def _symbol(term: Term, scope: _Scope) -> Facts:
         return Facts(None, CONSTANTS[name])
     if name in scope.functions or name in scope.undefined:
         raise term.error(f"{name} is a function", f"call it: {name}(...)")
-    help = "write exp(1) for Euler's number" if name == "e" else did_you_mean(name, [*scope.symbols, *CONSTANTS])
+    help = (
+        "write exp(1) for Euler's number"
+        if name == "e"
+        else did_you_mean(name, [*scope.symbols, *scope.let, *CONSTANTS])
+    )
     raise term.error(f"unknown symbol '{name}'", help)
 
 
@@ -198,6 +236,10 @@ def _rule(term: Term, scope: _Scope) -> FunctionRule | None:
         raise term.error(f"{name} takes {wanted} argument{'s' if wanted != '1' else ''}, not {count}")
     scope.used_functions.add(name)
     return rule
+
+
+def _names(symbols: Iterable[str]) -> set[str]:
+    return {normal_name(name) for name in symbols}
 
 
 def _arities(operators: Mapping[str, Arity] | Iterable[str], special: Mapping[str, Arity] | None) -> dict[str, Arity]:

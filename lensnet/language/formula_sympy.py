@@ -20,18 +20,26 @@ RELATIONS = {"<": sympy.StrictLessThan, "<=": sympy.LessThan, ">": sympy.StrictG
 NOT_NUMBERS = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo)
 
 
-def build(term: Term, symbols: Mapping[str, Any], functions: Mapping[str, FunctionRule]) -> Any:
-    """The sympy expression of `term`. Raises FormulaError."""
-    return _Builder(symbols, functions).build(term)[0]
+def build(
+    term: Term, symbols: Mapping[str, Any], functions: Mapping[str, FunctionRule], let: Mapping[str, Term]
+) -> Any:
+    """The sympy expression of `term`, with the abbreviations of `let` written out. Raises FormulaError."""
+    return _Builder(symbols, functions, let).build(term)[0]
 
 
 class _Builder:
-    def __init__(self, symbols: Mapping[str, Any], functions: Mapping[str, FunctionRule]) -> None:
-        self.symbols = symbols
-        self.functions = functions
+    def __init__(
+        self, symbols: Mapping[str, Any], functions: Mapping[str, FunctionRule], let: Mapping[str, Term]
+    ) -> None:
+        self.symbols, self.functions, self.let = symbols, functions, let
+        self.written_out: dict[str, tuple[Any, Facts]] = {}
 
     def build(self, term: Term) -> tuple[Any, Facts]:
         if term.kind == "symbol":
+            if term.name in self.let:
+                if term.name not in self.written_out:
+                    self.written_out[term.name] = self.build(self.let[term.name])
+                return self.written_out[term.name]
             if term.name in CONSTANTS and term.name not in self.symbols:
                 return sympy.pi, Facts(None, CONSTANTS[term.name])
             return self.symbols.get(term.name, sympy.Symbol(term.name, real=True)), Facts()

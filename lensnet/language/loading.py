@@ -7,10 +7,10 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from lensnet.language.body_spec import Repeat, Use, walk
-from lensnet.language.checks import component_problems, formula_problem
+from lensnet.language.checks import DECLARATIONS, component_problems, formula_problem
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.document import Document, Path
-from lensnet.language.formula import FormulaError, check_formula, evaluate_number, is_name
+from lensnet.language.formula import FormulaError, check_formula, evaluate_number, is_name, read_formula
 from lensnet.language.network_spec import NetworkSpec
 from lensnet.language.overrides import apply_overrides
 from lensnet.language.problems import validate
@@ -21,13 +21,15 @@ from lensnet.language.yaml_tree import read_yaml
 def load_component_spec(path_or_source: str | FilePath | Source) -> tuple[ComponentSpec, Document]:
     """A component file. Raises SpecError with every problem in it."""
     document = read_yaml(_source(path_or_source))
-    spec = validate(ComponentSpec, document, {})
-    problems = component_problems(spec, document, ())
-    if not spec.component:
+    found = validate(ComponentSpec, document, {})
+    problems = list(found.problems)
+    if found.spec is not None and _declares(found.wrong, ()):
+        problems += component_problems(found.spec, document, ())
+    if "component" not in document.data:
         problems.append(document.problem((), "`component` is missing", "the component's name, the same as the file's"))
-    if problems:
+    if problems or found.spec is None:
         raise SpecError(problems)
-    return spec, document
+    return found.spec, document
 
 
 def load_network_spec(
@@ -37,16 +39,15 @@ def load_network_spec(
     document = read_yaml(_source(path_or_source))
     apply_overrides(document, overrides)
     constants, problems = _constants(document)
-    try:
-        spec = validate(NetworkSpec, document, {"constants": constants})
-    except SpecError as error:
-        problems += error.problems
-    else:
-        problems += _network_problems(spec, document)
-    if problems:
+    found = validate(NetworkSpec, document, {"constants": constants})
+    problems += found.problems
+    if found.spec is not None:
+        spec = found.spec.model_copy(update={"constants": constants})
+        problems += _network_problems(spec, document, found.wrong)
+    if problems or found.spec is None:
         raise SpecError(problems)
     named = {name: part.model_copy(update={"component": name}) for name, part in spec.define.items()}
-    return spec.model_copy(update={"constants": constants, "define": named}), document
+    return spec.model_copy(update={"define": named}), document
 
 
 def _source(path_or_source: str | FilePath | Source) -> Source:
@@ -69,19 +70,25 @@ def _constants(document: Document) -> tuple[dict[str, int | float], list[Problem
     return values, problems
 
 
-def _network_problems(spec: NetworkSpec, document: Document) -> list[Problem]:
+def _declares(wrong: list[Path], prefix: Path) -> bool:
+    """Whether everything that declares symbols in the component at `prefix` could be read."""
+    depth = len(prefix)
+    return not any(path[:depth] == prefix and (len(path) == depth or path[depth] in DECLARATIONS) for path in wrong)
+
+
+def _network_problems(spec: NetworkSpec, document: Document, wrong: list[Path]) -> list[Problem]:
     """What is wrong between the parts of a network file; what needs the catalogue is checked where that is known."""
-    constants = set(spec.constants)
+    constants = {*spec.constants, "index"}
     problems = _body_problems(spec.body, ("body",), constants, document)
     for name, block in spec.blocks.items():
-        path: Path = ("blocks", name)
-        inner = (*path, "body") if (*path, "body") in document.values else path
-        problems += _body_problems(block.body, inner, constants | set(block.parameters), document)
+        problems += _body_problems(block.body, ("blocks", name, "body"), constants | set(block.parameters), document)
         if name in spec.define:
-            problems.append(document.problem(path, f"'{name}' is also defined as a component", key=True))
+            message = f"'{name}' is also defined as a component"
+            problems.append(document.problem(("blocks", name), message, key=True))
     for name, component in spec.define.items():
-        path = ("define", name)
-        problems += component_problems(component, document, path)
+        path: Path = ("define", name)
+        if _declares(wrong, path):
+            problems += component_problems(component, document, path)
         if component.component not in ("", name):
             problems.append(document.problem((*path, "component"), f"this component is called '{name}' above"))
         if component.body is not None:
@@ -93,15 +100,15 @@ def _network_problems(spec: NetworkSpec, document: Document) -> list[Problem]:
 def _body_problems(body: list[Use | Repeat], path: Path, names: set[str], document: Document) -> list[Problem]:
     problems = _name_problems(body, path, document)
     for here, item in walk(body, path):
-        formulas: dict[Path, Any] = {(*here, "repeat"): item.repeat} if isinstance(item, Repeat) else {}
         if isinstance(item, Repeat):
             problems += _name_problems(item.body, (*here, "body"), document)
+            problems += _formula_problems(item.repeat, (*here, "repeat"), names, document)
         else:
             problems += _name_problems(item.branch or [], (*here, "branch"), document)
-            formulas |= {(*here, name): value for name, value in item.parameters.items()}
-            formulas |= {(*here, "given", name): value for name, value in item.given.items()}
-        for place, value in formulas.items():
-            problems += _value_problems(value, place, names, document)
+            for name, value in item.parameters.items():
+                problems += _formula_problems(value, (*here, name), None, document)
+            for name, value in item.given.items():
+                problems += _formula_problems(value, (*here, "given", name), None, document)
     return problems
 
 
@@ -121,14 +128,15 @@ def _name_problems(body: list[Use | Repeat], path: Path, document: Document) -> 
     return problems
 
 
-def _value_problems(value: Any, path: Path, names: set[str], document: Document) -> list[Problem]:
-    """A text that is more than one word is a formula of the constants. (One word may be a choice.)"""
+def _formula_problems(value: Any, path: Path, names: set[str] | None, document: Document) -> list[Problem]:
+    """A text is a formula. Which names it may use is known here (`names`), or only where the component is."""
     if isinstance(value, tuple):
-        return [found for i, part in enumerate(value) for found in _value_problems(part, (*path, i), names, document)]
-    if not isinstance(value, str) or (is_name(value) and path[-1] != "repeat"):
+        parts = enumerate(value)
+        return [found for index, part in parts for found in _formula_problems(part, (*path, index), names, document)]
+    if not isinstance(value, str):
         return []
     try:
-        check_formula(value, names)
+        read_formula(value) if names is None else check_formula(value, names)
     except FormulaError as error:
         return [formula_problem(document, path, error)]
     return []

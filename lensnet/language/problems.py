@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from lensnet.language.document import Document, Path
 from lensnet.language.fields import Spec, describe
-from lensnet.language.source import Problem, SpecError, closest, did_you_mean, shorten
+from lensnet.language.source import Problem, Source, closest, did_you_mean, shorten
 
 S = TypeVar("S", bound=Spec)
+MAX_SALVAGES = 12
+STAND_INS: dict[str, Any] = {
+    "network": "unknown",
+    "input": {"source": "digits"},
+    "body": [{"component": "unknown"}],
+    "component": "unknown",
+}
 TAGS = {
     "type": ("integer", "real", "boolean", "choice", "pair"),
     "source": ("gaussian", "digits", "photos", "tokens", "file"),
@@ -29,20 +38,62 @@ KINDS = {
 }
 
 
-def validate(model: type[S], document: Document, context: dict[str, Any]) -> S:
-    """The document's data as a model. Raises SpecError with one problem for each of pydantic's errors."""
-    context = {**context, "models": {}}
+@dataclass(frozen=True)
+class Validated(Generic[S]):
+    """spec: the model, of what is left without the wrong parts; None when nothing is. wrong: where those stand."""
+
+    spec: S | None
+    problems: list[Problem]
+    wrong: list[Path]
+
+
+def validate(model: type[S], document: Document, context: dict[str, Any]) -> Validated[S]:
+    """The document's data as a model, and one problem for each of pydantic's errors."""
+    models: dict[int, type[Spec]] = {}
     try:
-        return model.model_validate(document.data, context=context)
+        return Validated(model.model_validate(document.data, context={**context, "models": models}), [], [])
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise SpecError(_problem(detail, document, context["models"]) for detail in details)
+    problems = [_problem(detail, document, models) for detail in details]
+    wrong = [document.resolve(detail["loc"]) for detail in details]
+    return Validated(_salvaged(model, document, context, details), problems, wrong)
+
+
+def _salvaged(model: type[S], document: Document, context: dict[str, Any], details: Any) -> S | None:
+    """The model without the wrong parts, so that what it takes a model to check is checked in the same run."""
+    data = copy.deepcopy(document.data)
+    for _ in range(MAX_SALVAGES):
+        for detail in details:
+            _remove(data, document.resolve(detail["loc"]), detail["loc"][-1] if detail["loc"] else "")
+        try:
+            return model.model_validate(data, context=context)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+    return None
+
+
+def _remove(data: Any, path: Path, last: Any) -> None:
+    """Takes out the wrong part at `path`; an item of a body is replaced, so that those after it keep their numbers."""
+    if len(path) <= 1:
+        key = path[0] if path else last
+        data.pop(key, None)
+        if key in STAND_INS:
+            data[key] = copy.deepcopy(STAND_INS[key])
+        return
+    parent: Any = Document(Source("", ""), data).at(path[:-1])
+    part: Any = path[-1]
+    if isinstance(parent, dict) and part in parent:
+        del parent[part]
+    elif isinstance(parent, list) and ("body" in path or "branch" in path or path[0] == "blocks"):
+        parent[part] = {"component": "unknown"}
+    elif parent is not None:
+        _remove(data, path[:-1], last)  # it is needed here, or its place counts
 
 
 def _problem(error: Any, document: Document, models: dict[int, type[Spec]]) -> Problem:
     kind, context, loc, given = error["type"], error.get("ctx", {}), error["loc"], error["input"]
     is_key = bool(loc) and loc[-1] == "[key]"
-    path = file_path(document, loc)
+    path = document.resolve(loc)
     if kind == "spec":
         return _own_problem(context, document, path, is_key)
     if kind == "extra_forbidden":
@@ -95,16 +146,6 @@ def _own_problem(context: dict[str, Any], document: Document, path: Path, is_key
     column, length = context.get("column", 0), context.get("length", 0)
     is_key = is_key or context.get("key", False)
     return document.problem(path, context["message"], context.get("help", ""), is_key, column, length)
-
-
-def file_path(document: Document, loc: tuple[Any, ...]) -> Path:
-    """`loc` without the parts that pydantic adds and the file does not have (tags, fields that collect keys)."""
-    path: Path = ()
-    for part in loc:
-        child = (*path, part)
-        if child in document.values:
-            path = child
-    return path
 
 
 def _near_miss(document: Document, path: Path, missing: str, options: list[str]) -> str:

@@ -37,6 +37,9 @@ PORT_SYMBOLS: Mapping[str, str] = {
 STATE_SYMBOLS: Mapping[str, str] = {
     "p": "second moment of the gradient at the output",
     "window_count": "taps inside the input, at each output position",
+    "window_divisor": "what an average over the window divides by, at each output position",
+    "window_overlap": "most outputs that share one input",
+    "window_largest": "most taps inside the input that a window has",
     "port_channels": "channels of each port",
     "m_here": "mean at the port the gradient goes to",
     "q_here": "second moment at the port the gradient goes to",
@@ -71,6 +74,19 @@ OPERATORS: dict[str, int | tuple[int, int]] = {
     "everywhere": 1,
     "sum_ports": 1,
     "sum_pairs": 1,
+    "window_max_mean": 0,
+    "window_max_second_moment": 0,
+    "window_max_backward": 1,
+    "response": 2,
+    "response_pair": 1,
+}
+# Numeric special functions of lensnet.algebra.special, named here so that a check needs no numpy.
+SPECIAL: dict[str, int | tuple[int, int]] = {
+    "normal_cdf": 1,
+    "normal_pdf": 1,
+    "owens_t": 2,
+    "max_mean": 1,
+    "max_variance": 1,
 }
 # Operators on tensors, in `forward:` expressions.
 TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {
