@@ -1,0 +1,26 @@
+"""lensnet: what does this layer do to my signal, and how do you know?
+
+    net = lensnet.load("alexnet")        # a spec by name or file
+    report = net.run(seeds=8)            # predicted beside measured, with verdicts
+    report                               # shows itself in a terminal and in a notebook
+
+Importing lensnet imports neither torch nor sympy; both come with the first prediction or measurement.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lensnet.api import Net, load
+
+__version__ = "0.1.0"
+__all__ = ["Net", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Net", "load"):
+        from lensnet import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'lensnet' has no attribute {name!r}")

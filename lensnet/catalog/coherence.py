@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lensnet.catalog.effects import CompiledFormula
-
-if TYPE_CHECKING:
-    from lensnet.network.graph import Node
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,6 @@ class Coherence:
     def factor_formula(self, port: str) -> CompiledFormula:
         return self.factors.get(port.split(".")[0]) or self.factors[""]
 
-    def factor(self, node: Node, port: str, env: Mapping[str, Any], operators: Mapping[str, Any]) -> Any:
+    def factor(self, port: str, env: Mapping[str, Any], operators: Mapping[str, Any]) -> Any:
         """The factor on what comes in at `port`, a number or a field `(E, *positions)`."""
-        del node
         return self.factor_formula(port).evaluate(env, operators)

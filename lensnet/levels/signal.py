@@ -16,7 +16,8 @@ Field = NDArray[np.float64]
 class Law:
     """How the values at an edge are distributed over weight draws: a Gaussian pushed through known functions.
 
-    `mean`, `variance`: fields of the Gaussian *before* the functions of `chain` (outermost last) were applied.
+    `mean`, `variance`: fields of the Gaussian *before* the function in `chain` (none, or the composition of all
+    functions since) was applied.
     `terms`: number of independent terms whose sum made it Gaussian (the fan-in of the last weight layer); the
     Gaussian picture is off by O(1/terms). `origin`: path of the component that made it.
     """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
+from lensnet.predict.operators import operators_for
 
 Field = NDArray[np.float64]
 
@@ -19,11 +20,13 @@ def static_symbols(node: Node) -> dict[str, float]:
     out: dict[str, float] = {}
     specs = node.component.parameters
     for name, value in node.parameters.items():
-        if isinstance(value, bool | int | float):
+        spec = specs[name]
+        if spec.type == "choice":
+            out |= {f"{name}_{choice}": float(choice == value) for choice in spec.choices}
+        elif isinstance(value, bool | int | float):
             out[name] = float(value)
-            symbol = specs[name].symbol if name in specs else None
-            if symbol:
-                out[symbol] = float(value)
+            if spec.symbol:
+                out[spec.symbol] = float(value)
     first = node.shapes_in[0]
     out["channels"] = float(first.channels)
     out["channels_total"] = float(sum(shape.channels for shape in node.shapes_in))
@@ -51,6 +54,9 @@ def signal_symbols(
     A variadic port stacks its fields on a leading axis, and `k` stacks the pairs (0,1), (0,2), ..., (1,2), ...
     """
     out: dict[str, Any] = {}
+    laws = [signal.law for signal in signals]
+    out["law_known"] = float(all(law is not None for law in laws))
+    out["gaussian"] = float(all(law is not None and not law.chain for law in laws))
     if node.component.variadic:
         out["m"] = _stack([s.mean for s in signals])
         out["q"] = _stack([s.second_moment for s in signals])
@@ -90,3 +96,12 @@ def side_symbols(node: Node, signal: Signal) -> tuple[dict[str, Any], list[str]]
 
 def _stack(fields: Sequence[Field]) -> Field:
     return np.stack(np.broadcast_arrays(*fields))
+
+
+def _sum_first(stacked: Field) -> Field:
+    return np.sum(stacked, axis=0)
+
+
+def formula_operators(node: Node) -> Mapping[str, Any]:
+    """Every operator that the formulas of a node may call: its geometry's, and sums over ports and pairs of ports."""
+    return {**operators_for(node), "sum_ports": _sum_first, "sum_pairs": _sum_first}

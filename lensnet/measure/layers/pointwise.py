@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lensnet.catalog.functions import bound_function
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import implementation, parameter
 from lensnet.network.graph import Node
@@ -80,12 +81,9 @@ for _name in FUSED:
 
 def _own_function(node: Node) -> Pointwise | None:
     """The torch callable of the component's function with this node's parameters."""
-    function = getattr(node.component, "function", None)
-    if function is None:
+    if node.component.function is None:
         return None
-    if hasattr(function, "torch"):
-        return function.torch(node.parameters)
-    return function
+    return bound_function(node.component, node.parameters).torch
 
 
 def _same(one: Pointwise, other: Pointwise) -> bool:

@@ -9,10 +9,11 @@ import numpy as np
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
+from lensnet.predict.environment import formula_operators
 from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
 from lensnet.predict.moments.forward import CrossFields, formula_environment
 from lensnet.predict.moments.pointwise import mean_square_slope
-from lensnet.predict.operators import operators_for
+
 from lensnet.predict.prediction import Check, Effect, Status
 
 
@@ -22,6 +23,7 @@ def backward(
     gradient: Field,
     crosses: CrossFields | None = None,
     gradient_crosses: Mapping[tuple[int, int], Field | None] | None = None,
+    drawn: bool = True,
 ) -> dict[str, Effect]:
     """Second moment of dL/dx at every port of `node`, given that at its output.
 
@@ -33,8 +35,8 @@ def backward(
     if node.component.function is not None:
         field, error = mean_square_slope(node, signals[0])
         return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])}
-    env, checks = formula_environment(node, signals, crosses)
-    operators = operators_for(node)
+    env, checks = formula_environment(node, signals, crosses, drawn)
+    operators = formula_operators(node)
     env["p"] = gradient
     checks += evaluate_checks(node, env, operators)
     out = {}
@@ -49,7 +51,7 @@ def backward(
         examples = np.broadcast_shapes(gradient.shape[:1], signals[index].mean.shape[:1])
         size = (*examples, *node.shapes_in[index].positions)
         field = np.broadcast_to(model.evaluate(local, operators), size)
-        out[port] = _effect(node, port, field, model.error(env), checks)
+        out[port] = _effect(node, port, field, model.error(env, operators), checks)
     return out
 
 

@@ -17,7 +17,9 @@ from lensnet.levels.signal import Signal
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
+from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
 from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product
+from lensnet.predict.operators import constants_for
 
 Field = NDArray[np.float64]
 Edge = tuple[str, str]
@@ -76,7 +78,7 @@ class ForwardCross:
                 covariance = self.covariance(producer, earlier)
                 if covariance is None:
                     return None
-                total = total + coherence.factor(node, port, self.signals[producer]) * covariance
+                total = total + linear_factor(node, port, self.signals) * covariance
             return means + total
         if coherence.kind == "pointwise":
             return self._pointwise(node, earlier, means)
@@ -135,12 +137,11 @@ class BackwardCross:
         return None if beyond is None else slope * beyond
 
     def _slope(self, node: Node, port: str) -> Field | float | None:
-        source = self.signals[node.inputs[node.ports.index(port)]]
-        coherence = node.component.coherence
-        if coherence.kind == "linear":
-            return coherence.factor(node, port, source)
-        if coherence.kind == "pointwise":
-            return mean_slope(node, source)
+        kind = node.component.coherence.kind
+        if kind == "linear":
+            return linear_factor(node, port, self.signals)
+        if kind == "pointwise":
+            return mean_slope(node, self.signals[node.inputs[node.ports.index(port)]])
         return None
 
     def _same_merge(self, node: Node, a: str, b: str) -> Field | None:
@@ -176,6 +177,15 @@ class BackwardCross:
                 return None
             total = part if total is None else total + part
         return total
+
+
+def linear_factor(node: Node, port: str, signals: Mapping[str, Signal]) -> Field | float:
+    """The factor by which a linear component multiplies what comes in at `port`."""
+    here = [signals[producer] for producer in node.inputs]
+    env = {**static_symbols(node), **constants_for(node), **signal_symbols(node, here)}
+    env |= side_symbols(node, here[0])[0]
+    factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node))
+    return factor
 
 
 def _source(network: Network, path: str) -> str:

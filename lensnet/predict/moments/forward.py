@@ -10,39 +10,42 @@ import numpy as np
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
-from lensnet.predict.environment import side_symbols, signal_symbols, static_symbols
-from lensnet.predict.moments.checks import GAUSSIAN, evaluate_checks, gaussian_check
+from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
+from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
 from lensnet.predict.moments.law import law_after
 from lensnet.predict.moments.pointwise import pointwise_moments
-from lensnet.predict.operators import operators_for
+from lensnet.predict.operators import constants_for
 from lensnet.predict.prediction import Check, Effect, Status
 
 CrossFields = Mapping[tuple[int, int], Field | None]
 
 
-def forward(node: Node, signals: Sequence[Signal], crosses: CrossFields | None = None) -> tuple[Signal, list[Effect]]:
+def forward(
+    node: Node, signals: Sequence[Signal], crosses: CrossFields | None = None, drawn: bool = True
+) -> tuple[Signal, list[Effect]]:
     """Predict mean and second moment at the output of `node` from the signals at its ports.
 
-    `crosses`: E[a b] for every pair of ports that meet, None where unknown (the row is then out of regime).
+    `crosses`: E[a b] for every pair of ports that meet, None where unknown (the row is then out of regime). `drawn`:
+    the signals are expectations over weight draws; False when they are the statistics of one draw.
     """
     checks: list[Check] = []
     if node.component.function is not None:
         mean, second, error = pointwise_moments(node, signals[0])
         checks.append(gaussian_check(node, signals[0]))
     else:
-        env, missing = formula_environment(node, signals, crosses)
+        env, missing = formula_environment(node, signals, crosses, drawn)
         checks += missing
         models = node.component.effects(Level.MOMENTS)
         if "second_moment" not in models:
             return _not_modelled(node, signals)
-        operators = operators_for(node)
+        operators = formula_operators(node)
         size = field_shape(node, signals)
         second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
         if "mean" in models:
             mean = np.broadcast_to(models["mean"].evaluate(env, operators), size)
         else:
             mean = np.zeros(size)
-        error = models["second_moment"].error(env)
+        error = models["second_moment"].error(env, operators)
         checks += evaluate_checks(node, env, operators)
     law = law_after(node, signals, mean, second)
     status: Status = "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
@@ -54,7 +57,7 @@ def forward(node: Node, signals: Sequence[Signal], crosses: CrossFields | None =
 
 
 def formula_environment(
-    node: Node, signals: Sequence[Signal], crosses: CrossFields | None
+    node: Node, signals: Sequence[Signal], crosses: CrossFields | None, drawn: bool = True
 ) -> tuple[dict[str, Any], list[Check]]:
     """Everything that the formulas of a component may name, and a failed check per thing that nobody knows."""
     checks: list[Check] = []
@@ -68,7 +71,8 @@ def formula_environment(
     env: dict[str, Any] = {**static_symbols(node), **signal_symbols(node, signals, known)}
     side, missing = side_symbols(node, signals[0])
     env |= side
-    env["examples"] = float(node.examples)
+    env |= constants_for(node)
+    env["examples"], env["drawn"] = float(node.examples), float(drawn)
     checks += [Check(f"{name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL) for name in missing]
     return env, checks
 
@@ -87,6 +91,3 @@ def _not_modelled(node: Node, signals: Sequence[Signal]) -> tuple[Signal, list[E
         for quantity in ("mean", "second_moment")
     ]
     return Signal(blank, blank), effects
-
-
-__all__ = ["GAUSSIAN", "field_shape", "formula_environment", "forward"]

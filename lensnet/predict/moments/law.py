@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lensnet.algebra.pointwise import X, compose, pointwise
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Node
-from lensnet.predict.moments.pointwise import bound_function
+from lensnet.predict.environment import static_symbols
+from lensnet.predict.moments.pointwise import chained, function_of
 
 
 def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment: Field) -> Law | None:
@@ -32,12 +34,25 @@ def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment:
         return known[0]
     if component.coherence.kind == "pointwise":
         law = known[0]
-        return Law(law.mean, law.variance, law.terms, law.origin, (*law.chain, bound_function(node)))
-    if component.coherence.kind != "linear" or any(law.chain for law in known):
+        return Law(law.mean, law.variance, law.terms, law.origin, (chained(law, function_of(node)),))
+    if component.coherence.kind != "linear":
         return None
+    if any(law.chain for law in known):
+        return _scaled(node, known[0]) if component.law in ("kept", "scaled") and len(known) == 1 else None
     if not isinstance(node.geometry, Pointwise) and not _uniform(known):
         return None
     return Law(mean, variance, terms=min(law.terms for law in known), origin=node.path)
+
+
+def _scaled(node: Node, law: Law) -> Law | None:
+    """A pushforward times a constant (component law `scaled`), or unchanged (`kept`)."""
+    if node.component.law == "kept":
+        return law
+    factor = node.component.coherence.factor(node.ports[0], static_symbols(node), {})
+    if np.ndim(factor) or not np.isfinite(factor):
+        return None
+    scale = pointwise(float(factor) * X, name="scale")
+    return Law(law.mean, law.variance, law.terms, law.origin, (compose(scale, law.chain[0]),))
 
 
 def _terms(node: Node) -> float:

@@ -47,10 +47,10 @@ def predict_locally(network: Network, through: Prediction, observed: Observed) -
             continue
         here = [signals[producer].with_side(side_of(node, port, observed.side)) for producer, port in wires(node)]
         crosses = _crosses(node, observed)
-        effects += forward(node, here, crosses)[1]
+        effects += forward(node, here, crosses, drawn=False)[1]
         gradient, gradient_crosses = _gradient(network, node, observed, here, cross)
         if gradient is not None:
-            effects += backward(node, here, gradient, crosses, gradient_crosses).values()
+            effects += backward(node, here, gradient, crosses, gradient_crosses, drawn=False).values()
     return effects
 
 

@@ -1,0 +1,84 @@
+"""The public face: load a spec, predict, measure, run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensnet.catalog.component import Component
+from lensnet.catalog.locate import find_spec
+from lensnet.catalog.neighbours import components_of_file
+from lensnet.language.loading import load_network_spec
+from lensnet.network.build import build_network
+from lensnet.network.graph import Network
+
+if TYPE_CHECKING:
+    from lensnet.compare.report import Report
+    from lensnet.compare.settings import Settings
+    from lensnet.measure.ensemble import Progress
+
+
+@dataclass(frozen=True)
+class Net:
+    """A loaded network: the graph, and the three things one does with it.
+
+    `predict` needs no forward pass, `measure` no formula; `run` puts one beside the other.
+    """
+
+    network: Network
+    components: tuple[Component, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    def predict(self, settings: Settings | None = None, gradients: bool = True) -> Report:
+        """What the effect models say, from the network's input alone."""
+        from lensnet.run import predict
+
+        return predict(self.network, settings, gradients)
+
+    def measure(self, seeds: int = 8, **options: Any) -> Report:
+        """Real forward and backward passes over weight draws; options as for `run`."""
+        from lensnet.run import measure_only
+
+        return measure_only(self.network, seeds, **options)
+
+    def run(
+        self,
+        seeds: int = 8,
+        *,
+        settings: Settings | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        backward: bool = True,
+        first_seed: int = 0,
+        most_seeds: int | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Predicted beside measured for every component.
+
+        seeds: weight draws. most_seeds: with undecided rows left, more seeds are added up to this number (default
+        4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises DeviceError for a device that is absent.
+        """
+        from lensnet.run import run
+
+        return run(
+            self.network, seeds, settings=settings, device=device, dtype=dtype, backward=backward,
+            first_seed=first_seed, most_seeds=most_seeds, progress=progress,
+        )  # fmt: skip
+
+
+def load(name: str | Path, overrides: Iterable[str] = ()) -> Net:
+    """A network by file, or by the name of a bundled spec.
+
+    overrides: `path=value` strings as for `--set`. Raises SpecError with every problem found, each with its place.
+    """
+    spec, document = load_network_spec(find_spec(name), list(overrides))
+    components = components_of_file(spec, document)
+    return Net(build_network(spec, document, components), tuple(components.values()))
+
+
+__all__: Sequence[str] = ("Net", "load")

@@ -1,0 +1,51 @@
+"""Components of one network file: those it defines inline, and those in component files beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lensnet.catalog.catalog import catalog
+from lensnet.catalog.component import Component
+from lensnet.language.document import Document
+from lensnet.language.loading import load_component_spec
+from lensnet.language.network_spec import NetworkSpec
+from lensnet.language.source import Problem, SpecError
+
+OWN_FAMILY = "defined here"
+
+
+def components_of_file(spec: NetworkSpec, document: Document) -> dict[str, Component]:
+    """Name -> component for `define:` entries and for files `NAME.yaml` in a folder `components/` beside the spec, or
+    beside it when the body names them.
+
+    Raises SpecError when a definition takes the name of a component of the catalogue or of a block.
+    """
+    problems: list[Problem] = []
+    out: dict[str, Component] = {}
+    for name, part in spec.define.items():
+        if name in catalog() or name in spec.blocks:
+            what = "component of the catalogue" if name in catalog() else "block"
+            problems.append(document.problem(("define", name), f"'{name}' is a {what} already", "choose another name", key=True))
+            continue
+        out[name] = Component(part, document, OWN_FAMILY, name)
+    folder = Path(document.source.name).parent
+    for name in _unknown_names(spec, out):
+        for path in (folder / f"{name}.yaml", folder / "components" / f"{name}.yaml"):
+            if path.is_file():
+                part, own = load_component_spec(path)
+                out[name] = Component(part, own, str(path.parent), name)
+                break
+    if problems:
+        raise SpecError(problems)
+    return out
+
+
+def _unknown_names(spec: NetworkSpec, defined: dict[str, Component]) -> list[str]:
+    from lensnet.language.body_spec import Repeat, walk
+
+    bodies = [spec.body, *(block.body for block in spec.blocks.values())]
+    names = {
+        item.component for body in bodies for _, item in walk(body, ()) if not isinstance(item, Repeat)
+    }  # fmt: skip
+    known = set(defined) | set(spec.blocks)
+    return sorted(name for name in names if name not in known and name not in catalog())

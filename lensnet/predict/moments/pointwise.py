@@ -1,0 +1,104 @@
+"""Pointwise components at the level of moments: every effect is a Gaussian expectation of the function.
+
+A signal that is a Gaussian pushed through functions (`Law.chain`) is integrated over that Gaussian, so relu after relu,
+or a ReLU seen by a second activation, comes out exactly; a signal of unknown law is taken as Gaussian with its mean and
+variance, and the row says that this is an assumption.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lensnet.algebra.gaussian import expect
+from lensnet.algebra.pointwise import X as _X
+from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
+from lensnet.catalog.functions import bound_function
+from lensnet.levels.signal import Field, Law, Signal
+from lensnet.network.graph import Node
+
+
+def function_of(node: Node) -> PointwiseFunction:
+    """The node's own function, parameters bound."""
+    return bound_function(node.component, node.parameters)
+
+
+def chained(law: Law, function: PointwiseFunction) -> PointwiseFunction:
+    """`function` of the law's own pushforward: a function of the law's Gaussian."""
+    return compose(function, law.chain[0]) if law.chain else function
+
+
+def pointwise_moments(node: Node, signal: Signal) -> tuple[Field, Field, float]:
+    """Mean and second moment at the output, and the relative error bound of the second moment's quadrature."""
+    law = gaussian_behind(signal)
+    result = expect(chained(law, function_of(node)), law.mean, np.sqrt(law.variance))
+    return result.mean.value, result.second_moment.value, _relative(result.second_moment) + _finite_width(law)
+
+
+def mean_square_slope(node: Node, signal: Signal) -> tuple[Field, float]:
+    """E f'(x)^2: the factor on the gradient's second moment, and its relative error bound."""
+    law = gaussian_behind(signal)
+    function = function_of(node)
+    if law.chain:  # the slope at the chain's value, not the slope of the whole chain
+        slope = chained(law, slope_of(function))
+        result = expect(slope, law.mean, np.sqrt(law.variance)).second_moment
+    else:
+        result = expect(function, law.mean, np.sqrt(law.variance)).slope_second_moment
+    return result.value, _relative(result) + _finite_width(law)
+
+
+def mean_slope(node: Node, signal: Signal) -> Field:
+    """E f'(x): what a small correlated change of the input does on average (Stein's lemma)."""
+    law = gaussian_behind(signal)
+    function = function_of(node)
+    if law.chain:
+        return expect(chained(law, slope_of(function)), law.mean, np.sqrt(law.variance)).mean.value
+    return expect(function, law.mean, np.sqrt(law.variance)).slope_mean.value
+
+
+def mean_slope_product(a: Node, b: Node, signal: Signal) -> Field:
+    """E f'(x) g'(x) of two functions of the same value."""
+    law = gaussian_behind(signal)
+    both = product(slope_of(function_of(a)), slope_of(function_of(b)))
+    return expect(chained(law, both), law.mean, np.sqrt(law.variance)).mean.value
+
+
+def mean_product(a: Law, b: Law) -> Field:
+    """E f(z) g(z) of two pushforwards of one Gaussian."""
+    identity = pointwise(_X, name="identity")
+    both = product(a.chain[0] if a.chain else identity, b.chain[0] if b.chain else identity)
+    return expect(both, a.mean, np.sqrt(a.variance)).mean.value
+
+
+def kurtosis(node: Node, signal: Signal) -> float:
+    """E f^4 / (E f^2)^2 at the average signal: 3 for a Gaussian, 6 for ReLU at zero mean."""
+    law = gaussian_behind(signal)
+    function = chained(law, function_of(node))
+    result = expect(product(function, function), np.mean(law.mean), np.sqrt(np.mean(law.variance)))
+    square, fourth = float(result.mean.value), float(result.second_moment.value)
+    return fourth / square**2 if square > 0 else float("nan")
+
+
+def slope_of(function: PointwiseFunction) -> PointwiseFunction:
+    """f' as a function of its own, with the kinks of f."""
+    expression = function.slope.expressions[""]
+    return pointwise(expression, name=f"{function.name}'", kinks=function.kinks.points)
+
+
+def gaussian_behind(signal: Signal) -> Law:
+    """The signal's law, or a Gaussian with its moments where nothing better is known."""
+    if signal.law is not None:
+        return signal.law
+    return Law(signal.mean, signal.variance, terms=float("inf"), origin="")
+
+
+def _relative(result: object) -> float:
+    value, error = np.abs(result.value), result.error  # type: ignore[attr-defined]
+    return float(np.max(error / np.maximum(value, 1e-300))) if np.size(value) else 0.0
+
+
+def _finite_width(law: Law) -> float:
+    """A sum of n terms is Gaussian up to O(1/n) in its even moments."""
+    return 0.0 if np.isinf(law.terms) else 1.0 / law.terms
+
+
+
