@@ -25,7 +25,7 @@ class Settings:
 
     tolerance: float = 0.05
     resolution: float = 0.10
-    depth_cap: float = 5.0
+    depth_cap: float = 3.0
     mean_floor: float = 0.2
     zero_floor: float = 1e-9
     scatter_limit: float = 0.5

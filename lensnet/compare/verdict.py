@@ -9,8 +9,8 @@
 
 Why three regions. A wide bar makes agreement cheap, so none is given under a bar wider than `resolution`. A report has
 hundreds of rows, so a deviation must be beyond chance for each: with a true model at most 1 row in 1,000 is called
-deviating however noisy it is (with 2 standard errors alone: 1 in 20). What the rule can miss is bounded: a true relative
-error above tol + 2*bar <= tol + 2*resolution is not called an agreement, with 97 % probability.
+deviating however noisy it is (with 2 standard errors alone: 1 in 20). What the rule can miss is bounded: a true
+relative error above tol + 2*bar <= tol + 2*resolution is not called an agreement, with 97 % probability.
 
 In the through view, where the errors of single components add up like a random walk, tolerance and resolution grow with
 the square root of the number of components above, up to `depth_cap` times.
@@ -274,15 +274,21 @@ def _standard_error(values: NDArray[np.float64]) -> float:
     return float(np.std(values, ddof=1)) / sqrt(values.size)
 
 
-def rule(settings: Settings, seeds: int) -> str:
-    """The rule as it is printed above the table, with this run's numbers."""
+def rule(settings: Settings, seeds: int) -> dict[str, str]:
+    """The rule with this run's numbers, as it is printed above the table: a sentence for each verdict, and `tol`."""
     factor = coverage_factor(seeds)
-    widened = f" (2 is {factor:.3g} for {seeds} seeds: Student's t)" if 1 < seeds <= 40 else ""
-    return (
-        f"agrees: |measured - predicted| <= tol + 2 se{widened}, and 2 se <= {settings.resolution:.0%} or tol; "
-        "deviates: beyond that and beyond chance (99.9 %); undecided: the error bar is too wide to tell. "
-        f"tol: {settings.tolerance:.0%} of the prediction + the formula's declared error (a mean: + "
-        f"{settings.mean_floor * settings.tolerance:.0%} of its signal's rms). se: over weight seeds, paired in the local "
-        f"view. Through the network tol and the {settings.resolution:.0%} grow with sqrt(components above), up to "
-        f"{settings.depth_cap:g} times."
-    )
+    widened = f" (2 se is {factor:.3g} se for {seeds} seeds, Student's t)" if 1 < seeds <= 40 else ""
+    return {
+        "agrees": f"|measured - predicted| <= tol + 2 se, and 2 se <= tol or {settings.resolution:.0%}",
+        "deviates": "beyond tol + 2 se, and beyond chance (99.9 %)",
+        "undecided": "between these: the error bar is too wide to tell, more seeds would",
+        "out-of-regime": "an assumption of the prediction does not hold",
+        "tol": (
+            f"{settings.tolerance:.0%} of the prediction + the formula's declared error; a mean: + "
+            f"{settings.mean_floor * settings.tolerance:.0%} of its signal's rms"
+        ),
+        "through": (
+            f"tol and {settings.resolution:.0%} grow with sqrt(components passed), up to {settings.depth_cap:g} times"
+        ),
+        "se": f"over weight seeds, in the local view of the paired difference{widened}",
+    }

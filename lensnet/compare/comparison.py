@@ -1,0 +1,253 @@
+"""From a prediction and an ensemble of weight draws to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, sqrt
+from typing import Protocol
+
+import numpy as np
+
+from lensnet.compare.budget import Through, budget
+from lensnet.compare.coverage import coverage
+from lensnet.compare.ensemble import Ensemble, Key, Moments, Predicted, Statistics, certain, key_of
+from lensnet.compare.findings import (
+    Finding,
+    dead_findings,
+    gate_findings,
+    invariant_findings,
+    nonfinite_findings,
+    range_findings,
+)
+from lensnet.compare.places import depth_from_input, depth_from_output
+from lensnet.compare.report import Kind, Report
+from lensnet.compare.row import Assumption, Row
+from lensnet.compare.settings import Settings
+from lensnet.compare.verdict import Pair, judge
+from lensnet.network.graph import INPUT, Network, Node
+
+
+class Propagated(Protocol):
+    """A prediction from the network's input: see `lensnet.predict.prediction.Prediction`."""
+
+    @property
+    def effects(self) -> Sequence[Predicted]: ...
+    @property
+    def signals(self) -> Mapping[str, Moments]: ...
+
+
+class Measured(Protocol):
+    """An ensemble of weight draws: see `lensnet.measure.statistics.Measurement`."""
+
+    @property
+    def seeds(self) -> Sequence[Statistics]: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def interrupted(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the measurement was made, for the head of the report."""
+
+    device: str = ""
+    dtype: str = ""
+    batch: int = 0
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+    levels: tuple[str, ...] = ("moments",)
+
+
+def compare(
+    network: Network,
+    through: Propagated | None,
+    local_by_seed: Mapping[int, Iterable[Predicted]],
+    measurement: Measured,
+    settings: Settings | None = None,
+) -> Report:
+    """Everything at once: the propagated prediction, the local predictions by seed, and the measurement.
+
+    A long run feeds an `Ensemble` seed by seed instead and calls `report_on`, so that no field is kept.
+    """
+    ensemble = Ensemble()
+    for statistics in measurement.seeds:
+        ensemble.add(statistics, local_by_seed.get(statistics.seed, ()))
+    circumstances = Circumstances(
+        measurement.device,
+        measurement.dtype,
+        measurement.batch,
+        tuple(measurement.notes),
+        measurement.interrupted,
+    )
+    return report_on(network, through, ensemble, circumstances, settings)
+
+
+def report_on(
+    network: Network,
+    through: Propagated | None = None,
+    ensemble: Ensemble | None = None,
+    circumstances: Circumstances | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """The report on what is there: a prediction alone, a measurement alone, or both side by side."""
+    ensemble = ensemble or Ensemble()
+    settings = settings or Settings()
+    how = circumstances or Circumstances()
+    effects = {key_of(effect): effect for effect in through.effects} if through else {}
+    values = {key: value for key, effect in effects.items() if (value := _value(effect)) is not None}
+    if through and INPUT in through.signals:
+        values[Key(INPUT, "second_moment", "forward", None)] = float(np.mean(through.signals[INPUT].second_moment))
+    rows = tuple(_rows(network, effects, ensemble, settings, how.levels[0]))
+    scatter = {key: effect.scatter for key, effect in effects.items()}
+    kind: Kind = "comparison" if through and ensemble.seeds else ("prediction" if through else "measurement")
+    broken = {path for paths in ensemble.nonfinite.values() for path in paths}
+    return Report(
+        network=network.name,
+        about=network.about,
+        kind=kind,
+        device=how.device,
+        dtype=how.dtype,
+        batch=how.batch or network.input.batch,
+        seeds=len(ensemble.seeds),
+        levels=how.levels,
+        rows=rows,
+        budget=tuple(budget(network, ensemble, Through(values, scatter))),
+        coverage=coverage([node.path for node in network], rows, broken),
+        findings=tuple(_findings(network, values, ensemble, how)),
+        settings=settings,
+    )
+
+
+def _findings(network: Network, values: dict[Key, float], ensemble: Ensemble, how: Circumstances) -> Iterator[Finding]:
+    if how.interrupted:
+        text = f"interrupted: the report holds the {len(ensemble.seeds)} seeds that were finished"
+        yield Finding("interrupted", "doubt", text)
+    yield from nonfinite_findings(ensemble)
+    yield from gate_findings(network.gates, ensemble, values)
+    yield from invariant_findings(network, ensemble, how.batch or network.input.batch)
+    yield from dead_findings(ensemble)
+    yield from range_findings(network, ensemble, values)
+    for note in how.notes:
+        yield Finding("note", "note", note)
+
+
+def _rows(
+    network: Network, effects: Mapping[Key, Predicted], ensemble: Ensemble, settings: Settings, level: str
+) -> Iterator[Row]:
+    before, behind = depth_from_input(network), depth_from_output(network)
+    for node in network:
+        for key in _keys(node):
+            effect, values = effects.get(key), ensemble.values(key)
+            if effect is None and not values:
+                continue
+            depth = before[node.path] if key.direction == "forward" else behind[node.path]
+            size = _size(network, node, key, ensemble, effects)
+            if ensemble.seeds:
+                yield _local_row(node, key, ensemble, size, settings, level)
+            yield _through_row(node, key, effect, values, size, depth, settings, level)
+
+
+def _keys(node: Node) -> Iterator[Key]:
+    yield Key(node.path, "mean", "forward", None)
+    yield Key(node.path, "second_moment", "forward", None)
+    for port in node.ports:
+        yield Key(node.path, "second_moment", "backward", port)
+
+
+def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: Settings, level: str) -> Row:
+    measured, local = ensemble.pairs(key)
+    modelled = bool(local) or not ensemble.values(key)
+    pair = Pair(
+        predicted=None,
+        measured=measured if modelled else ensemble.values(key),
+        local=local if modelled else None,
+        scale="signed" if key.quantity == "mean" else "positive",
+        size=size,
+        declared=ensemble.declared_error(key),
+        assumptions=ensemble.assumptions(key),
+    )
+    return _row(node, key, "local", pair, settings, level)
+
+
+def _through_row(
+    node: Node,
+    key: Key,
+    effect: Predicted | None,
+    values: Sequence[float],
+    size: float,
+    depth: int,
+    settings: Settings,
+    level: str,
+) -> Row:
+    assumptions: tuple[Assumption, ...] = ()
+    if effect is not None:
+        checks = [Assumption(check.text, check.margin, check.below) for check in effect.checks]
+        assumptions = certain(checks, effect.status == "out-of-regime")
+    pair = Pair(
+        predicted=None if effect is None else _value(effect),
+        measured=values,
+        scale="signed" if key.quantity == "mean" else "positive",
+        size=size,
+        declared=0.0 if effect is None else effect.error,
+        scatter=None if effect is None else effect.scatter,
+        depth=depth,
+        assumptions=assumptions,
+    )
+    return _row(node, key, "through", pair, settings, level)
+
+
+def _row(node: Node, key: Key, view: str, pair: Pair, settings: Settings, level: str) -> Row:
+    result = judge(pair, settings)
+    return Row(
+        component=node.path,
+        kind=node.kind,
+        quantity=key.quantity,
+        direction=key.direction,
+        level=level,
+        view="local" if view == "local" else "through",
+        predicted=result.predicted,
+        measured=result.measured,
+        standard_error=result.standard_error,
+        median=result.median,
+        tolerance=result.tolerance,
+        error=result.error,
+        slack=result.slack,
+        assumptions=pair.assumptions,
+        verdict=result.verdict,
+        port=key.port,
+        functional=result.functional,
+        per_seed=tuple(pair.measured),
+    )
+
+
+def _size(network: Network, node: Node, key: Key, ensemble: Ensemble, effects: Mapping[Key, Predicted]) -> float:
+    """Magnitude that the absolute tolerance of a row is relative to, measured where possible."""
+
+    def known(other: Key) -> float:
+        value = ensemble.typical(other)
+        if value is None and other in effects:
+            value = _value(effects[other])
+        return value or 0.0
+
+    if key.quantity == "mean":
+        return sqrt(known(Key(node.path, "second_moment", "forward", None)))
+    if key.direction == "forward":
+        return max(known(Key(producer, "second_moment", "forward", None)) for producer in node.inputs)
+    uses = [(user.path, port) for user, port in network.consumers(node.path)]
+    if not uses:
+        return 1.0
+    return max(known(Key(path, "second_moment", "backward", port)) for path, port in uses)
+
+
+def _value(effect: Predicted) -> float | None:
+    """A NaN prediction says nothing: it stands behind a component without a model."""
+    value = effect.value
+    return None if value is None or isnan(value) else value

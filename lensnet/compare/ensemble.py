@@ -1,0 +1,187 @@
+"""Numbers gathered seed by seed: what was measured, and what was predicted from the same seed's own inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.compare.row import Assumption, Direction
+
+
+class Key(NamedTuple):
+    """Which number: a quantity of a component, forward at its output or backward at one of its input ports."""
+
+    component: str
+    quantity: str
+    direction: Direction
+    port: str | None
+
+
+class Statistics(Protocol):
+    """One weight draw: see `lensnet.measure.statistics.SeedStatistics`."""
+
+    seed: int
+    nonfinite: list[str]
+
+    @property
+    def outputs(self) -> Mapping[str, Moments]: ...
+    @property
+    def gradients(self) -> Mapping[tuple[str, str], NDArray[np.float64]]: ...
+    @property
+    def invariant(self) -> Mapping[str, float]: ...
+
+
+class Moments(Protocol):
+    """Fields over examples and positions."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+    @property
+    def second_moment(self) -> NDArray[np.float64]: ...
+
+
+class Condition(Protocol):
+    """An assumption with its margin: see `lensnet.predict.prediction.Check`."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def margin(self) -> float | None: ...
+    @property
+    def below(self) -> str | None: ...
+
+
+class Predicted(Protocol):
+    """One predicted number: see `lensnet.predict.prediction.Effect`."""
+
+    @property
+    def component(self) -> str: ...
+    @property
+    def quantity(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def port(self) -> str | None: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def error(self) -> float: ...
+    @property
+    def scatter(self) -> float: ...
+    @property
+    def checks(self) -> tuple[Condition, ...]: ...
+    @property
+    def status(self) -> str: ...
+
+
+def key_of(effect: Predicted) -> Key:
+    return Key(effect.component, effect.quantity, effect.direction, effect.port)
+
+
+@dataclass
+class _Local:
+    """Local predictions of one key: seed -> value, and their assumptions over all seeds."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    errors: list[float] = field(default_factory=list)
+    margins: dict[str, list[float | None]] = field(default_factory=dict)
+    below: dict[str, str | None] = field(default_factory=dict)
+    doubts: int = 0
+
+
+@dataclass
+class Ensemble:
+    """All scalars of a run, fed one weight draw at a time; no field and no tensor is kept.
+
+    `measured[key][seed]`: average of the measured field. Inputs of the network are keyed as component `"input"`.
+    """
+
+    seeds: list[int] = field(default_factory=list)
+    measured: dict[Key, dict[int, float]] = field(default_factory=dict)
+    invariant: dict[str, dict[int, float]] = field(default_factory=dict)
+    nonfinite: dict[int, list[str]] = field(default_factory=dict)
+    _local: dict[Key, _Local] = field(default_factory=dict)
+
+    def add(self, statistics: Statistics, local: Iterable[Predicted] = ()) -> None:
+        """Take in one weight draw and the predictions made from its own statistics.
+
+        Raises ValueError when the seed is already there: the same draw twice would fake a smaller error bar.
+        """
+        seed = statistics.seed
+        if seed in self.seeds:
+            raise ValueError(f"seed {seed} was measured twice")
+        self.seeds.append(seed)
+        for path, moments in statistics.outputs.items():
+            self._measure(Key(path, "mean", "forward", None), seed, moments.mean)
+            self._measure(Key(path, "second_moment", "forward", None), seed, moments.second_moment)
+        for (path, port), gradient in statistics.gradients.items():
+            self._measure(Key(path, "second_moment", "backward", port), seed, gradient)
+        for path, value in statistics.invariant.items():
+            self.invariant.setdefault(path, {})[seed] = float(value)
+        if statistics.nonfinite:
+            self.nonfinite[seed] = list(statistics.nonfinite)
+        for effect in local:
+            self._predict(effect, seed)
+
+    def _measure(self, key: Key, seed: int, values: NDArray[np.float64]) -> None:
+        with np.errstate(all="ignore"):
+            self.measured.setdefault(key, {})[seed] = float(np.mean(values)) if np.size(values) else float("nan")
+
+    def _predict(self, effect: Predicted, seed: int) -> None:
+        value = effect.value
+        if value is None:
+            return
+        local = self._local.setdefault(key_of(effect), _Local())
+        local.values[seed] = value
+        local.errors.append(effect.error)
+        local.doubts += effect.status == "out-of-regime"
+        for check in effect.checks:
+            local.margins.setdefault(check.text, []).append(check.margin)
+            local.below[check.text] = check.below
+
+    def pairs(self, key: Key) -> tuple[list[float], list[float]]:
+        """(measured, locally predicted), one number each per seed that has both."""
+        measured, local = self.measured.get(key, {}), self._local.get(key, _Local()).values
+        both = [seed for seed in self.seeds if seed in measured and seed in local]
+        return [measured[seed] for seed in both], [local[seed] for seed in both]
+
+    def values(self, key: Key) -> list[float]:
+        """One measured number per seed, in the order of the seeds."""
+        measured = self.measured.get(key, {})
+        return [measured[seed] for seed in self.seeds if seed in measured]
+
+    def typical(self, key: Key) -> float | None:
+        """Median over the seeds of the measured numbers that are finite; None when there are none."""
+        finite = [value for value in self.values(key) if np.isfinite(value)]
+        return float(np.median(finite)) if finite else None
+
+    def declared_error(self, key: Key) -> float:
+        """Relative error that the local formula declares (the largest over the seeds)."""
+        return max(self._local[key].errors, default=0.0) if key in self._local else 0.0
+
+    def assumptions(self, key: Key) -> tuple[Assumption, ...]:
+        """Of the local predictions, each with its median margin over the seeds."""
+        local = self._local.get(key)
+        if local is None:
+            return ()
+        out = [Assumption(text, _median(margins), local.below[text]) for text, margins in local.margins.items()]
+        return certain(out, 2 * local.doubts > len(local.values))
+
+
+def certain(assumptions: Iterable[Assumption], doubtful: bool) -> tuple[Assumption, ...]:
+    """The assumptions, with one more that fails when the prediction is in doubt and none of them says why."""
+    out = tuple(assumptions)
+    if doubtful and not any(assumption.fails for assumption in out):
+        return (*out, Assumption("the effect model holds here (it says that it does not)", -1.0))
+    return out
+
+
+def _median(margins: Iterable[float | None]) -> float | None:
+    """NaN counts as a failure; None (true by construction) stays None."""
+    known = [-inf if margin != margin else margin for margin in margins if margin is not None]
+    return float(np.median(known)) if known else None

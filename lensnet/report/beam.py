@@ -1,0 +1,89 @@
+"""What a drawing of the beam needs: per component the predicted and the measured second moment and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, fsum, isfinite, log
+
+import numpy as np
+
+from lensnet.compare.report import Report
+from lensnet.compare.row import Direction, Row
+from lensnet.report.palette import severest
+
+
+@dataclass(frozen=True)
+class Point:
+    """One component of the beam, or several neighbours told as one (`label` names the first).
+
+    `predicted`, `measured`: (low, middle, high), equal for a single component; the measured middle is the median over
+    seeds and its ends the quartiles. None where there is nothing to draw.
+    """
+
+    label: str
+    verdict: str
+    predicted: tuple[float, float, float] | None
+    measured: tuple[float, float, float] | None
+    per_seed: tuple[float, ...] = ()
+
+
+def beam(report: Report, direction: Direction) -> list[Point]:
+    """The propagated second moment at every component, in network order; the first port of several, backward."""
+    views = {row.view for row in report.rows}
+    rows: dict[str, Row] = {}
+    verdicts: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.quantity != "second_moment" or row.direction != direction:
+            continue
+        verdicts.setdefault(row.component, []).append(row.verdict)
+        if row.view == "through" or "through" not in views:
+            rows.setdefault(row.component, row)
+    return [_point(row, severest(verdicts[path])) for path, row in rows.items()]
+
+
+def _point(row: Row, verdict: str) -> Point:
+    predicted = (row.predicted,) * 3 if row.predicted is not None and 0 < row.predicted < float("inf") else None
+    seeds = tuple(value for value in row.per_seed if isfinite(value) and value > 0)
+    measured = None
+    if seeds:
+        low, middle, high = np.quantile(seeds, (0.25, 0.5, 0.75))
+        measured = (float(low), float(middle), float(high))
+    return Point(row.component, verdict, predicted, measured, seeds)
+
+
+def gather(points: Sequence[Point], most: int) -> list[Point]:
+    """At most `most` points: neighbours are told as one, with the range that they cover."""
+    if len(points) <= most:
+        return list(points)
+    size = -(-len(points) // most)
+    return [_together(points[start : start + size]) for start in range(0, len(points), size)]
+
+
+def _together(points: Sequence[Point]) -> Point:
+    return Point(
+        points[0].label,
+        severest([point.verdict for point in points]),
+        _range([point.predicted for point in points]),
+        _range([point.measured for point in points]),
+    )
+
+
+def _range(entries: Sequence[tuple[float, float, float] | None]) -> tuple[float, float, float] | None:
+    known = [entry for entry in entries if entry is not None]
+    if not known:
+        return None
+    middle = exp(fsum(log(entry[1]) for entry in known) / len(known))
+    return min(entry[0] for entry in known), middle, max(entry[2] for entry in known)
+
+
+def bounds(points: Sequence[Point], least: float = 10.0) -> tuple[float, float] | None:
+    """Range of the axis: everything drawn, and at least a factor `least`, so that flat looks flat."""
+    ends = [end for point in points for entry in (point.predicted, point.measured) if entry for end in entry]
+    if not ends:
+        return None
+    low, high = min(ends), max(ends)
+    if high / low < least:
+        middle = (low * high) ** 0.5
+        low, high = middle / least**0.5, middle * least**0.5
+    return low, high

@@ -1,0 +1,82 @@
+"""Numbers as short aligned text."""
+
+from __future__ import annotations
+
+from math import floor, isfinite, log10
+
+NONE = "-"
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """Three significant digits in at most eight characters: 0.0354, 12.3, 2.75e-5."""
+    if value is None:
+        return NONE
+    if not isfinite(value):
+        return _words(value)
+    if value == 0:
+        return "0"
+    mantissa, exponent = _split(value, digits)
+    if -4 < exponent < 5:
+        return f"{value:.{max(digits - 1 - exponent, 0)}f}"
+    return f"{mantissa:.{digits - 1}f}e{exponent}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Value and standard error with one exponent, rounded to two digits of the error: 2.89±0.11e-5."""
+    if value is None or not isfinite(value) or error is None or not isfinite(error) or error <= 0:
+        return short(value)
+    size = max(abs(value), error)
+    exponent = _split(size, 2)[1]
+    digits = min(max(exponent - _split(error, 2)[1] + 2, 1), 5)
+    if -3 < exponent < 5:
+        places = max(digits - 1 - exponent, 0)
+        return f"{_plain(value, places)}±{error:.{places}f}"
+    scale = 10.0**exponent
+    return f"{_plain(value / scale, digits - 1)}±{error / scale:.{digits - 1}f}e{exponent}"
+
+
+def percent(value: float | None) -> str:
+    """A signed relative error: +5.1%, -32%, x24 beyond a factor of ten."""
+    if value is None:
+        return NONE
+    if not isfinite(value):
+        return _words(value)
+    if value > 9:
+        return f"x{short(1 + value, 2)}"
+    digits = 2 if abs(value) < 0.001 else (1 if abs(value) < 0.0995 else 0)
+    return f"{100 * value:+.{digits}f}%"
+
+
+def spread(low: float, high: float) -> str:
+    """A range; one number when both ends round to the same."""
+    a, b = short(low, 2), short(high, 2)
+    return a if a == b else f"{a}..{b}"
+
+
+def clip(text: str, width: int) -> str:
+    """Shorten in the middle: the beginning names the block, the end the component."""
+    if len(text) <= width:
+        return text
+    if width < 4:
+        return text[:width]
+    tail = (width - 1) * 2 // 3
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _split(value: float, digits: int) -> tuple[float, int]:
+    """Mantissa and exponent after rounding to `digits`: 9.996 is 1.00e1."""
+    exponent = floor(log10(abs(value)))
+    mantissa = value / 10.0**exponent if exponent > -300 else value * 1e300 / 10.0 ** (exponent + 300)
+    if round(abs(mantissa), digits - 1) >= 10:
+        return mantissa / 10, exponent + 1
+    return mantissa, exponent
+
+
+def _plain(value: float, places: int) -> str:
+    """Without the minus of a negative zero."""
+    text = f"{value:.{places}f}"
+    return text if float(text) else text.lstrip("-")
+
+
+def _words(value: float) -> str:
+    return "nan" if value != value else ("inf" if value > 0 else "-inf")
