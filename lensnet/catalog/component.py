@@ -13,7 +13,7 @@ from lensnet.language.symbols import effect_symbols
 
 if TYPE_CHECKING:
     from lensnet.catalog.coherence import Coherence
-    from lensnet.catalog.effects import AssumptionModel, CompiledFormula, EffectModel
+    from lensnet.catalog.effects import AssumptionModel, Comparison, CompiledFormula, EffectModel
 
 FORK = "fork"
 _COMPARISON = re.compile(r"<=|>=|<|>")
@@ -68,6 +68,15 @@ class Component:
     def needs(self) -> Mapping[str, Need]:
         """Side quantities of an input port that the effects use."""
         return self.spec.needs
+
+    @cached_property
+    def uses_cross_moments(self) -> bool:
+        """Whether the effects need E[a b] of the signals that meet at the ports."""
+        if len(self.ports_in) == 1 and not self.variadic or self.is_fork:
+            return False
+        texts = [effect.formula for effects in self.spec.effects.values() for entry in effects.values()
+                 for effect in ([entry] if isinstance(entry, Effect) else entry.values())]
+        return any("sum_pairs" in text or "k_" in text for text in (*texts, *self.spec.let.values()))
 
     @property
     def function(self) -> str | None:
@@ -149,19 +158,36 @@ class Component:
     def assumptions(self) -> list[AssumptionModel]:
         from lensnet.catalog.effects import AssumptionModel
 
-        out = []
-        for given in self.spec.assumes:
-            if given.check is None:
-                out.append(AssumptionModel(given.text))
-                continue
-            sign = _COMPARISON.search(given.check)
-            assert sign is not None  # the language layer has checked that it is one comparison
-            left, right = self._formula(given.check[: sign.start()]), self._formula(given.check[sign.end() :])
-            larger, smaller = (left, right) if sign.group()[0] == ">" else (right, left)
-            out.append(AssumptionModel(given.text or given.check, larger, smaller, given.below))
-        return out
+        return [
+            AssumptionModel(given.text or given.check or "", self._comparison(given.check), given.below)
+            for given in self.spec.assumes
+        ]
+
+    @cached_property
+    def _conditions(self) -> dict[str, Comparison | None]:
+        return {name: self._comparison(need.when) for name, need in self.needs.items()}
+
+    def active_needs(self, env: Mapping[str, Any]) -> dict[str, Need]:
+        """The side quantities that matter at these parameters and shapes (a need may state `when`)."""
+        conditions = self._conditions
+        return {
+            name: need
+            for name, need in self.needs.items()
+            if (condition := conditions[name]) is None or condition.holds(env)
+        }
+
+    def _comparison(self, text: str | None) -> Comparison | None:
+        if text is None:
+            return None
+        from lensnet.catalog.effects import Comparison
+
+        sign = _COMPARISON.search(text)
+        assert sign is not None  # the language layer has checked that it is one comparison
+        left, right = self._formula(text[: sign.start()]), self._formula(text[sign.end() :])
+        larger, smaller = (left, right) if sign.group()[0] == ">" else (right, left)
+        return Comparison(larger, smaller, strict=len(sign.group()) == 1)
 
     def _formula(self, text: str) -> CompiledFormula:
         from lensnet.catalog.effects import CompiledFormula
 
-        return CompiledFormula(str(text).strip(), self.symbols)
+        return CompiledFormula(str(text).strip(), self.symbols, tuple(self.spec.let.items()))

@@ -22,15 +22,38 @@ Operators = Mapping[str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class CompiledFormula:
-    """A formula text with the symbols it may use; the sympy expression and the program are made when needed."""
+    """A formula text with the symbols it may use; the sympy expression and the program are made when needed.
+
+    `let`: abbreviations in the order they are defined; each may use those before it.
+    """
 
     text: str
     symbols: frozenset[str] = field(repr=False)
+    let: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @cached_property
+    def short_expression(self) -> sympy.Expr:
+        """The formula as written, abbreviations unexpanded."""
+        arities = {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
+        names = sorted(self.symbols) + [name for name, _ in self.let]
+        return parse_formula(self.text, names, OPERATORS, special=arities)
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        arities = {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
-        return parse_formula(self.text, sorted(self.symbols), OPERATORS, special=arities)
+        """The formula in the symbols of the engine, abbreviations expanded."""
+        expression = self.short_expression
+        for index in range(len(self.let) - 1, -1, -1):
+            name, text = self.let[index]
+            found = {symbol for symbol in expression.free_symbols if symbol.name == name}
+            if found:
+                inner = CompiledFormula(text, self.symbols, self.let[:index]).short_expression
+                expression = expression.xreplace(dict.fromkeys(found, inner))
+        return expression
+
+    @cached_property
+    def uses(self) -> frozenset[str]:
+        """The symbols that its value depends on."""
+        return frozenset(self.tape.symbols)
 
     @cached_property
     def tape(self) -> Tape:
@@ -63,10 +86,37 @@ class EffectModel:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """`larger >= smaller`, or `larger > smaller` when strict."""
+
+    larger: CompiledFormula
+    smaller: CompiledFormula
+    strict: bool
+
+    def margin(self, env: Mapping[str, Any], operators: Operators) -> float:
+        """Slack relative to the larger side, at its worst over a field: in [-2, 2]; negative when it fails."""
+        left = np.asarray(self.larger.evaluate(env, operators), float)
+        right = np.asarray(self.smaller.evaluate(env, operators), float)
+        slack = float(np.min(relative_slack(left, right)))
+        return -_STRICT if self.strict and slack == 0 else slack
+
+    def holds(self, env: Mapping[str, Any]) -> bool:
+        return self.margin(env, {}) >= 0
+
+
+def relative_slack(left: Any, right: Any) -> Any:
+    """(left - right) relative to the larger of the two."""
+    return (left - right) / np.maximum(np.maximum(np.abs(left), np.abs(right)), _TINY)
+
+
+@dataclass(frozen=True)
 class AssumptionModel:
-    """A condition of the effects. `larger >= smaller` must hold; both None when it is true by construction."""
+    """A condition of the effects; `comparison` is None when it is true by construction."""
 
     text: str
-    larger: CompiledFormula | None = None
-    smaller: CompiledFormula | None = None
+    comparison: Comparison | None = None
     below: str | None = None
+
+
+_TINY = 1e-300
+_STRICT = 1e-12

@@ -12,7 +12,7 @@ from torch.fx.node import Node as FxNode
 
 from lensnet.measure.draw import generator
 from lensnet.measure.estimators import gradient_quantities, needed, signal_quantities
-from lensnet.measure.fields import channel_mean, channel_product, inner_product
+from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
 from lensnet.measure.statistics import OutputStatistics, SeedStatistics
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
@@ -71,7 +71,7 @@ class Probe(Interpreter):
         if not torch.is_tensor(value) or not value.is_floating_point():
             return value
         with torch.no_grad():
-            self.outputs[path] = channel_mean(value, shape), channel_product(value, value, shape)
+            self.outputs[path] = channel_moments(value, shape)
         if self.backward and not value.requires_grad:
             value = value.detach().requires_grad_()
         return value
@@ -80,7 +80,7 @@ class Probe(Interpreter):
         """Run one component on aliases of its inputs, each watched for the gradient of that port."""
         values, _ = self.fetch_args_kwargs_from_env(n)
         node = self.network[path]
-        if node.component.needs:
+        if node.component.needs or getattr(node.component, "uses_cross_moments", False):
             with torch.no_grad():
                 ports = dict(zip(node.ports, values, strict=True))
                 for (port, quantity), value in signal_quantities(node, ports).items():
@@ -112,8 +112,7 @@ class Probe(Interpreter):
         def keep(gradient: Tensor) -> None:
             signal = held.pop()
             with torch.no_grad():
-                self.gradients[path, port] = channel_product(gradient, gradient, shape)
-                product = inner_product(signal, gradient)
+                self.gradients[path, port], product = gradient_moments(signal, gradient, shape)
             total = self.invariant.get(producer)
             self.invariant[producer] = product if total is None else total + product
 

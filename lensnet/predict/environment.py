@@ -77,21 +77,26 @@ def signal_symbols(
     return out
 
 
-def side_symbols(node: Node, signal: Signal) -> tuple[dict[str, Any], list[str]]:
-    """Symbols of the side quantities that the component needs, and the names of those that nobody supplied."""
+def side_symbols(node: Node, signal: Signal, static: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Symbols of the side quantities that the component needs; and symbol -> name of those that nobody supplied."""
     out: dict[str, Any] = {}
-    missing: list[str] = []
-    for name, need in node.component.needs.items():
+    missing: dict[str, str] = {}
+    for name, need in node.component.active_needs(static).items():
+        symbol = need.symbol or name
         if name in node.given:
-            value: Any = float(node.given[name])
+            out[symbol] = float(node.given[name])
         elif name in signal.side:
-            value = signal.side[name]
+            out[symbol] = _as_field(signal.side[name], node)
         else:
-            missing.append(name)
-            value = None if need.otherwise is None else float(need.otherwise)
-        if value is not None:
-            out[need.symbol or name] = value
+            missing[symbol] = name
+            out[symbol] = np.nan if need.otherwise is None else float(need.otherwise)
     return out, missing
+
+
+def _as_field(value: Any, node: Node) -> Any:
+    """A number per example `(E,)` broadcasts against fields `(E, *positions)`; other shapes stay as they are."""
+    array = np.asarray(value, dtype=float)
+    return array.reshape(-1, *([1] * len(node.shapes_in[0].positions))) if array.ndim == 1 else array
 
 
 def _stack(fields: Sequence[Field]) -> Field:

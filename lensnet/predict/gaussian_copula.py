@@ -39,7 +39,8 @@ class CorrelationTable:
 
     def __init__(self, chain: Chain, ratios: Array, sds: Array) -> None:
         self._ratios = _grid(ratios, 9)
-        self._log_sds = _grid(np.log(np.maximum(sds, 1e-300)), 7)
+        log_sds = np.log(np.maximum(sds, 1e-300))
+        self._log_sds = _grid(np.zeros(1) if _is_homogeneous(chain) else log_sds, 7)
         levels = np.linspace(0.0, 1.0, 65)  # sqrt(1 - correlation of values)
         table = np.empty((len(self._ratios), len(self._log_sds), len(levels)))
         for i, ratio in enumerate(self._ratios):
@@ -76,3 +77,9 @@ def _passed(chain: Chain, ratio: float, sd: float, rho: float) -> float:
     common, own = np.sqrt(rho) * nodes[:, None], np.sqrt(1 - rho) * nodes[None]
     conditional = push(chain, sd * (ratio + common + own)).mean(axis=1)
     return float(np.clip(conditional.var() / variance, 0.0, 1.0))
+
+
+def _is_homogeneous(chain: Chain) -> bool:
+    """Whether f(s*x) = s*f(x) for s > 0, as for rectifiers: then the size of the Gaussian does not matter."""
+    x = np.linspace(-3.0, 3.0, 25)
+    return bool(np.allclose(push(chain, 7.0 * x), 7.0 * push(chain, x), rtol=1e-9, atol=1e-12))

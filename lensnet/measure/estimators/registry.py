@@ -76,7 +76,10 @@ def signal_quantities(node: Node, ports: Mapping[str, Tensor]) -> dict[tuple[str
         for port in real:
             if wanted in (None, port):
                 out[port, found.name] = found.measure(ports[port], shapes[port], node)
-    for found, _ in needed(node, "pair"):
+    pairs = [found for found, _ in needed(node, "pair")]
+    if getattr(node.component, "uses_cross_moments", False) and _ESTIMATORS["cross_moment"] not in pairs:
+        pairs.append(_ESTIMATORS["cross_moment"])
+    for found in pairs:
         for place, a in enumerate(real):
             for b in real[place + 1 :]:
                 if shapes[a] == shapes[b]:

@@ -11,7 +11,7 @@ from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators
 from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
-from lensnet.predict.moments.forward import CrossFields, formula_environment
+from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment
 from lensnet.predict.moments.pointwise import mean_square_slope
 
 from lensnet.predict.prediction import Check, Effect, Status
@@ -35,10 +35,10 @@ def backward(
     if node.component.function is not None:
         field, error = mean_square_slope(node, signals[0])
         return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])}
-    env, checks = formula_environment(node, signals, crosses, drawn)
+    env, missing = formula_environment(node, signals, crosses, drawn)
     operators = formula_operators(node)
     env["p"] = gradient
-    checks += evaluate_checks(node, env, operators)
+    checks = evaluate_checks(node, env, operators)
     out = {}
     for index, port in enumerate(node.ports):
         model = node.component.backward_effect(Level.MOMENTS, port)
@@ -51,7 +51,7 @@ def backward(
         examples = np.broadcast_shapes(gradient.shape[:1], signals[index].mean.shape[:1])
         size = (*examples, *node.shapes_in[index].positions)
         field = np.broadcast_to(model.evaluate(local, operators), size)
-        out[port] = _effect(node, port, field, model.error(env, operators), checks)
+        out[port] = _effect(node, port, field, model.error(env, operators), [*doubts(model, missing), *checks])
     return out
 
 

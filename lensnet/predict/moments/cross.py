@@ -182,8 +182,9 @@ class BackwardCross:
 def linear_factor(node: Node, port: str, signals: Mapping[str, Signal]) -> Field | float:
     """The factor by which a linear component multiplies what comes in at `port`."""
     here = [signals[producer] for producer in node.inputs]
-    env = {**static_symbols(node), **constants_for(node), **signal_symbols(node, here)}
-    env |= side_symbols(node, here[0])[0]
+    env = {**static_symbols(node), **constants_for(node)}
+    env |= side_symbols(node, here[0], env)[0] | signal_symbols(node, here)
+    env["examples"], env["drawn"] = float(node.examples), 1.0
     factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node))
     return factor
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lensnet.catalog.effects import EffectModel
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
@@ -34,10 +35,10 @@ def forward(
         checks.append(gaussian_check(node, signals[0]))
     else:
         env, missing = formula_environment(node, signals, crosses, drawn)
-        checks += missing
         models = node.component.effects(Level.MOMENTS)
         if "second_moment" not in models:
             return _not_modelled(node, signals)
+        checks += doubts(models["second_moment"], missing)
         operators = formula_operators(node)
         size = field_shape(node, signals)
         second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
@@ -58,23 +59,29 @@ def forward(
 
 def formula_environment(
     node: Node, signals: Sequence[Signal], crosses: CrossFields | None, drawn: bool = True
-) -> tuple[dict[str, Any], list[Check]]:
-    """Everything that the formulas of a component may name, and a failed check per thing that nobody knows."""
-    checks: list[Check] = []
+) -> tuple[dict[str, Any], dict[str, Check]]:
+    """Everything that the formulas of a component may name; and symbol -> failed check for what nobody knows."""
+    missing: dict[str, Check] = {}
     known: dict[tuple[int, int], Field] = {}
-    for pair, value in (crosses or {}).items():
+    for (a, b), value in (crosses or {}).items():
         if value is None:
-            a, b = node.ports[pair[0]], node.ports[pair[1]]
-            checks.append(Check(f"the correlation between {a} and {b} is known", -1.0, Level.KERNEL))
-            value = signals[pair[0]].mean * signals[pair[1]].mean
-        known[pair] = value
-    env: dict[str, Any] = {**static_symbols(node), **signal_symbols(node, signals, known)}
-    side, missing = side_symbols(node, signals[0])
-    env |= side
-    env |= constants_for(node)
+            symbol = "k" if node.component.variadic else f"k_{node.ports[a]}_{node.ports[b]}"
+            text = f"the correlation between {node.ports[a]} and {node.ports[b]} is known"
+            missing[symbol] = Check(text, -1.0, Level.KERNEL)
+            value = signals[a].mean * signals[b].mean
+        known[a, b] = value
+    env: dict[str, Any] = {**static_symbols(node), **constants_for(node)}
+    side, unknown = side_symbols(node, signals[0], env)
+    for symbol, name in unknown.items():
+        missing[symbol] = Check(f"the {name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL)
+    env |= signal_symbols(node, signals, known) | side
     env["examples"], env["drawn"] = float(node.examples), float(drawn)
-    checks += [Check(f"{name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL) for name in missing]
-    return env, checks
+    return env, missing
+
+
+def doubts(model: EffectModel, missing: Mapping[str, Check]) -> list[Check]:
+    """The failed checks for those unknowns that a formula really uses."""
+    return [check for symbol, check in missing.items() if symbol in model.formula.uses]
 
 
 def field_shape(node: Node, signals: Sequence[Signal]) -> tuple[int, ...]:

@@ -112,6 +112,9 @@ def forward_crosses(node: Node, cross: ForwardCross, sides: SideQuantities) -> d
     for i, j in combinations(range(len(node.ports)), 2):
         if node.shapes_in[i] != node.shapes_in[j]:
             continue
+        if CROSS_MOMENT in node.given:
+            out[i, j] = np.full_like(cross.signals[node.inputs[i]].mean, node.given[CROSS_MOMENT])
+            continue
         value = cross.moment(node.inputs[i], node.inputs[j])
         if value is None:
             value = sides.get((node.path, f"{node.ports[i]},{node.ports[j]}", CROSS_MOMENT))
