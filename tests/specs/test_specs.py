@@ -65,7 +65,10 @@ def test_he_initialised_conv1_doubles_and_the_published_one_does_not():
     assert forward["features.conv1"] == pytest.approx(363e-4, rel=0.08), "photographs are not white noise"
 
 
-@pytest.mark.parametrize(("name", "chi", "fixed"), [("ordered", 0.8489, 0.2742), ("critical", 1.0, 0.5700), ("chaotic", 1.3424, 2.1955)])  # fmt: skip
+PHASES = [("ordered", 0.8489, 0.2742), ("critical", 1.0, 0.5700), ("chaotic", 1.3424, 2.1955)]
+
+
+@pytest.mark.parametrize(("name", "chi", "fixed"), PHASES)
 def test_the_three_phases(name, chi, fixed):
     forward, backward = predicted(f"tanh_{name}")
     assert forward["layer.19.dense"] == pytest.approx(fixed, rel=1e-3)
