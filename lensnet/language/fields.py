@@ -25,7 +25,8 @@ ITEM_NAME = r"[^\W\d_][\w-]{0,63}"
 class Spec(BaseModel):
     """Base of every part of a spec: unknown keys are refused, values are never converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # defer_build: a model is compiled when first used, so that `lensnet --help` does not wait for it
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
