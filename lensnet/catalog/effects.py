@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import lensnet.algebra.mixing  # noqa: F401  registers its special functions
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
 from lensnet.algebra.tape import Tape, compile_tape
 from lensnet.language.formula import parse_formula

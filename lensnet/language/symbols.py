@@ -87,6 +87,20 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "owens_t": 2,
     "max_mean": 1,
     "max_variance": 1,
+    "softmax_square_sum": 3,
+    "softmax_jacobian": 3,
+    "attention_mix": 8,
+    "attention_gradient": 10,
+    "gate_mean": 3,
+    "gate_square": 3,
+    "gate_slope": 3,
+    "gate_slope_spread": 3,
+    "gate_pull": 3,
+    "excitation_mean": 3,
+    "excitation_square": 3,
+    "excitation_slope": 3,
+    "gate_square_sum": 4,
+    "gate_jacobian": 4,
 }
 # Operators on tensors, in `forward:` expressions.
 TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.algebra.softmax_moments import SoftmaxMoments, softmax_moments
+from lensnet.algebra.mixing.scatter import gamma_nodes
+from lensnet.algebra.mixing.softmax_moments import SoftmaxMoments, softmax_moments
 
 Array = NDArray[np.float64]
-_GAMMA_NODES = 8
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,3 @@ class TokenAttention:
         if self.causal:
             return own + np.cumsum(others[:, ::-1], axis=1)[:, ::-1]
         return own + others.sum(axis=1, keepdims=True)
-
-
-def gamma_nodes(relative_variance: float) -> tuple[Array, Array]:
-    """Nodes and weights for the average over a gamma variable of mean 1 (stands in for a product of chi-squares)."""
-    from scipy.special import roots_genlaguerre
-
-    shape = 1 / relative_variance
-    if shape < 150:
-        node, weight = roots_genlaguerre(_GAMMA_NODES, shape - 1)
-        return node / shape, weight / weight.sum()
-    normal, weight = np.polynomial.hermite_e.hermegauss(_GAMMA_NODES)
-    return (1 - relative_variance / 9 + normal * np.sqrt(relative_variance) / 3) ** 3, weight / weight.sum()

@@ -18,20 +18,23 @@ Chebyshev nodes in sqrt(v).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import ceil, gamma, log, log2, pi, sqrt
+from math import gamma, log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from lensnet.algebra.mixing.chebyshev import interpolation, nodes, range_of
+from lensnet.algebra.mixing.scatter import gamma_nodes
+from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]
 Factor = tuple[int, int]
 
 LARGEST_VARIANCE = 64.0
 _STEP = 0.3  # of log u and of the logit: the trapezoidal error is about exp(-pi^2 / step)
-_NODES = 40
 _SMALLEST_ROOT = 3e-3
 
 
@@ -131,10 +134,9 @@ def softmax_moments(variance: ArrayLike, count: ArrayLike) -> SoftmaxMoments:
     counts, which = np.unique(n, return_inverse=True)
     unknown = np.isnan(v)
     v = np.where(unknown, 0.0, np.minimum(v, LARGEST_VARIANCE))
-    top = sqrt(max(float(v.max(initial=0.0)), 2.0**-8))
-    top = 2.0 ** (ceil(2 * log2(top)) / 2)  # a ladder of ranges, so that layers share their tables
+    top = range_of(v)
     table = _table(top, tuple(counts))
-    weights = _interpolation(np.where(unknown, np.nan, np.sqrt(v)).ravel(), top)
+    weights = interpolation(np.where(unknown, np.nan, np.sqrt(v)).ravel(), top)
     values = np.exp(np.einsum("xk,fkx->fx", weights, table[:, :, which.ravel()]))
     values -= _OFFSETS[:, None]
     return SoftmaxMoments(*(row.reshape(v.shape) for row in values))
@@ -147,7 +149,7 @@ def _table(top: float, counts: tuple[float, ...]) -> Array:
     All are positive, or zero at a single term; as logarithms they keep their digits over many orders of magnitude.
     """
     n = np.array(counts)
-    rows = [_moments_at(root**2, n) for root in np.maximum(_chebyshev(top), _SMALLEST_ROOT)]
+    rows = [_moments_at(root**2, n) for root in np.maximum(nodes(top), _SMALLEST_ROOT)]
     values = np.array([[getattr(row, field.name) for row in rows] for field in fields(SoftmaxMoments)])
     values += _OFFSETS[:, None, None]
     return np.log(np.where((n > 1) | (values > 0.5), np.maximum(values, 1e-30), 1e-30))
@@ -171,16 +173,37 @@ def _moments_at(v: float, n: Array) -> SoftmaxMoments:
     )
 
 
-def _chebyshev(top: float) -> Array:
-    return top * (1 + np.cos(pi * (np.arange(_NODES) + 0.5) / _NODES)) / 2
+@special("softmax_square_sum", 3, r"\mathbb{{E}}\textstyle\sum a^2\left({0}, {1}\right)")
+def softmax_square_sum(variance: Array, count: Array, drawn: Array) -> Array:
+    """E sum_j a_j^2 for the softmax a of `count` independent Gaussian logits: exact; exp(variance)/count when large.
+
+    drawn: 1 when `variance` is that of the law, 0 when it was measured (biased) on these same logits.
+    """
+    return _seen(lambda v: softmax_moments(v, count).square_sum, variance, count, drawn)
 
 
-def _interpolation(x: Array, top: float) -> Array:
-    """Barycentric weights (points, nodes): values at `x` from values at the Chebyshev nodes of [0, top]."""
-    k = np.arange(_NODES)
-    sign = (-1.0) ** k * np.sin(pi * (k + 0.5) / _NODES)
-    gap = x[:, None] - _chebyshev(top)
-    exact = gap == 0
-    raw = sign / np.where(exact, 1.0, gap)
-    raw = np.where(exact.any(axis=1, keepdims=True), exact.astype(float), raw)
-    return raw / raw.sum(axis=1, keepdims=True)
+@special("softmax_jacobian", 3, r"\mathbb{{E}}\,\mathrm{{tr}}J^2\left({0}, {1}\right)")
+def softmax_jacobian(variance: Array, count: Array, drawn: Array) -> Array:
+    """E tr J^2 for the Jacobian J = diag(a) - a a^T of the softmax of `count` independent Gaussian logits: exact.
+
+    drawn: as for softmax_square_sum.
+    """
+    return _seen(lambda v: softmax_moments(v, count).jacobian, variance, count, drawn)
+
+
+def _seen(average: Callable[[Array], Array], variance: Array, count: Array, drawn: Array) -> Array:
+    """`average` at a variance of the law, or what it is on logits whose sample variance is known.
+
+    In the second case some f gives E f(sample variance) = average(variance), where the sample variance scatters like a
+    chi-square of count - 1 degrees of freedom. With A the average over that scatter, f is the sum over n of (1 - A)^n
+    average; three terms are kept.
+    """
+    size = float(np.max(count))
+    if np.all(np.asarray(drawn) > 0.5) or size < 2:
+        return average(np.asarray(variance, float))
+    v, relative = np.asarray(variance, float) * size / (size - 1), 2 / (size - 1)
+    once, twice = (
+        sum(w * average(f * v) for f, w in zip(*gamma_nodes(scatter), strict=True))
+        for scatter in (relative, (1 + relative) ** 2 - 1)
+    )
+    return np.asarray(3 * average(v) - 3 * once + twice)

@@ -3,8 +3,8 @@
 Fields are (E, T). `gram` is a number (uncentred correlation of equicorrelated Gaussian tokens), one number per
 example (E,), or the Gram matrices of the tokens (E, T, T); `gradient_gram` likewise for the gradient that arrives at
 the output.
-Numbers are answered by exact one-dimensional integrals (`attention_tokens`), matrices by sampled logits
-(`attention_gram`).
+Numbers are answered by exact one-dimensional integrals (`equal_tokens`), matrices by sampled logits
+(`token_gram`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lensnet.algebra.attention_gram import LogitSample, logit_sample
-from lensnet.algebra.attention_tokens import TokenAttention
+from lensnet.algebra.mixing.equal_tokens import TokenAttention
+from lensnet.algebra.mixing.token_gram import LogitSample, logit_sample
 from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]

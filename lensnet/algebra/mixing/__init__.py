@@ -1,0 +1,16 @@
+"""Special functions of the mixing components: softmax, attention, gates, mixtures of experts.
+
+softmax_moments.py  softmax of independent Gaussian logits: every average exact, by one-dimensional integrals
+top_k_moments.py    the same for the k largest logits
+equal_tokens.py     attention on equicorrelated Gaussian tokens
+token_gram.py       attention on tokens of any Gram matrix
+attention.py        the two as functions that a formula calls
+gate_moments.py     Gaussian averages of sigmoid, gelu and silu gates
+chebyshev.py, scatter.py   tables and averages that these share
+
+Importing the package registers the functions with `lensnet.algebra.special`.
+"""
+
+from lensnet.algebra.mixing import attention, gate_moments, softmax_moments, top_k_moments
+
+__all__ = ["attention", "gate_moments", "softmax_moments", "top_k_moments"]

@@ -1,0 +1,173 @@
+"""Layers that let positions, channels or experts decide about each other: softmax, attention, gates, mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lensnet.measure.errors import ImplementationError
+from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
+from lensnet.network.graph import Node
+
+
+class Softmax(nn.Module):
+    """Softmax over the channels of any layout."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.softmax(self.axis)
+
+
+@implementation("softmax")
+def softmax(node: Node) -> Softmax:
+    return Softmax(node.shapes_in[0].channel_axis)
+
+
+class Attention(RandomLayer):
+    """Self-attention on (N, T, C): per head softmax(Q K^T / sqrt(C / heads)) V, then an output projection."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        self.heads, self.causal = int(parameter(node, "heads", 1)), bool(parameter(node, "causal", False))
+        if len(shape.positions) != 1:
+            raise ImplementationError(f"{node.path}: attention needs tokens (one position axis), not {shape}")
+        if shape.channels % self.heads:
+            raise ImplementationError(f"{node.path}: {shape.channels} channels do not divide among {self.heads} heads")
+        size = shape.channels
+        for name in ("query", "key", "value", "output"):
+            self.add_weight(name, node.weights[name], (size, size), (size,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (self._split(self._project(x, name)) for name in ("query", "key", "value"))
+        logits = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])
+        if self.causal:
+            ahead = torch.ones(logits.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+            logits = logits.masked_fill(ahead, float("-inf"))
+        mixed = logits.softmax(-1) @ value
+        return self._project(mixed.transpose(-3, -2).flatten(-2), "output")
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, getattr(self, name), getattr(self, f"{name}_bias"))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(N, T, C) -> (N, heads, T, C / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+
+@implementation("attention")
+def attention(node: Node) -> Attention:
+    return Attention(node)
+
+
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "gelu": F.gelu, "silu": F.silu}
+
+
+class GatedLinearUnit(RandomLayer):
+    """(W x + b) * activation(V x + c) over the channels of any layout."""
+
+    value: Tensor
+    value_bias: Tensor | None
+    gate: Tensor
+    gate_bias: Tensor | None
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        self.axis = shape.channel_axis
+        self.activation = _GATES[str(parameter(node, "activation", "silu"))]
+        units = node.shape.channels
+        for name in ("value", "gate"):
+            self.add_weight(name, node.weights[name], (units, shape.channels), (units,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.movedim(self.axis, -1)
+        value = F.linear(rows, self.value, self.value_bias)
+        gate = F.linear(rows, self.gate, self.gate_bias)
+        return (value * self.activation(gate)).movedim(-1, self.axis)
+
+
+@implementation("gated_linear_unit")
+def gated_linear_unit(node: Node) -> GatedLinearUnit:
+    return GatedLinearUnit(node)
+
+
+class SqueezeExcite(RandomLayer):
+    """x times sigmoid(W2 relu(W1 mean over positions of x)), one factor per channel."""
+
+    squeeze: Tensor
+    squeeze_bias: Tensor | None
+    excite: Tensor
+    excite_bias: Tensor | None
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        if not shape.positions:
+            raise ImplementationError(f"{node.path}: squeeze_excite needs positions to average over")
+        self.axis = shape.channel_axis
+        hidden = shape.channels // int(parameter(node, "reduction", 16))
+        if hidden < 1:
+            raise ImplementationError(f"{node.path}: a reduction beyond the {shape.channels} channels leaves no unit")
+        self.add_weight("squeeze", node.weights["squeeze"], (hidden, shape.channels), (hidden,))
+        self.add_weight("excite", node.weights["excite"], (shape.channels, hidden), (shape.channels,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.movedim(self.axis, -1)
+        reading = rows.flatten(1, -2).mean(1)
+        hidden = F.relu(F.linear(reading, self.squeeze, self.squeeze_bias))
+        factor = F.linear(hidden, self.excite, self.excite_bias).sigmoid()
+        places = factor.reshape(-1, *[1] * (rows.dim() - 2), factor.shape[-1])
+        return (rows * places).movedim(-1, self.axis)
+
+
+@implementation("squeeze_excite")
+def squeeze_excite(node: Node) -> SqueezeExcite:
+    return SqueezeExcite(node)
+
+
+class MixtureOfExperts(RandomLayer):
+    """Sum over the best experts of softmax share * W_outer relu(W_inner x), over the channels of any layout."""
+
+    router: Tensor
+    router_bias: Tensor | None
+    inner: Tensor
+    inner_bias: Tensor | None
+    outer: Tensor
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        self.axis = shape.channel_axis
+        experts, self.active = int(node.parameters["experts"]), int(parameter(node, "active", 2))
+        hidden, units = int(node.parameters["hidden"]), node.shape.channels
+        self.renormalize = bool(parameter(node, "renormalize", True))
+        if self.active > experts:
+            raise ImplementationError(f"{node.path}: {self.active} active experts of {experts}")
+        self.add_weight("router", node.weights["router"], (experts, shape.channels), (experts,))
+        self.add_weight("inner", node.weights["inner"], (experts, hidden, shape.channels), (experts, hidden), 1)
+        self.add_weight("outer", node.weights["outer"], (experts, units, hidden), None, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.movedim(self.axis, -1)
+        logits = F.linear(rows, self.router, self.router_bias)
+        lowest = logits.topk(self.active, dim=-1).values[..., -1:]
+        kept = logits >= lowest
+        share = logits.masked_fill(~kept, float("-inf")).softmax(-1) if self.renormalize else logits.softmax(-1) * kept
+        inner = torch.einsum("...c,ehc->...eh", rows, self.inner)
+        if self.inner_bias is not None:
+            inner = inner + self.inner_bias
+        out = torch.einsum("...eh,euh,...e->...u", F.relu(inner), self.outer, share)
+        return out.movedim(-1, self.axis)
+
+
+@implementation("mixture_of_experts")
+def mixture_of_experts(node: Node) -> MixtureOfExperts:
+    return MixtureOfExperts(node)
