@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lensnet.catalog.component import Component
+from lensnet.catalog.component import FORK, Component
 from lensnet.language.body_spec import Repeat, Use
 from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, evaluate_number
@@ -136,6 +136,9 @@ class Expander:
             options = [*self.components, *self.spec.blocks]
             self._problem((*place, "component"), f"unknown component '{kind}'", did_you_mean(kind, options))
             return current
+        if kind == FORK:
+            help = "use a value twice by naming it in `from:`; the fork is put in where that happens"
+            self._problem((*place, "component"), "a fork is never written down", help)
         component = self.components[kind]
         path = ".".join((*prefix, name))
         if component.spec.body is not None:

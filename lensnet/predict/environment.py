@@ -81,8 +81,12 @@ def side_symbols(node: Node, signal: Signal, static: Mapping[str, Any]) -> tuple
     """Symbols of the side quantities that the component needs; and symbol -> name of those that nobody supplied."""
     out: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    for name, need in node.component.active_needs(static).items():
+    active = node.component.active_needs(static)
+    for name, need in node.component.needs.items():
         symbol = need.symbol or name
+        if name not in active:
+            out[symbol] = float(need.otherwise or 0.0)
+            continue
         if name in node.given:
             out[symbol] = float(node.given[name])
         elif name in signal.side:

@@ -73,6 +73,7 @@ class FieldOperators:
     def mean_positions(self, field: Field) -> Field:
         """Average over positions; the axes stay (with length 1) unless the component removes them."""
         keep = not isinstance(self.geometry, Collapse | Flatten)
+        field = self._spread(field, self.positions)
         return field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep)
 
     def mean_batch(self, field: Field) -> Field:
@@ -81,6 +82,7 @@ class FieldOperators:
 
     def everywhere(self, field: Field) -> Field:
         """Copies a number per example onto every input position: the adjoint of a sum over positions."""
+        field = np.atleast_1d(np.asarray(field, dtype=float))
         flat = field.reshape(field.shape[:1] + (1,) * len(self.positions))
         return np.broadcast_to(flat, (len(field), *self.positions)).copy()
 

@@ -11,7 +11,7 @@ import numpy as np
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.moments.backward import backward
-from lensnet.predict.moments.cross import BackwardCross
+from lensnet.predict.moments.cross import OUTPUT, BackwardCross
 from lensnet.predict.moments.forward import forward
 from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
 from lensnet.predict.prediction import Effect, Prediction
@@ -39,9 +39,12 @@ def predict_locally(network: Network, through: Prediction, observed: Observed) -
     related) comes from `through`, the numbers from `observed`. A component with a NaN at a port is left out.
     """
     effects: list[Effect] = []
-    signals = {path: _signal(path, through, observed) for path in (INPUT, *(n.path for n in network))
-               if path in observed.outputs}
-    cross = BackwardCross(network, signals, observed.gradients)
+    paths = (INPUT, *(node.path for node in network))
+    signals = {path: _signal(path, through, observed) for path in paths if path in observed.outputs}
+    if network.input.shape.kind == "ids":
+        signals[INPUT] = through.signals[INPUT]  # nothing to measure: ids are not numbers
+    probe = {OUTPUT: np.ones((1, *network.nodes[-1].shape.positions))}
+    cross = BackwardCross(network, signals, {**observed.gradients, **probe})
     for node in network:
         if any(producer not in signals for producer in node.inputs):
             continue
