@@ -1,111 +1,143 @@
 """Averages over channels: one number per example and position, in few passes over the tensor.
 
-A measured forward pass must cost little more than a bare one, so these reductions are chosen by memory traffic. Sums
-over the channels of an image run as a product with a row of ones (one read of the tensor at full bandwidth); squares
-are formed block by block in a buffer that stays in the processor's cache. The sums over channels run in the tensor's
-own precision (a few thousand terms: relative rounding 1e-6) and everything after them in float64; where float32 would
-overflow or lose digits to underflow the sum is repeated in float64.
+A measured forward pass must cost little more than a bare one, so these reductions are chosen by memory traffic. An
+image is read once, block by block: the sum over channels is a product with a row of ones (full bandwidth), the products
+are formed in a buffer that stays in the processor's cache. Sums over channels run in the precision of the tensor (a few
+thousand terms: relative rounding 1e-6) and everything after them in float64; where float32 would overflow, or lose
+digits to underflow, the sum is repeated in float64 (exact up to 1e154).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from lensnet.network.shape import Shape
 
-# Elements of one block of products: 4 MiB of float32. It stays in the processor's cache, and the blocks are few enough
-# that starting the threads for each costs nothing.
-_BLOCK = 1 << 20
+# Elements of one block per thread: 1 MiB of float32, which stays in a core's own cache.
+_BLOCK = 1 << 18
+# Terms of one inner product in float32; the products of the pieces add up in float64.
+_PIECE = 1 << 20
 # A mean square below this may have lost digits to float32 underflow.
 _TINY = 1e-30
 
 
+def channel_moments(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """E_c[x_c] and E_c[x_c^2]: float64, both of shape (N, *positions)."""
+    if not _in_blocks(x, shape):
+        return channel_mean(x, shape), channel_product(x, x, shape)
+    total, squares = _sums(x), _sums(x)
+    ones = x.new_ones(1, x.shape[1])
+    for part, block, buffer in _blocks(x):
+        torch.matmul(ones, block, out=total[part])
+        torch.matmul(ones, torch.mul(block, block, out=buffer), out=squares[part])
+    return _repaired(_grid(total, shape), x, None, shape), _repaired(_grid(squares, shape), x, x, shape)
+
+
 def channel_mean(x: Tensor, shape: Shape) -> Tensor:
     """E_c[x_c]: float64 of shape (N, *positions)."""
-    if _is_plain(x):
-        rows = _rows(x, shape)
-        if rows is None:
-            return x.mean(shape.channel_axis).double()
-        return _grid(torch.matmul(_ones(rows), rows), shape).double() / shape.channels
-    return x.mean(shape.channel_axis, dtype=torch.float64)
+    if not _plain(x):
+        return x.mean(shape.channel_axis, dtype=torch.float64)
+    return _repaired(x.sum(shape.channel_axis), x, None, shape)
 
 
 def channel_product(a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     """E_c[a_c b_c]: float64 of shape (N, *positions); with a and b the same tensor, the second moment."""
-    if not _is_plain(a):
-        axis = shape.channel_axis
+    axis = shape.channel_axis
+    if not _plain(a):
         if a is b and a.is_cuda:
             return torch.linalg.vector_norm(a, 2, axis, dtype=torch.float64).square() / shape.channels
-        return _product_double(a, b, shape)
-    total = _product_sum(a, b, shape).double()
-    if _doubtful(total, a is b):
-        return _product_double(a, b, shape)
-    return total / shape.channels
+        return (a.double() * b.double()).mean(axis)
+    if _in_blocks(a, shape) and _in_blocks(b, shape):
+        sums, others = _sums(a), b.flatten(2)
+        ones = a.new_ones(1, a.shape[1])
+        for part, block, buffer in _blocks(a):
+            torch.matmul(ones, torch.mul(block, others[part], out=buffer), out=sums[part])
+        total = _grid(sums, shape)
+    elif a is b:
+        total = torch.linalg.vector_norm(a, 2, axis).square_()
+    else:
+        total = torch.linalg.vecdot(a, b, dim=axis)
+    return _repaired(total, a, b, shape)
+
+
+def gradient_moments(x: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """E_c[g_c^2], float64 of shape (N, *positions), and <x, g> over everything, a float64 number."""
+    if not (_in_blocks(x, shape) and _in_blocks(gradient, shape)):
+        return channel_product(gradient, gradient, shape), inner_product(x, gradient)
+    sums, others = _sums(gradient), x.flatten(2)
+    ones = x.new_ones(1, x.shape[1])
+    inner = []
+    for part, block, buffer in _blocks(gradient):
+        inner.append(torch.dot(block.reshape(-1), others[part].reshape(-1)))
+        torch.matmul(ones, torch.mul(block, block, out=buffer), out=sums[part])
+    second = _repaired(_grid(sums, shape), gradient, gradient, shape)
+    return second, _checked(torch.stack(inner), x, gradient)
 
 
 def inner_product(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> over everything, as a float64 number."""
-    if not _is_plain(a):
+    if not _plain(a):
         return (a.double() * b.double()).sum()
     if not (a.is_contiguous() and b.is_contiguous()):
-        total = torch.linalg.vecdot(a.flatten(1), b.flatten(1)).double().sum()
-    else:
-        pieces = zip(a.view(-1).split(_BLOCK), b.view(-1).split(_BLOCK), strict=True)
-        total = torch.stack([torch.dot(x, y) for x, y in pieces]).double().sum()
+        return _checked(torch.linalg.vecdot(a.flatten(1), b.flatten(1)), a, b)
+    pieces = zip(a.view(-1).split(_PIECE), b.view(-1).split(_PIECE), strict=True)
+    return _checked(torch.stack([torch.dot(x, y) for x, y in pieces]), a, b)
+
+
+def _checked(parts: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The sum of partial inner products in float64, repeated from the start where float32 was too narrow."""
+    total = parts.double().sum()
     return total if torch.isfinite(total) and abs(total) > _TINY else (a.double() * b.double()).sum()
 
 
-def _product_sum(a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    rows = _rows(a, shape)
-    if rows is None:
-        if a is b:
-            return torch.linalg.vector_norm(a, 2, shape.channel_axis).square()
-        return torch.linalg.vecdot(a, b, dim=shape.channel_axis)
-    others = rows if a is b else _rows(b, shape)
-    assert others is not None
-    examples, channels, places = rows.shape
-    ones = _ones(rows)
-    step = max(1, _BLOCK // (channels * places))
-    out = rows.new_empty(examples, 1, places)
-    buffer = rows.new_empty(min(step, examples), channels, places)
-    for start in range(0, examples, step):
-        block = rows[start : start + step]
-        squares = torch.mul(block, others[start : start + step], out=buffer[: block.shape[0]])
-        torch.matmul(ones, squares, out=out[start : start + step])
-    return _grid(out, shape)
-
-
-def _product_double(a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    """The same with float64 products: no overflow below 1e154, no underflow above 1e-154."""
-    wide = a.double()
-    return (wide * (wide if a is b else b.double())).mean(shape.channel_axis)
-
-
-def _is_plain(x: Tensor) -> bool:
+def _plain(x: Tensor) -> bool:
     """float32 on the CPU, where sums in float64 cost several times as much; elsewhere they cost little."""
     return x.dtype == torch.float32 and x.device.type == "cpu"
 
 
-def _rows(x: Tensor, shape: Shape) -> Tensor | None:
-    """An image as (N, C, H*W) without a copy; None for other layouts."""
-    if len(shape.positions) != 2 or not x.is_contiguous():
-        return None
-    return x.reshape(x.shape[0], x.shape[1], -1)
+def _in_blocks(x: Tensor, shape: Shape) -> bool:
+    return len(shape.positions) == 2 and _plain(x) and x.is_contiguous()
 
 
-def _grid(rows: Tensor, shape: Shape) -> Tensor:
-    return rows.reshape(rows.shape[0], *shape.positions)
+def _blocks(x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Slices of examples, the images as (n, C, H*W), and a buffer of the same shape to write products into."""
+    rows = x.flatten(2)
+    step = max(1, _BLOCK * torch.get_num_threads() // max(1, rows.shape[1] * rows.shape[2]))
+    buffer = torch.empty_like(rows[:step])
+    for start in range(0, rows.shape[0], step):
+        block = rows[start : start + step]
+        yield slice(start, start + step), block, buffer[: block.shape[0]]
 
 
-def _ones(rows: Tensor) -> Tensor:
-    return rows.new_ones(1, rows.shape[1])
+def _sums(x: Tensor) -> Tensor:
+    """Room for one sum over channels per position: (N, 1, H*W)."""
+    return x.new_empty(x.shape[0], 1, x.shape[2] * x.shape[3])
 
 
-def _doubtful(total: Tensor, square: bool) -> bool:
-    """Whether float32 may have lost the sum: infinite, or (for squares) small but not exactly zero everywhere."""
-    if total.numel() == 0:
-        return False
-    if not bool(torch.isfinite(total.sum())):
-        return True
-    return square and bool(total.min() < _TINY)
+def _grid(sums: Tensor, shape: Shape) -> Tensor:
+    return sums.reshape(sums.shape[0], *shape.positions)
+
+
+def _repaired(total: Tensor, a: Tensor, b: Tensor | None, shape: Shape) -> Tensor:
+    """The average from a sum over channels, summed again in float64 at positions where float32 may be too narrow.
+
+    Those are the ones that are not finite, and sums of squares so small that their terms may have vanished.
+    """
+    field = total.double().div_(shape.channels)
+    if field.numel() == 0:
+        return field
+    low, high = (float(bound) for bound in torch.aminmax(total))
+    if isfinite(low) and isfinite(high) and not (a is b and low < _TINY):
+        return field
+    bad = ~torch.isfinite(total)
+    if a is b:
+        bad |= total < _TINY
+    terms = a.movedim(shape.channel_axis, -1)[bad].double()
+    if b is not None:
+        terms = terms * (terms if a is b else b.movedim(shape.channel_axis, -1)[bad].double())
+    field[bad] = terms.mean(-1)
+    return field
