@@ -136,6 +136,8 @@ def _findings(network: Network, values: dict[Key, float], ensemble: Ensemble, ho
     yield from dead_findings(ensemble)
     yield from range_findings(network, ensemble, values)
     for note in how.notes:
+        if how.interrupted and note.startswith("interrupted"):
+            continue  # said already
         yield Finding("note", "note", note)
 
 

@@ -155,9 +155,10 @@ def _judge_gate(gate: Gate, label: str, values: Sequence[float], predicted: floa
 
 
 def _bounds(gate: Gate) -> str:
-    if gate.low is None:
-        return f"<= {gate.high:g}"
-    return f">= {gate.low:g}" if gate.high is None else f"in [{gate.low:g}, {gate.high:g}]"
+    low, high = (None if bound is None or not isfinite(bound) else bound for bound in (gate.low, gate.high))
+    if low is None:
+        return "anything" if high is None else f"<= {high:g}"
+    return f">= {low:g}" if high is None else f"in [{low:g}, {high:g}]"
 
 
 def worst_row(rows: Sequence[Row]) -> Row | None:

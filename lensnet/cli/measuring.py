@@ -1,0 +1,147 @@
+"""run, predict, measure: the verbs that answer what a network does to its signal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lensnet.cli.ending import UsageError
+from lensnet.cli.options import (
+    AllRows,
+    Device,
+    DeviceChoice,
+    Dtype,
+    DtypeChoice,
+    FirstSeed,
+    ForwardOnly,
+    Html,
+    Json,
+    Level,
+    LevelChoice,
+    Markdown,
+    MostSeeds,
+    OnlyBad,
+    Overrides,
+    Plot,
+    Quiet,
+    Seeds,
+    Spec,
+    Tolerance,
+    View,
+    ViewChoice,
+)
+from lensnet.cli.output import Output
+
+if TYPE_CHECKING:
+    from lensnet.compare.settings import Settings
+
+AVAILABLE = (LevelChoice.MOMENTS, LevelChoice.AUTO, LevelChoice.ALL)
+
+
+def run(
+    spec: Spec,
+    level: Level = LevelChoice.AUTO,
+    seeds: Seeds = 8,
+    most_seeds: MostSeeds = None,
+    first_seed: FirstSeed = 0,
+    device: Device = DeviceChoice.AUTO,
+    dtype: Dtype = DtypeChoice.FLOAT32,
+    overrides: Overrides = None,
+    forward_only: ForwardOnly = False,
+    tolerance: Tolerance = 0.05,
+    view: View = ViewChoice.BOTH,
+    only_bad: OnlyBad = False,
+    all_rows: AllRows = False,
+    quiet: Quiet = False,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    plot: Plot = None,
+) -> int:
+    """Predict every component, measure it, and show one beside the other with verdicts."""
+    output = Output(_view(view), only_bad, all_rows, quiet, json, markdown, html, plot)
+    output.check()
+    settings = _settings(tolerance, level)
+    from lensnet.api import load
+    from lensnet.cli.progress import SeedBar
+
+    net = load(spec, overrides or ())
+    with SeedBar(net.name, quiet) as bar:
+        report = net.run(
+            seeds,
+            settings=settings,
+            device=device.value,
+            dtype=dtype.value,
+            backward=not forward_only,
+            first_seed=first_seed,
+            most_seeds=most_seeds,
+            progress=bar,
+        )
+    return output.write(report)
+
+
+def predict(
+    spec: Spec,
+    level: Level = LevelChoice.AUTO,
+    overrides: Overrides = None,
+    forward_only: ForwardOnly = False,
+    all_rows: AllRows = False,
+    quiet: Quiet = False,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    plot: Plot = None,
+) -> int:
+    """Show what the effect models say, without a single forward pass."""
+    output = Output("both", False, all_rows, quiet, json, markdown, html, plot)
+    output.check()
+    settings = _settings(0.05, level)
+    from lensnet.api import load
+
+    return output.write(load(spec, overrides or ()).predict(settings, gradients=not forward_only))
+
+
+def measure(
+    spec: Spec,
+    seeds: Seeds = 8,
+    first_seed: FirstSeed = 0,
+    device: Device = DeviceChoice.AUTO,
+    dtype: Dtype = DtypeChoice.FLOAT32,
+    overrides: Overrides = None,
+    forward_only: ForwardOnly = False,
+    all_rows: AllRows = False,
+    quiet: Quiet = False,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    plot: Plot = None,
+) -> int:
+    """Show what forward and backward passes over weight draws give, without any formula."""
+    output = Output("through", False, all_rows, quiet, json, markdown, html, plot)
+    output.check()
+    from lensnet.api import load
+    from lensnet.cli.progress import SeedBar
+
+    net = load(spec, overrides or ())
+    with SeedBar(net.name, quiet) as bar:
+        report = net.measure(
+            seeds,
+            first_seed=first_seed,
+            device=device.value,
+            dtype=dtype.value,
+            backward=not forward_only,
+            progress=bar,
+        )
+    return output.write(report)
+
+
+def _view(view: ViewChoice) -> Literal["local", "through", "both"]:
+    return {ViewChoice.LOCAL: "local", ViewChoice.THROUGH: "through"}.get(view, "both")  # type: ignore[return-value]
+
+
+def _settings(tolerance: float, level: LevelChoice) -> Settings:
+    if level not in AVAILABLE:
+        known = ", ".join(choice.value for choice in AVAILABLE)
+        raise UsageError(f"--level {level.value}: this version predicts at the level of moments; use one of {known}")
+    from lensnet.compare.settings import Settings
+
+    return Settings(tolerance=tolerance)

@@ -1,0 +1,51 @@
+"""A progress bar over seeds, on stderr, and only where somebody is looking."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class SeedBar:
+    """Counts weight draws; silent when stderr is not a terminal. Use as a context manager."""
+
+    def __init__(self, label: str, silent: bool = False) -> None:
+        self.label = label
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._silent = silent or not sys.stderr.isatty()
+        self._done = 0
+
+    def __enter__(self) -> SeedBar:
+        if not self._silent:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(file=sys.stderr, markup=False), transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, total: int) -> None:
+        """`total` more seeds are to be measured (from the beginning again when the batch was halved)."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(f"{self.label}: weight seeds", total=total)
+        else:
+            self._bar.update(self._task, total=self._done + total, completed=self._done)
+
+    def advance(self, seeds: int) -> None:
+        self._done += seeds
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, seeds)
