@@ -108,7 +108,7 @@ def lower_product(lowering: Lowering, expression: sp.Mul | sp.Pow) -> int:
     coefficient, factors = expression.as_coeff_mul()
     powers = [_base_and_exponent(factor) for factor in factors]
     scale, slots = _quotients(lowering, powers)
-    scale *= _float(coefficient)
+    scale *= as_float(coefficient)
     below: list[int] = []
     for base, exponent in powers:
         if base.is_number and exponent.is_number and _constant(lowering, base**exponent) is not None:
@@ -138,10 +138,10 @@ def _constant(lowering: Lowering, expression: sp.Expr) -> float | None:
         if base is None or base <= 0 or not isinstance(exponent, sp.Rational):
             return None
         try:
-            return float(math.sqrt(base) ** int(exponent.p) if exponent.q == 2 else base ** _float(exponent))
+            return float(math.sqrt(base) ** int(exponent.p) if exponent.q == 2 else base ** as_float(exponent))
         except OverflowError:
             return None
-    return _float(expression) if expression.is_Rational or expression is sp.pi or expression is sp.E else None
+    return as_float(expression) if expression.is_Rational or expression is sp.pi or expression is sp.E else None
 
 
 def _product(lowering: Lowering, slots: list[int]) -> int:
@@ -243,7 +243,7 @@ def _hyperbolic_quotient(
 def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
     """Slot of log(argument): positive factors with a safe logarithm are taken out of a product."""
     coefficient, factors = argument.as_coeff_mul()
-    scale = _float(coefficient)
+    scale = as_float(coefficient)
     if scale <= 0 or not factors:
         return lowering.emit("log", lowering.expression(argument))
     rest: list[sp.Expr] = []
@@ -254,7 +254,7 @@ def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
         if slot is None:
             rest.append(factor)
         else:
-            slots.append(lowering.scaled(slot, _float(exponent)))
+            slots.append(lowering.scaled(slot, as_float(exponent)))
     if not slots:
         return lowering.emit("log", lowering.expression(argument))
     if rest:
@@ -291,7 +291,7 @@ def _log_of_sum(lowering: Lowering, base: sp.Add) -> int | None:
         if isinstance(function, sp.erf) and abs(coefficient) == constant:
             sign = 1 if coefficient > 0 else -1
             slot = lowering.emit("log_erfc", lowering.expression(-sign * function.args[0]))
-            return lowering.shifted(slot, math.log(_float(constant)))
+            return lowering.shifted(slot, math.log(as_float(constant)))
     if sp.S.One in base.args and not _split_pairs(lowering, base)[0]:
         return lowering.emit("log1p", lowering.expression(base - 1))
     return None
@@ -310,7 +310,7 @@ def exponential_sum(expression: sp.Expr) -> tuple[float, float, sp.Expr] | None:
     coefficient, function = term.as_coeff_Mul()
     if not constant.is_Number or not coefficient.is_Number or not isinstance(function, sp.exp):
         return None
-    return _float(constant), _float(coefficient), function.args[0]
+    return as_float(constant), as_float(coefficient), function.args[0]
 
 
 def _unit_exponential_sum(expression: sp.Expr) -> sp.Expr | None:
@@ -329,7 +329,7 @@ def _hyperbolic(expression: sp.Expr) -> tuple[str, float, sp.Expr] | None:
             return None
         if grow.args[0] + decay.args[0] != 0 or abs(first) != abs(second):
             return None
-        name, scale, argument = "cosh" if first == second else "sinh", 2.0 * _float(first), grow.args[0]
+        name, scale, argument = "cosh" if first == second else "sinh", 2.0 * as_float(first), grow.args[0]
     else:
         return None
     if argument.could_extract_minus_sign():
@@ -337,5 +337,6 @@ def _hyperbolic(expression: sp.Expr) -> tuple[str, float, sp.Expr] | None:
     return name, scale, argument
 
 
-def _float(value: sp.Expr) -> float:
+def as_float(value: sp.Expr) -> float:
+    """A sympy number as a float, rationals correctly rounded."""
     return int(value.p) / int(value.q) if isinstance(value, sp.Rational) else float(value)

@@ -1,0 +1,150 @@
+"""Averages of pointwise functions over Gaussian inputs: what an activation does to mean and second moment.
+
+    moments = expect(relu, mean, std)              # fields of any shape, broadcast
+    moments.second_moment.value, moments.second_moment.error
+    cross_moment(identity, relu, mean, std)        # E[f(x) g(x)]: branches of one input that meet
+
+Closed forms where the function has one, else quadrature, else (very many different pairs) interpolation of quadrature.
+Every number carries an error estimate.
+
+Derivatives are those almost everywhere: E f'**2 of a step is 0, as autograd measures it. The gradient that a jump hides
+from autograd is `jump_density`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lensnet.algebra.closed_forms import closed_form
+from lensnet.algebra.pointwise import PointwiseFunction, product
+from lensnet.algebra.quadrature import INTEGRANDS, integrate
+from lensnet.algebra.table import interpolate, relative_scale
+
+Array = NDArray[np.float64]
+
+_LARGEST_DIRECT = 1500
+"""Up to so many different pairs are integrated one by one; more are interpolated."""
+_CLOSED_FORM_LOSS = 1e-11
+"""A closed form that loses more than this to cancellation is replaced by quadrature."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """An average and an estimate of its absolute error, arrays of one shape."""
+
+    value: Array
+    error: Array
+
+
+@dataclass(frozen=True)
+class GaussianMoments:
+    """Averages over x ~ N(mean, std**2).
+
+    Attributes:
+        mean: E f(x).
+        second_moment: E f(x)**2.
+        slope_mean: E f'(x).
+        slope_second_moment: E f'(x)**2: the factor on the second moment of a gradient.
+        cross: E x*f(x).
+    """
+
+    mean: Expectation
+    second_moment: Expectation
+    slope_mean: Expectation
+    slope_second_moment: Expectation
+    cross: Expectation
+
+
+def expect(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> GaussianMoments:
+    """The averages of a function, elementwise over fields of means and standard deviations.
+
+    std = 0 is exact: f(mean), f(mean)**2; a slope at a kink is then the average of both sides (the limit of std -> 0).
+    Non-finite means or stds give nan.
+
+    Raises:
+        ValueError: a standard deviation is negative.
+    """
+    means, stds = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64))
+    shape = means.shape
+    m, s = means.ravel(), stds.ravel()
+    if np.any(s < 0):
+        raise ValueError(f"a standard deviation is negative: {s.min()}")
+    value, error = np.full((INTEGRANDS, m.size), np.nan), np.full((INTEGRANDS, m.size), np.nan)
+    usable = np.isfinite(m) & np.isfinite(s)
+    spread, fixed = usable & (s > 0), usable & (s == 0)
+    if spread.all():
+        value, error = _spread(function, m, s)
+    elif spread.any():
+        value[:, spread], error[:, spread] = _spread(function, m[spread], s[spread])
+    if fixed.any():
+        value[:, fixed] = _fixed(function, m[fixed])
+        error[:, fixed] = 0.0
+    pairs = zip(value, error, strict=True)
+    return GaussianMoments(*(Expectation(v.reshape(shape), e.reshape(shape)) for v, e in pairs))
+
+
+def cross_moment(
+    first: PointwiseFunction, second: PointwiseFunction, mean: ArrayLike, std: ArrayLike
+) -> Expectation:
+    """E[first(x)*second(x)] for one Gaussian x: two branches of the same signal that meet again."""
+    return expect(product(first, second), mean, std).mean
+
+
+def jump_density(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Array:
+    """What the jumps contribute to the mean derivative: sum of height * density of x at the jump.
+
+    E f' of `expect` is almost everywhere, hence 0 for a step; this term completes it, so that
+    E[(x - mean) f(x)] = std**2 * (E f' + jump_density) (Stein's lemma). 0 for continuous functions and for std = 0.
+    """
+    m, s = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64))
+    density = np.zeros(m.shape)
+    safe = np.where(s > 0, s, 1.0)
+    for position, height in function.jumps:
+        with np.errstate(over="ignore"):
+            z = (position - m) / safe
+            density += height * np.where(s > 0, np.exp(-0.5 * z * z) / (np.sqrt(2 * np.pi) * safe), 0.0)
+    return density
+
+
+def _spread(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
+    form = closed_form(function)
+    if form is None:
+        return _integrated(function, mean, std)
+    with np.errstate(all="ignore"):
+        value, error = form(mean, std)
+        lost = ~np.all(error <= _CLOSED_FORM_LOSS * relative_scale(value, mean, std), axis=0)
+        # infinite second moments (exp at a large std) are answers, not losses
+        lost &= ~np.any(np.isinf(value), axis=0)
+    if lost.any():
+        other, other_error = _integrated(function, mean[lost], std[lost])
+        better = other_error < error[:, lost]
+        value[:, lost] = np.where(better, other, value[:, lost])
+        error[:, lost] = np.where(better, other_error, error[:, lost])
+    return value, error
+
+
+def _integrated(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
+    """Quadrature of each different pair, or of the nodes of a table when there are too many."""
+    if mean.size <= 8:
+        return integrate(function, mean, std)
+    if mean.size > 4 * _LARGEST_DIRECT:
+        sample = np.random.default_rng(0).integers(0, mean.size, 1000)
+        if np.unique(mean[sample] + 1j * std[sample]).size > 900:
+            return interpolate(function, mean, std)
+    pairs, inverse = np.unique(mean + 1j * std, return_inverse=True)
+    method = integrate if pairs.size <= _LARGEST_DIRECT else interpolate
+    value, error = method(function, np.ascontiguousarray(pairs.real), np.ascontiguousarray(pairs.imag))
+    return value[:, inverse], error[:, inverse]
+
+
+def _fixed(function: PointwiseFunction, mean: Array) -> Array:
+    """The averages at std = 0."""
+    value = function(mean)
+    points = np.array(function.kinks.points)
+    kink = np.isin(mean, points)
+    step = np.where(kink, np.where(mean == 0.0, 1e-60, 64.0 * np.spacing(np.abs(mean))), 0.0)
+    left, right = function.derivative(mean - step), function.derivative(mean + step)
+    return np.stack([value, value**2, (left + right) / 2, (left**2 + right**2) / 2, mean * value])
