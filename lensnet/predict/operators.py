@@ -18,18 +18,18 @@ it is the repeated application of the tap-averaging operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.levels.signal import Signal
 from lensnet.network.geometry import (
     Adaptive,
     Collapse,
     Flatten,
-    GeometryError,
     Patches,
     Pointwise,
     Window,
@@ -37,7 +37,10 @@ from lensnet.network.geometry import (
 )
 from lensnet.network.graph import Node
 from lensnet.predict.codes import code_moments
+from lensnet.predict.neighbour_response import NeighbourResponse
 from lensnet.predict.taps import AxisTaps, BinTaps, TransposedTaps, WindowTaps
+from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient
+from lensnet.predict.window_taps import tap_table
 
 Field = NDArray[np.float64]
 Operator = Callable[[Field], Field]
@@ -73,12 +76,12 @@ class FieldOperators:
     def mean_positions(self, field: Field) -> Field:
         """Average over positions; the axes stay (with length 1) unless the component removes them."""
         keep = not isinstance(self.geometry, Collapse | Flatten)
-        field = self._spread(field, self.positions)
+        field = np.atleast_1d(np.asarray(field, dtype=float))
         return field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep)
 
     def mean_batch(self, field: Field) -> Field:
         """Average over examples and positions, all axes kept with length 1."""
-        return field.mean(keepdims=True)
+        return np.asarray(field, dtype=float).mean(keepdims=True)
 
     def everywhere(self, field: Field) -> Field:
         """Copies a number per example onto every input position: the adjoint of a sum over positions."""
@@ -119,30 +122,76 @@ def field_operators(node: Node) -> FieldOperators:
     return FieldOperators(node.geometry, node.shapes_in[0].positions, node.shape.positions)
 
 
-def operators_for(node: Node) -> Mapping[str, Callable[..., Field]]:
-    """The functions of fields that the formulas of this node may call, by name."""
+def operators_for(node: Node, signals: Sequence[Signal] = ()) -> Mapping[str, Callable[..., Field]]:
+    """The functions of fields that the formulas of this node may call, by name.
+
+    `signals`: those at its ports, for the functions that need the law of the signal beside its moments (maximum over a
+    window, response to neighbouring channels).
+    """
     operators = field_operators(node)
-    return {
+    out: dict[str, Callable[..., Field]] = {
         "gather": operators.gather,
         "scatter": operators.scatter,
         "mean_positions": operators.mean_positions,
         "mean_batch": operators.mean_batch,
         "everywhere": operators.everywhere,
     }
+    if signals and isinstance(node.geometry, Window):
+        out |= _maximum_operators(node.geometry, operators, signals[0])
+    if signals and {"size", "alpha", "offset"} <= set(node.parameters):
+        out |= _response_operators(node, signals[0])
+    return out
+
+
+def _maximum_operators(window: Window, operators: FieldOperators, signal: Signal) -> dict[str, Callable[..., Field]]:
+    """`window_max_mean(products)`, `window_max_second_moment(products)`, `window_max_backward(products, p)`."""
+    found: list[WindowMaximum] = []
+
+    def maximum(products: Field | float) -> WindowMaximum:
+        if not found:
+            found.append(WindowMaximum(tap_table(window, operators.positions), signal, products))
+        return found[0]
+
+    def backward(products: Field | float, gradient: Field) -> Field:
+        largest = maximum(products)
+        return maximum_gradient(largest.taps, largest.result.wins, np.asarray(gradient, dtype=float))
+
+    return {
+        "window_max_mean": lambda products: maximum(products).result.mean,
+        "window_max_second_moment": lambda products: maximum(products).result.second_moment,
+        "window_max_backward": backward,
+    }
+
+
+def _response_operators(node: Node, signal: Signal) -> dict[str, Callable[..., Field]]:
+    """`response(order, power)` and `response_pair(power)`: see `NeighbourResponse`."""
+    size, alpha, offset = (node.parameters[name] for name in ("size", "alpha", "offset"))
+    neighbours = NeighbourResponse(signal, node.shapes_in[0].channels, int(size), float(alpha), float(offset))
+    return {
+        "response": lambda order, power: neighbours.moment(float(order), float(power)),
+        "response_pair": lambda power: neighbours.pair(float(power)),
+    }
 
 
 def constants_for(node: Node) -> Mapping[str, Field | float]:
     """Symbols that only the place in the network knows.
 
-    `window_count` (a field) and `window_taps` (a number) of the geometry; for a component that adds a position code
-    (parameter `encoding`), `code_mean` and `code_second_moment` of that code, fields `(1, length)`.
+    Fields `(1, *positions_out)`: `window_count`, taps inside the input; `window_divisor`, what an average over the
+    window divides by. Numbers: `window_taps`; `window_largest`, most taps inside the input that a window has;
+    `window_overlap`, most windows that share one input. For a component that adds a position code (parameter
+    `encoding`), `code_mean` and `code_second_moment` of that code, fields `(1, *positions)`.
     """
     operators = field_operators(node)
     out: dict[str, Field | float] = {"window_taps": operators.window_taps}
-    if isinstance(node.geometry, Pointwise):
-        out["window_count"] = 1.0
+    if isinstance(node.geometry, Pointwise | Flatten):
+        out |= {"window_count": 1.0, "window_divisor": 1.0, "window_largest": 1.0, "window_overlap": 1.0}
     else:
-        out["window_count"] = operators.window_count
+        count = operators.window_count
+        whole = isinstance(node.geometry, Window) and node.geometry.mode != "ignore"
+        out["window_count"] = count
+        out["window_divisor"] = np.full_like(count, operators.window_taps) if whole else count
+        out["window_largest"] = float(count.max())
+        out["window_overlap"] = float(operators.scatter(np.ones((1, *operators.positions_out))).max())
     if "encoding" in node.parameters:
         out["code_mean"], out["code_second_moment"] = _code(node)
     return out
@@ -154,10 +203,9 @@ def _code(node: Node) -> tuple[Field, Field]:
         law = node.weights["weight"]
         ones = np.ones((1, *shape.positions))
         return law.bias_mean * ones, (law.variance + law.bias_mean**2 + law.bias_std**2) * ones
-    if len(shape.positions) != 1:
-        raise GeometryError(f"a position code needs a sequence (one position axis), the input has {shape}")
     options = {name: float(node.parameters[name]) for name in ("base", "amplitude") if name in node.parameters}
-    return code_moments(shape.positions[0], shape.channels, **options)
+    mean, second = code_moments(shape.position_count, shape.channels, **options)
+    return mean.reshape(1, *shape.positions), second.reshape(1, *shape.positions)
 
 
 def _axis_taps(geometry: object, positions: tuple[int, ...], positions_out: tuple[int, ...]) -> list[AxisTaps]:

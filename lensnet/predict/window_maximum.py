@@ -1,12 +1,12 @@
 """The maximum over a window of correlated values: moments forward, and who wins the gradient backward.
 
-The taps of a window are functions f of jointly Gaussian variables (a convolution's outputs over weight draws, after an
-activation). Photographs make them strongly and unequally correlated, window by window: treating the taps as independent,
-or giving all windows one average correlation, puts the second moment off by 20 to 60 %. So every window gets its own
-covariance: variances from the signal, correlations from the measured products of taps, turned back into correlations
-of the Gaussians behind f. The moments of the maximum are then integrals over as many dimensions as taps, done with
-scrambled Sobol points (antithetic pairs): few per window where windows are many, since every block of windows gets
-points of its own and the errors average out.
+The taps of a window are functions f of jointly Gaussian variables (a convolution's outputs over weight draws, after
+an activation). Photographs make them strongly and unequally correlated, window by window: treating the taps as
+independent, or giving all windows one average correlation, puts the second moment off by 20 to 60 %. So every window
+gets its own covariance: variances from the signal, correlations from the measured products of taps, turned back into
+correlations of the Gaussians behind f. The moments of the maximum are then integrals over as many dimensions as taps,
+done with scrambled Sobol points and their mirror images: few per window where windows are many, since every block of
+windows gets points of its own and the errors average out.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _RIDGE = 1e-6  # keeps the roots of nearly singular correlations real
 
 @dataclass(frozen=True)
 class Maximum:
-    """`mean`, `second_moment`: fields `(E, *positions_out)`; `wins`: probability that a tap is the largest (the first of
-    equals), `(E, outputs, taps)`."""
+    """`mean`, `second_moment`: fields `(E, *positions_out)`; `wins`: probability that a tap is the largest (the first
+    of equals), `(E, outputs, taps)`."""
 
     mean: Array
     second_moment: Array
@@ -73,7 +73,7 @@ class WindowMaximum:
         points = _points(count, windows)
         for number, start in enumerate(range(0, windows, _BLOCK)):
             block = slice(start, start + _BLOCK)
-            roots = (sds[block, :, None] * _cholesky(correlations[block])).astype(np.float32)
+            roots = (sds[block, :, None] * _roots(correlations[block])).astype(np.float32)
             spread = (roots.reshape(-1, count) @ _sobol(count, points, number)).reshape(len(roots), count, points)
             first[block], second[block], wins[block] = self._moments(levels[block], spread, inside[block])
         shape = (examples, *self.taps.positions_out)
@@ -84,7 +84,9 @@ class WindowMaximum:
             wins.reshape(examples, outputs, count),
         )
 
-    def _moments(self, level: Array, spread: NDArray[np.float32], inside: Array) -> tuple[Array, Array, Array]:
+    def _moments(
+        self, level: Array, spread: NDArray[np.float32], inside: NDArray[np.bool_]
+    ) -> tuple[Array, Array, Array]:
         """Mean and second moment of the maximum and the win probabilities, over the points (last axis of `spread`,
         `(windows, taps, points)`) and their mirror images."""
         windows, count, points = spread.shape
@@ -110,24 +112,27 @@ class WindowMaximum:
         if self.products.ndim == 0:
             common = np.clip(self.products, -1 / max(count - 1, 1), 1.0)
             return np.broadcast_to(eye + common * (1 - eye), (examples, outputs, count, count))
-        grams = _symmetric(self.products.reshape(len(self.products), outputs, -1), count)
-        diagonal = np.sqrt(np.maximum(np.diagonal(grams, axis1=-2, axis2=-1), 1e-300))
+        rows, columns = np.triu_indices(count)
+        products = self.products.reshape(len(self.products), outputs, -1)
+        power = np.sqrt(np.maximum(products[..., rows == columns], 1e-300))
         share = self.taps.take(self.mean / np.sqrt(np.maximum(self.second_moment, 1e-300)))
-        uncentred = grams / diagonal[..., :, None] / diagonal[..., None, :]
-        left = np.maximum(1 - share**2, 1e-9)
-        centred = (uncentred - share[..., :, None] * share[..., None, :]) / np.sqrt(
-            left[..., :, None] * left[..., None, :]
-        )
+        left = np.sqrt(np.maximum(1 - share**2, 1e-9))
+        pairs = products / (power[..., rows] * power[..., columns]) - share[..., rows] * share[..., columns]
+        pairs = pairs / (left[..., rows] * left[..., columns])
         if self.chain:
             ratios = levels / sds
             table = CorrelationTable(self.chain, ratios, sds)
-            ratio = (ratios[..., :, None] + ratios[..., None, :]) / 2
-            centred = table(centred, ratio, np.sqrt(sds[..., :, None] * sds[..., None, :]))
-        return np.clip(centred, -1.0, 1.0) * (1 - eye) + eye
+            pairs = table(
+                pairs, (ratios[..., rows] + ratios[..., columns]) / 2, np.sqrt(sds[..., rows] * sds[..., columns])
+            )
+        out = np.empty((len(pairs), outputs, count, count))
+        out[..., rows, columns] = out[..., columns, rows] = np.clip(pairs, -1.0, 1.0)
+        out[..., np.arange(count), np.arange(count)] = 1.0
+        return out
 
     def _size(self) -> tuple[Array, Array, Array]:
-        """By how much the signal is larger than its law says (a root of second moments), the signal's mean, and the mean
-        that its law says: averages over the taps of each window."""
+        """By how much the signal is larger than its law says (a root of second moments), the signal's mean, and the
+        mean that its law says: averages over the taps of each window."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         law, law_mean = np.zeros_like(self.sd), np.zeros_like(self.sd)
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
@@ -150,15 +155,6 @@ def maximum_gradient(taps: TapTable, wins: Array, gradient: Array) -> Array:
     return taps.give(wins * outputs.reshape(len(outputs), -1, 1))
 
 
-def _symmetric(triangle: Array, count: int) -> Array:
-    """Upper triangles, row by row, as full symmetric matrices."""
-    out = np.empty((*triangle.shape[:-1], count, count))
-    rows, columns = np.triu_indices(count)
-    out[..., rows, columns] = triangle
-    out[..., columns, rows] = triangle
-    return out
-
-
 def _points(count: int, windows: int) -> int:
     """Points (a power of two) per window: few where windows are many."""
     return int(np.clip(2 ** ceil(log2(max(1.0, _EVALUATIONS / windows))), 16, 4096)) if count > 1 else 256
@@ -166,20 +162,36 @@ def _points(count: int, windows: int) -> int:
 
 @lru_cache(maxsize=256)
 def _sobol(count: int, points: int, seed: int) -> NDArray[np.float32]:
-    """Normal points `(count, points)`, scrambled by `seed`, with unit covariance (their mirror images give mean zero)."""
+    """Normal points `(count, points)` with unit covariance, scrambled by `seed`."""
     uniform = qmc.Sobol(count, seed=seed).random(points)
     normal = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)).T
     whiten = np.linalg.inv(np.linalg.cholesky(normal @ normal.T / points))
     return np.asarray(whiten @ normal, dtype=np.float32)
 
 
-def _cholesky(correlations: Array) -> Array:
-    """Lower triangular roots with rows of unit length; pivots that sampling noise made negative become tiny."""
-    count = correlations.shape[-1]
-    root = np.zeros_like(correlations)
+def _roots(correlations: Array) -> Array:
+    """Square roots A with A A^T = the correlations, one matrix per window. Sampling noise makes a few of the matrices
+    indefinite: these get their negative eigenvalues removed."""
+    root, definite = _cholesky(correlations)
+    if not definite.all():
+        values, vectors = np.linalg.eigh(correlations[~definite])
+        mended = vectors * np.sqrt(np.maximum(values, _RIDGE))[..., None, :]
+        root[~definite] = mended / np.sqrt((mended**2).sum(axis=-1, keepdims=True))
+    return root
+
+
+def _cholesky(matrices: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Lower triangular roots, and which matrices are positive definite (the roots of the others are meaningless).
+
+    numpy's own raises as soon as one of a million matrices is not.
+    """
+    count = matrices.shape[-1]
+    root = np.zeros_like(matrices)
+    definite = np.ones(len(matrices), dtype=bool)
     for i in range(count):
-        pivot = np.sqrt(np.maximum(correlations[..., i, i] - (root[..., i, :i] ** 2).sum(axis=-1), _RIDGE))
-        root[..., i, i] = pivot
-        rest = correlations[..., i + 1 :, i] - np.einsum("...tk,...k->...t", root[..., i + 1 :, :i], root[..., i, :i])
-        root[..., i + 1 :, i] = rest / pivot[..., None]
-    return np.asarray(root / np.sqrt((root**2).sum(axis=-1, keepdims=True)))
+        pivot = matrices[:, i, i] + _RIDGE - (root[:, i, :i] ** 2).sum(axis=-1)
+        definite &= pivot > _RIDGE / 2
+        root[:, i, i] = np.sqrt(np.where(definite, pivot, 1.0))
+        rest = matrices[:, i + 1 :, i] - np.einsum("wtk,wk->wt", root[:, i + 1 :, :i], root[:, i, :i])
+        root[:, i + 1 :, i] = np.where(definite[:, None], rest / root[:, i, i, None], 0.0)
+    return root, definite

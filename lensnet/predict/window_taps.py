@@ -31,8 +31,8 @@ class TapTable:
     def give(self, shares: Field) -> Field:
         """The adjoint on the real taps: `(E, outputs, taps)` -> `(E, *positions)`."""
         size = int(np.prod(self.positions))
-        flat = np.stack([np.bincount(self.index[self.inside], row[self.inside], minlength=size) for row in shares])
-        return flat.reshape(-1, *self.positions)
+        flat = [np.bincount(self.index[self.inside], row[self.inside], minlength=size) for row in shares]
+        return np.stack(flat).astype(float).reshape(-1, *self.positions)
 
 
 def tap_table(window: Window, positions: tuple[int, ...]) -> TapTable:

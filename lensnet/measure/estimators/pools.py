@@ -1,0 +1,113 @@
+"""What pools need to know: how alike the taps of a window are, and the gradients of windows that overlap.
+
+Windows of any kind are products of one 0/1 matrix per axis (outputs x inputs), so a sum over windows is a matrix
+product on each side, and its adjoint the same with the matrices transposed. Averages over channels run in the tensor's
+own precision, everything after them in float64.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensnet.measure.errors import MeasureError
+from lensnet.measure.estimators.registry import estimator
+from lensnet.network.geometry import Adaptive, Window
+from lensnet.network.graph import Node
+from lensnet.network.shape import Shape
+
+_TINY = 1e-12
+# Numbers of one block of products: it stays in the processor's cache.
+_BLOCK = 1 << 20
+
+
+def axis_taps(node: Node, axis: int, like: Tensor) -> Tensor:
+    """1 where input i lies in the window of output o along a position axis, `(outputs, inputs)`."""
+    inputs, outputs = node.shapes_in[0].positions[axis], node.shape.positions[axis]
+    out = torch.zeros(outputs, inputs, dtype=like.dtype, device=like.device)
+    for o in range(outputs):
+        if isinstance(node.geometry, Adaptive):
+            taps = list(range(o * inputs // outputs, -(-(o + 1) * inputs // outputs)))
+        else:
+            window = _window(node)
+            start = o * window.stride[axis] - window.padding[axis]
+            taps = [start + t * window.dilation[axis] for t in range(window.kernel[axis])]
+        out[o, [tap for tap in taps if 0 <= tap < inputs]] = 1.0
+    return out
+
+
+def _window(node: Node) -> Window:
+    if not isinstance(node.geometry, Window) or len(node.geometry.kernel) != 2:
+        raise MeasureError(f"{node.path}: a window quantity needs a component with windows over an image")
+    return node.geometry
+
+
+def _window_sums(x: Tensor, node: Node) -> Tensor:
+    """Sum over the real taps of every window: (N, C, H, W) -> (N, C, *positions_out)."""
+    return axis_taps(node, 0, x) @ x @ axis_taps(node, 1, x).T
+
+
+def _window_shares(y: Tensor, node: Node) -> Tensor:
+    """The adjoint: what every input gets from the windows it lies in."""
+    return axis_taps(node, 0, y).T @ y @ axis_taps(node, 1, y)
+
+
+@estimator("window_correlation")
+def window_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Average centred correlation between two taps of a window, one number.
+
+    Sums over all windows w of the batch: sum_w(E_c[(sum over taps of x - m)^2] - sum over taps of v), over
+    sum_w((sum over taps of sqrt(v))^2 - sum over taps of v); 0 for windows of one tap.
+    """
+    centred = x - x.mean(1, keepdim=True)
+    spread = centred.square().mean(1, keepdim=True).double()
+    together = _window_sums(centred, node).square().mean(1, keepdim=True).double()
+    return _excess(together, _window_sums(spread, node), _window_sums(spread.sqrt(), node).square())
+
+
+@estimator("gradient_window_correlation", subject="gradient")
+def gradient_window_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """Average correlation between the gradients of two windows that share a tap, one number.
+
+    Sums over all inputs i of the batch and the windows w that contain it: sum_i(E_c[(sum_w g)^2] - sum_w E_c[g^2]),
+    over sum_i((sum_w sqrt(E_c g^2))^2 - sum_w E_c[g^2]); 0 where windows do not overlap.
+    """
+    power = g.square().mean(1, keepdim=True).double()
+    together = _window_shares(g, node).square().mean(1, keepdim=True).double()
+    return _excess(together, _window_shares(power, node), _window_shares(power.sqrt(), node).square())
+
+
+def _excess(together: Tensor, alone: Tensor, most: Tensor) -> Tensor:
+    part, whole = (together - alone).sum(), (most - alone).sum()
+    return torch.where(whole > _TINY * most.sum(), part / whole.clamp_min(1e-300), 0.0)
+
+
+@estimator("window_products")
+def window_products(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_s x_t] of all taps s <= t of every window, `(E, *positions_out, taps*(taps + 1)/2)`.
+
+    Taps are numbered row by row, pairs as the upper triangle of a matrix; a tap outside the input counts as 0.
+    """
+    window = _window(node)
+    reach = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
+    ends = [
+        max(0, (out - 1) * s + r - n - p)
+        for out, s, r, n, p in zip(
+            node.shape.positions, window.stride, reach, shape.positions, window.padding, strict=True
+        )
+    ]
+    padded = F.pad(x.movedim(1, 3), (0, 0, window.padding[1], ends[1], window.padding[0], ends[0]))
+    first, second = torch.triu_indices(prod(window.kernel), prod(window.kernel), device=x.device)
+    parts = []
+    block = len(x) if x.is_cuda else max(1, _BLOCK // max(1, padded[0].numel()))
+    for part in padded.split(block):
+        windows = part.contiguous()
+        for axis in (0, 1):
+            windows = windows.unfold(1 + axis, reach[axis], window.stride[axis])[..., :: window.dilation[axis]]
+        windows = windows[:, : node.shape.positions[0], : node.shape.positions[1]].movedim(3, 5)
+        taps = windows.reshape(-1, prod(window.kernel), shape.channels)
+        parts.append(torch.bmm(taps, taps.transpose(1, 2))[:, first, second].double() / shape.channels)
+    return torch.cat(parts).reshape(len(x), *node.shape.positions, -1)
