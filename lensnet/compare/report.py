@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from math import ceil, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,6 @@ from lensnet.compare.coverage import Coverage, count_verdicts
 from lensnet.compare.findings import Finding, worst_row
 from lensnet.compare.row import Assumption, Row
 from lensnet.compare.settings import Settings
-from lensnet.compare.verdict import coverage_factor
 
 if TYPE_CHECKING:
     import pandas
@@ -68,9 +67,13 @@ class Report:
 
     @property
     def seeds_wanted(self) -> int | None:
-        """How many seeds would settle what is undecided, from how error bars shrink; None when nothing is undecided."""
-        wanted = [_seeds_to_settle(row, self.seeds, self.settings) for row in self.rows if row.verdict == "undecided"]
-        return max(wanted, default=None)
+        """About how many seeds would decide every undecided row; None when nothing is undecided."""
+        return max((row.seeds_wanted for row in self.rows if row.seeds_wanted is not None), default=None)
+
+    def seeds_within(self, most: int) -> int | None:
+        """How many seeds would decide what can be decided with at most `most`; None when more seeds decide nothing."""
+        wanted = [row.seeds_wanted for row in self.rows if row.seeds_wanted is not None]
+        return max((count for count in wanted if self.seeds < count <= most), default=None)
 
     def only_bad(self) -> Report:
         """Only the rows that do not agree (deviating, undecided, out of regime); coverage and budget stay whole."""
@@ -194,6 +197,7 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
         "verdict": row.verdict,
         "functional": row.functional,
         "per_seed": list(row.per_seed),
+        "seeds_wanted": row.seeds_wanted,
     }
 
 
@@ -244,15 +248,3 @@ def _budget_row(entry: Mapping[str, Any]) -> BudgetRow:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _seeds_to_settle(row: Row, seeds: int, settings: Settings) -> int:
-    if row.standard_error is None or row.tolerance is None or row.predicted is None or seeds < 2:
-        return 8
-    bar = coverage_factor(seeds) * row.standard_error
-    unit = abs(row.predicted)
-    if "nats" in row.functional:
-        bar /= max(abs(row.measured or 1.0), 1e-300)
-        unit = 1.0
-    allowed = max(row.tolerance - bar, settings.resolution * unit)
-    return max(seeds + 1, ceil(seeds * (bar / allowed) ** 2)) if allowed > 0 and isfinite(bar) else 2 * seeds

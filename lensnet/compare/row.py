@@ -31,6 +31,7 @@ class Row:
     the prediction from the same seed's input), in the through view that of the measured mean. `tolerance` is the whole
     right-hand side atol + rtol*|predicted| + 2*se; `slack` = tolerance - |measured - predicted| (negative: violated);
     `error` = measured/predicted - 1, None near zero. Gains compare in logarithms where `functional` says so.
+    `seeds_wanted`: for an undecided row, about how many seeds would decide it.
     """
 
     component: str
@@ -51,3 +52,4 @@ class Row:
     port: str | None = None
     functional: str = "mean"
     per_seed: tuple[float, ...] = ()
+    seeds_wanted: int | None = None

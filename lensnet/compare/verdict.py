@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erf, exp, expm1, isfinite, log, log1p, sqrt
+from math import ceil, erf, exp, expm1, isfinite, log, log1p, sqrt
 from typing import Literal
 
 import numpy as np
@@ -45,6 +45,9 @@ Scale = Literal["positive", "signed", "log"]
 
 FLOAT_LIMIT = 1e37
 """Beyond this a second moment does not fit a float32 forward pass with room to spare."""
+
+FEWEST_SEEDS = 8
+"""What a run with a single seed is told to use."""
 
 SPREAD_LIMIT = 0.1
 """Variance over seeds of the logarithm of the local prediction above which ratios are compared."""
@@ -92,6 +95,7 @@ class Judgement:
     slack: float | None
     verdict: Verdict
     functional: str = "mean"
+    seeds_wanted: int | None = None
 
 
 TWO_SIGMA = 0.5 * (1 + erf(sqrt(2.0)))
@@ -221,7 +225,8 @@ def _decide(pair: Pair, c: _Comparison, median: float | None, failed: bool, sett
     chance = float("inf") if single else coverage_factor(seeds, BEYOND_CHANCE) * c.standard_error
     distance = abs(c.difference)
     slack = tol + bar - distance
-    test = bar <= tol or _bar_is_a_test(pair, c, bar, settings.resolution * allowance)
+    widest = max(tol, _widest_test(pair, c, settings.resolution * allowance))
+    test = bar <= widest
     verdict: Verdict
     if failed:
         verdict = "out-of-regime"
@@ -241,6 +246,7 @@ def _decide(pair: Pair, c: _Comparison, median: float | None, failed: bool, sett
         slack=None if single else slack,
         verdict=verdict,
         functional=c.functional,
+        seeds_wanted=_seeds_wanted(seeds, c.standard_error, bar, widest) if verdict == "undecided" else None,
     )
 
 
@@ -252,10 +258,20 @@ def _floor(pair: Pair, settings: Settings) -> float:
     return settings.zero_floor * size if pair.scale == "positive" else 0.0
 
 
-def _bar_is_a_test(pair: Pair, c: _Comparison, bar: float, resolution: float) -> bool:
+def _widest_test(pair: Pair, c: _Comparison, resolution: float) -> float:
+    """The widest error bar that still is a test."""
     if pair.scale == "signed":
-        return (abs(c.predicted) + bar) ** 2 - c.predicted**2 <= resolution * pair.size**2
-    return bar <= (log1p(resolution) if c.nats else resolution * c.unit)
+        return sqrt(c.predicted**2 + resolution * pair.size**2) - abs(c.predicted)
+    return log1p(resolution) if c.nats else resolution * c.unit
+
+
+def _seeds_wanted(seeds: int, standard_error: float, bar: float, widest: float) -> int:
+    """About how many seeds would decide: error bars shrink with the square root of their number."""
+    if seeds < 2 or not isfinite(standard_error):
+        return FEWEST_SEEDS
+    if bar <= widest or widest <= 0:
+        return 2 * seeds  # a difference on the edge: it must stand out more clearly, or go away
+    return max(seeds + 1, ceil(seeds * (2.2 * standard_error / widest) ** 2))
 
 
 def _relative_error(c: _Comparison, relative: float, floor: float) -> float | None:

@@ -15,8 +15,9 @@ from lensnet.report.palette import severest
 
 @dataclass(frozen=True)
 class Point:
-    """One component of the beam, or several neighbours told as one (`label` names the first).
+    """One component of the beam, or several neighbours told as one (`label` and `number` are the first's).
 
+    `chain`: on the path along first ports, where the gains add up; branches act where they meet it.
     `predicted`, `measured`: (low, middle, high), equal for a single component; the measured middle is the median over
     seeds and its ends the quartiles. None where there is nothing to draw.
     """
@@ -26,11 +27,18 @@ class Point:
     predicted: tuple[float, float, float] | None
     measured: tuple[float, float, float] | None
     per_seed: tuple[float, ...] = ()
+    number: int = 0
+    chain: bool = True
 
 
-def beam(report: Report, direction: Direction) -> list[Point]:
-    """The propagated second moment at every component, in network order; the first port of several, backward."""
+def beam(report: Report, direction: Direction, branches: bool = False) -> list[Point]:
+    """The propagated second moment at every component, in network order; the first port of several, backward.
+
+    Without `branches` only along the chain: a drawing that jumps into every branch and back shows nothing.
+    """
     views = {row.view for row in report.rows}
+    numbers = {path: i + 1 for i, path in enumerate(dict.fromkeys(row.component for row in report.rows))}
+    side = {row.component for row in report.budget if not row.chain}
     rows: dict[str, Row] = {}
     verdicts: dict[str, list[str]] = {}
     for row in report.rows:
@@ -39,17 +47,21 @@ def beam(report: Report, direction: Direction) -> list[Point]:
         verdicts.setdefault(row.component, []).append(row.verdict)
         if row.view == "through" or "through" not in views:
             rows.setdefault(row.component, row)
-    return [_point(row, severest(verdicts[path])) for path, row in rows.items()]
+    return [
+        _point(row, severest(verdicts[path]), numbers[path], path not in side)
+        for path, row in rows.items()
+        if branches or path not in side
+    ]
 
 
-def _point(row: Row, verdict: str) -> Point:
+def _point(row: Row, verdict: str, number: int, chain: bool) -> Point:
     predicted = (row.predicted,) * 3 if row.predicted is not None and 0 < row.predicted < float("inf") else None
     seeds = tuple(value for value in row.per_seed if isfinite(value) and value > 0)
     measured = None
     if seeds:
         low, middle, high = np.quantile(seeds, (0.25, 0.5, 0.75))
         measured = (float(low), float(middle), float(high))
-    return Point(row.component, verdict, predicted, measured, seeds)
+    return Point(row.component, verdict, predicted, measured, seeds, number, chain)
 
 
 def gather(points: Sequence[Point], most: int) -> list[Point]:
@@ -66,6 +78,7 @@ def _together(points: Sequence[Point]) -> Point:
         severest([point.verdict for point in points]),
         _range([point.predicted for point in points]),
         _range([point.measured for point in points]),
+        number=points[0].number,
     )
 
 

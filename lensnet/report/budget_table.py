@@ -4,45 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from lensnet.compare.budget import COLUMNS, STRAIN, SUM, BudgetRow, Cell, Column
 from lensnet.compare.report import Report
 from lensnet.report.fold import fold, unfolded
-from lensnet.report.numbers import NONE, clip, short
+from lensnet.report.grid import Column as GridColumn
+from lensnet.report.grid import Grid
+from lensnet.report.numbers import NONE, short
+from lensnet.report.words import said
 
 NAME, CELL = 22, 8
 """Least width of the name, and width of a number with its space."""
 
 
-def budget_table(report: Report, width: int, folded: bool) -> Table:
+def budget_lines(report: Report, width: int, folded: bool) -> list[Text]:
     """At most `width` wide: columns are left out from the right where there is no room for them."""
     parts = [row for row in report.budget if row.component not in (SUM, STRAIN)]
     totals = [row for row in report.budget if row.component in (SUM, STRAIN)]
     numbers = {row.component: i + 1 for i, row in enumerate(parts)}
     sides = {"prediction": ("predicted",), "measurement": ("measured",)}.get(report.kind, ("predicted", "measured"))
     columns = _fitting(report, width, sides)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold dim")
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("component", no_wrap=True)
+    grid = Grid([GridColumn("#", right=True, style="dim"), GridColumn("component", gives=True)])
     for column in columns:
-        for i, _ in enumerate(_sides(column, sides)):
-            table.add_column(column.title if i == 0 else "meas.", justify="right", no_wrap=True)
-    room = max(width - 5 - sum(len(_sides(column, sides)) for column in columns) * CELL, 12)
+        titles = [column.title if i == 0 else "meas." for i, _ in enumerate(_sides(column, sides))]
+        grid.columns = [*grid.columns, *(GridColumn(title, right=True) for title in titles)]
     by_path = {row.component: row for row in parts}
-    groups = fold(by_path) if folded else unfolded(by_path)
-    for i, group in enumerate(groups):
+    for group in fold(by_path) if folded else unfolded(by_path):
         members = [by_path[path] for path in group.members]
-        label = clip(group.label, room - 2 * (not members[0].chain))
-        style = "" if members[0].chain else "dim"
-        name = Text(label if members[0].chain else f"┆ {label}", style=style)
+        chain = members[0].chain
         cells = [cell for column in columns for cell in _cells(members, column, sides)]
-        table.add_row(str(numbers[group.members[0]]), name, *cells, style=style, end_section=i == len(groups) - 1)
+        name = said(group.label)
+        grid.add(str(numbers[group.members[0]]), name if chain else f"┆ {name}", *cells, style="" if chain else "dim")
     for row in totals:
         cells = [cell for column in columns for cell in _cells([row], column, sides)]
-        table.add_row("", row.component, *cells, style="bold")
-    return table
+        grid.add("", row.component, *cells, style="bold")
+    return grid.lines(width)
 
 
 def legend(report: Report, width: int) -> str:

@@ -22,12 +22,13 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """Value and standard error with one exponent, rounded to two digits of the error: 2.89±0.11e-5."""
+    """Value and standard error with one exponent, to two digits of the error (one of a small error): 2.89±0.11e-5."""
     if value is None or not isfinite(value) or error is None or not isfinite(error) or error <= 0:
         return short(value)
     size = max(abs(value), error)
     exponent = _split(size, 2)[1]
-    digits = min(max(exponent - _split(error, 2)[1] + 2, 1), 5)
+    digits = max(exponent - _split(error, 2)[1] + 2, 1)
+    digits = digits if digits < 5 else min(digits - 1, 5)
     if -3 < exponent < 5:
         places = max(digits - 1 - exponent, 0)
         return f"{_plain(value, places)}±{error:.{places}f}"
@@ -43,14 +44,21 @@ def percent(value: float | None) -> str:
         return _words(value)
     if value > 9:
         return f"x{short(1 + value, 2)}"
-    digits = 2 if abs(value) < 0.001 else (1 if abs(value) < 0.0995 else 0)
-    return f"{100 * value:+.{digits}f}%"
+    if abs(value) < 0.0005:
+        return "0.0%"
+    return f"{100 * value:+.{1 if abs(value) < 0.0995 else 0}f}%"
 
 
 def spread(low: float, high: float) -> str:
-    """A range; one number when both ends round to the same."""
+    """A range, `1.6..3.9e-3`; one number when both ends round to the same."""
     a, b = short(low, 2), short(high, 2)
-    return a if a == b else f"{a}..{b}"
+    if a == b:
+        return a
+    size = max(abs(low), abs(high))
+    if not isfinite(size) or 0.01 <= size < 1e5:
+        return f"{a}..{b}"
+    exponent = _split(size, 2)[1]
+    return f"{_plain(low / 10.0**exponent, 1)}..{_plain(high / 10.0**exponent, 1)}e{exponent}"
 
 
 def clip(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def _draw(report: Report, figure_class: type[Figure]) -> Figure:
     place = {path: i + 1 for i, path in enumerate(components)}
     for name, ax in zip(panels, axes, strict=False):
         if name in ("forward", "backward"):
-            _beam(ax, beam(report, _direction(name)), place, _direction(name))
+            _beam(ax, beam(report, _direction(name), branches=True), place, _direction(name))
         elif name == "errors":
             _errors(ax, report, place)
         else:
@@ -99,11 +100,20 @@ def _caption(report: Report) -> str:
 
 
 def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: Direction) -> None:
+    from matplotlib.collections import LineCollection
+
     xs = [place[point.label] for point in points]
-    heights = [point.predicted[1] if point.predicted else float("nan") for point in points]
-    edges = [x - 0.5 for x in xs] + ([xs[-1] + 0.5] if xs else [])
-    if any(height == height for height in heights):
-        ax.stairs(heights, edges, baseline=None, color=PREDICTED, linewidth=1.8, zorder=2)
+    path = [
+        (x, point.predicted[1] if point.predicted else nan, point.chain) for x, point in zip(xs, points, strict=True)
+    ]
+    ends: list[tuple[float, float]] = []
+    for x, height, chain in path:
+        if chain:
+            held = [(x - 0.5, ends[-1][1])] if ends else []  # level across the branches between
+            ends += [*held, (x - 0.5, height), (x + 0.5, height)]
+    ax.plot(*_columns(ends), color=PREDICTED, linewidth=1.8, zorder=2)
+    aside = [[(x - 0.4, height), (x + 0.4, height)] for x, height, chain in path if not chain and height == height]
+    ax.add_collection(LineCollection(aside, colors=PREDICTED, linewidths=1.4, alpha=0.45, zorder=2))
     measured = [(x, point) for x, point in zip(xs, points, strict=True) if point.measured is not None]
     cloud = [(x, value) for x, point in measured for value in point.per_seed]
     ax.plot(*_columns(cloud), ".", color=FAINT, alpha=0.45, markersize=2.5, zorder=1)
@@ -185,10 +195,10 @@ def _errors(ax: Axes, report: Report, place: dict[str, int]) -> None:
         marks[row.direction].append((x, error - bar, error, error + bar, row.verdict))
     _marks(ax, marks["forward"], 4.5)
     _marks(ax, marks["backward"], 4.5, round_mark="<")
-    limit = max((max(abs(low), abs(high)) for many in marks.values() for _, low, _, high, _ in many), default=percent)
+    limit = max((abs(middle) for many in marks.values() for _, _, middle, _, _ in many), default=percent)
     if limit > 80:
         ax.set_yscale("symlog", linthresh=4 * percent)
-    limit = max(1.15 * limit, 1.5 * percent)
+    limit = max(1.25 * limit, 2.5 * percent)
     ax.set_ylim(-min(limit, 120.0), limit)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f} %" if value else "0")
     ax.set_title("local error of q (●) and p (◂), with 2 se")

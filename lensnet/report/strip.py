@@ -139,7 +139,7 @@ def _scale(points: Sequence[Point], per_column: float, plot: int) -> list[Text]:
     marks = [i for i in range(len(points)) if (i + 1) % step == 0 or (i == 0 and step > 2)]
     free = 0
     for i in marks:
-        text = str(i + 1)
+        text = str(points[i].number)
         start = min(max(int((i + 0.5) / per_column) - (len(text) - 1) // 2, 0), plot - len(text))
         if start < free:
             continue

@@ -68,7 +68,8 @@ def _numbers(points: Sequence[Point], x: object) -> list[str]:
     every = max(1, ceil(len(points) / 30))
     places = [i for i in range(len(points)) if (i + 1) % every == 0]
     return [
-        f'<text x="{x(i + 0.5):.1f}" y="{HEIGHT - 8}" text-anchor="middle" class="tick">{i + 1}</text>' for i in places
+        f'<text x="{x(i + 0.5):.1f}" y="{HEIGHT - 8}" text-anchor="middle" class="tick">{points[i].number}</text>'
+        for i in places
     ]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
 from rich.text import Text
 
 from lensnet.compare.report import Report
 from lensnet.compare.row import Row
 from lensnet.report.fold import Fold, fold, unfolded
+from lensnet.report.grid import Column, Grid
 from lensnet.report.numbers import NONE, clip, percent, short, spread, with_error
 from lensnet.report.palette import SEVERE_FIRST, VERDICTS, severest, symbol
+from lensnet.report.words import said
 
 WIDE = 108
 """From this width on there is room for slack, words and the propagated numbers."""
@@ -35,32 +36,26 @@ class Line:
         return self.local or self.through
 
 
-def rows_table(report: Report, width: int, folded: bool) -> Table:
-    """A rich table at most `width` wide; components keep the numbers that they have in the drawing."""
+def rows_lines(report: Report, width: int, folded: bool) -> list[Text]:
+    """The table as lines at most `width` wide; components keep the numbers that they have in the drawing."""
+    rows = [row for row in report.rows if not (row.kind == "fork" and row.direction == "forward")]
     numbers = {path: i + 1 for i, path in enumerate(dict.fromkeys(row.component for row in report.rows))}
-    groups = _groups(report, list(numbers), folded)
-    both = {row.view for row in report.rows} == {"local", "through"}
+    both = {row.view for row in rows} == {"local", "through"}
     wide = width >= WIDE
     verdicts = report.kind == "comparison"
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold dim")
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("component", no_wrap=True)
-    table.add_column("", no_wrap=True, style="dim")
-    columns = _columns(report, both, wide)
-    for title, justify in columns:
-        table.add_column(title, justify="right" if justify else "left", no_wrap=True)
-    room = _room(width, both, wide, verdicts)
+    grid = Grid([Column("#", right=True, style="dim"), Column("component", gives=True), Column("", style="dim")])
+    grid.columns = [*grid.columns, *_columns(report, both, wide)]
     by_component: dict[str, list[Row]] = {}
-    for row in report.rows:
+    for row in rows:
         by_component.setdefault(row.component, []).append(row)
-    for group in groups:
+    for group in _groups(report, list(by_component), folded):
         members = [row for path in group.members for row in by_component[path]]
-        label = Text(clip(group.label, room), style="" if len(group.members) == 1 else "bold")
+        label = Text(said(group.label), style="" if len(group.members) == 1 else "bold")
         number = str(numbers[group.members[0]])
         for i, line in enumerate(_lines(members)):
             cells = _cells(line, both, wide, verdicts)
-            table.add_row(number if i == 0 else "", label if i == 0 else _members(group, i), line.what, *cells)
-    return table
+            grid.add(number if i == 0 else "", label if i == 0 else _members(group, i), line.what, *cells)
+    return grid.lines(width)
 
 
 def _groups(report: Report, components: Sequence[str], folded: bool) -> list[Fold]:
@@ -80,26 +75,19 @@ def _members(group: Fold, line: int) -> Text | str:
     return Text(f"  x {len(group.members)}", style="dim") if line == 1 and len(group.members) > 1 else ""
 
 
-def _columns(report: Report, both: bool, wide: bool) -> list[tuple[str, bool]]:
-    """(title, right-justified) of the columns of numbers."""
+def _columns(report: Report, both: bool, wide: bool) -> list[Column]:
+    """The columns of numbers."""
     if report.kind == "prediction":
-        return [("predicted", True), ("assumptions", False)]
+        return [Column("predicted", right=True), Column("assumptions", gives=True)]
     if report.kind == "measurement":
-        return [("measured ± se", True), ("median", True)]
+        return [Column("measured ± se", right=True), Column("median", right=True)]
     only = "" if both else f" ({report.rows[0].view})" if report.rows else ""
-    columns = [("predicted", True), ("measured ± se", True)]
+    columns = [Column("predicted", right=True), Column("measured ± se", right=True)]
     if not wide:
-        return [*columns, ("local" if both else f"error{only}", True), *([("through", True)] if both else [])]
-    columns += [("error", True), ("slack", True), (f"verdict{only or ' (local)'}", False)]
-    return [*columns, *([("through", True), ("error", True)] if both else [])]
-
-
-def _room(width: int, both: bool, wide: bool, verdicts: bool) -> int:
-    """Characters left for the component's name."""
-    if not verdicts:
-        return max(width - 55, 14)
-    taken = (68 + 20 * both) if wide else (40 + 10 * both)
-    return max(width - taken - 4, 12)
+        columns.append(Column("local" if both else f"error{only}", right=True))
+        return [*columns, *([Column("through", right=True)] if both else [])]
+    columns += [Column("error", right=True), Column("slack", right=True), Column(f"verdict{only or ' (local)'}")]
+    return [*columns, *([Column("through", right=True), Column("error", right=True)] if both else [])]
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:

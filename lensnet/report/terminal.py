@@ -14,11 +14,11 @@ from rich.text import Text
 from lensnet.compare.report import Report
 from lensnet.compare.row import Row
 from lensnet.compare.verdict import rule
-from lensnet.report.budget_table import budget_table, legend
+from lensnet.report.budget_table import budget_lines, legend
 from lensnet.report.fold import FOLD_ABOVE
 from lensnet.report.palette import OPTICS, SEVERITIES, VERDICTS
 from lensnet.report.strip import strip
-from lensnet.report.table import rows_table
+from lensnet.report.table import rows_lines
 from lensnet.report.words import said
 from lensnet.report.worst import outside, worst_box
 
@@ -39,12 +39,12 @@ def render(report: Report, width: int, all_rows: bool = False) -> Iterator[Rende
         if report.kind == "comparison":
             yield from _rule(report)
         components = len({row.component for row in report.rows})
-        yield rows_table(report, width, folded=components > FOLD_ABOVE and not all_rows)
+        yield from rows_lines(report, width, folded=components > FOLD_ABOVE and not all_rows)
         yield _legend(report)
     if report.budget and report.coverage.components > 1:
         yield Text("")
         yield Text.assemble(("budget", "bold"), ("  what each component contributes, predicted | measured", "dim"))
-        yield budget_table(report, width, folded=report.coverage.components > FOLD_ABOVE and not all_rows)
+        yield from budget_lines(report, width, folded=report.coverage.components > FOLD_ABOVE and not all_rows)
         yield Text(legend(report, width), style="dim")
     yield from _findings(report)
     yield from _last(report)

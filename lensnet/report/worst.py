@@ -50,6 +50,8 @@ def _entry(row: Row) -> list[Text]:
     if row.slack is not None and row.tolerance is not None:
         unit = " nats" if "nats" in row.functional else ""
         numbers += f"; off by {short(row.tolerance - row.slack, 2)}{unit}, allowed {short(row.tolerance, 2)}"
+    if row.seeds_wanted is not None:
+        numbers += f"; about {row.seeds_wanted} seeds would decide"
     lines = [head, Text(numbers)]
     if row.functional != "mean":
         lines.append(Text(f"  compared: {row.functional}", style="dim"))
