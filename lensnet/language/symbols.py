@@ -17,6 +17,8 @@ SHAPE_SYMBOLS: Mapping[str, str] = {
     "examples": "number of examples in the batch",
     "ports": "number of input ports",
     "window_taps": "taps of the window",
+    "window_overlap": "most outputs that share one input",
+    "window_largest": "most taps inside the input that a window has",
 }
 # For every weight tensor; `_name` is appended unless the tensor is called `weight`.
 WEIGHT_SYMBOLS: Mapping[str, str] = {
@@ -38,8 +40,6 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "p": "second moment of the gradient at the output",
     "window_count": "taps inside the input, at each output position",
     "window_divisor": "what an average over the window divides by, at each output position",
-    "window_overlap": "most outputs that share one input",
-    "window_largest": "most taps inside the input that a window has",
     "port_channels": "channels of each port",
     "m_here": "mean at the port the gradient goes to",
     "q_here": "second moment at the port the gradient goes to",
@@ -74,9 +74,9 @@ OPERATORS: dict[str, int | tuple[int, int]] = {
     "everywhere": 1,
     "sum_ports": 1,
     "sum_pairs": 1,
-    "window_max_mean": 0,
-    "window_max_second_moment": 0,
-    "window_max_backward": 1,
+    "window_max_mean": 1,
+    "window_max_second_moment": 1,
+    "window_max_backward": 2,
     "response": 2,
     "response_pair": 1,
 }

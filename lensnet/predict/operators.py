@@ -76,7 +76,7 @@ class FieldOperators:
     def mean_positions(self, field: Field) -> Field:
         """Average over positions; the axes stay (with length 1) unless the component removes them."""
         keep = not isinstance(self.geometry, Collapse | Flatten)
-        field = np.atleast_1d(np.asarray(field, dtype=float))
+        field = self._spread(field, self.positions)
         return field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep)
 
     def mean_batch(self, field: Field) -> Field:
