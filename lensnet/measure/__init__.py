@@ -16,7 +16,6 @@ _HOMES = {
     "measure": "ensemble",
     "implementation": "layers",
     "implementations": "layers",
-    "draw": "module",
     "to_module": "module",
     "measure_pass": "passes",
 }

@@ -14,7 +14,8 @@ from lensnet.measure.errors import MeasureError
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
 from lensnet.measure.statistics import Measurement, SeedStatistics
-from lensnet.network.graph import Network
+from lensnet.measure.together import draws_together, measure_together
+from lensnet.network.graph import INPUT, Network
 
 OnSeed = Callable[[SeedStatistics], None]
 
@@ -38,15 +39,17 @@ def measure(
     dtype: str = "float32",
     backward: bool = True,
     train: bool = True,
+    keep_seeds: bool = True,
     on_seed: OnSeed | None = None,
     progress: Progress | None = None,
 ) -> Measurement:
     """Measure `seeds` weight draws of a network on one batch.
 
     `batch`: torch layout of `network.input.shape`, on the CPU. `train`: dropout and batch statistics are active.
-    `on_seed` gets each draw's statistics as soon as it is done. Where memory does not suffice the batch is halved, a
-    note says so, and the seeds are measured again from the first (`on_seed` is then called again for them). Ctrl-C
-    ends the measurement and returns what was finished, `interrupted` set.
+    `on_seed` gets each draw's statistics as soon as it is done; a small network is measured several draws at a time.
+    With `keep_seeds` off they are not kept here beside. Where memory does not suffice the batch is halved, a note says
+    so, and the seeds are measured again from the first (`on_seed` is then called again for them). Ctrl-C ends the
+    measurement and returns what was finished, `interrupted` set.
 
     The caller's random state and torch settings stay as they were. Raises `DeviceError` for a GPU that is absent,
     `MeasureError` where even one example does not fit, `ImplementationError` for a component without a layer.
@@ -56,20 +59,23 @@ def measure(
     with quiet_state(where):
         module = to_module(network).to(device=where, dtype=number).train(train)
         while True:
+            finished = 0
             result.batch = len(batch)
             if progress is not None:
                 progress.start(seeds)
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
             try:
-                for done in _sequential(module, network, data, range(first_seed, first_seed + seeds), backward):
-                    result.seeds.append(done)
+                for done in _passes(module, network, data, range(first_seed, first_seed + seeds), backward):
+                    finished += 1
+                    if keep_seeds:
+                        result.seeds.append(done)
                     if on_seed is not None:
                         on_seed(done)
                     if progress is not None:
                         progress.advance(1)
             except KeyboardInterrupt:
                 result.interrupted = True
-                result.notes.append(f"interrupted: {len(result.seeds)} of {seeds} weight draws were finished")
+                result.notes.append(f"interrupted: {finished} of {seeds} weight draws were finished")
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -78,12 +84,26 @@ def measure(
             return result
 
 
-def _sequential(
+def _passes(
     module: GraphModule, network: Network, batch: Tensor, seeds: range, backward: bool
 ) -> Iterator[SeedStatistics]:
+    """The statistics of the seeds in order: several draws at a time where that is faster."""
+    several = draws_together(network, module, batch)
+    while several > 1 and len(seeds) > 1:
+        try:
+            done = measure_together(module, network, batch, seeds[:several], backward)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            break  # a layer that knows no vmap: one after another gives the same
+        yield from done
+        seeds = seeds[several:]
+    known = None
     for seed in seeds:
         draw(module, network, seed, examples=len(batch))
-        yield measure_pass(module, network, batch, seed, backward)
+        done_now = measure_pass(module, network, batch, seed, backward, known)
+        known = done_now.outputs.get(INPUT)
+        yield done_now
 
 
 def _halved(batch: Tensor, result: Measurement) -> Tensor:

@@ -58,7 +58,7 @@ def draw(module: GraphModule, network: Network, seed: int, examples: int | None 
 
 def _targets(paths: list[str]) -> dict[str, str]:
     """A place in the tree of torch modules for every path: one that no attribute and no other component occupies."""
-    components, plain = set(paths), nn.Module()
+    components, occupied = set(paths), {*dir(GraphModule), *dir(GraphModule(nn.Module(), Graph()))}
     out: dict[str, str] = {}
     leaves: set[str] = set()
     folders: set[str] = set()
@@ -66,7 +66,7 @@ def _targets(paths: list[str]) -> dict[str, str]:
         segments = path.split(".")
         for place, segment in enumerate(segments):
             inside = place + 1 < len(segments) and ".".join(segments[: place + 1]) in components
-            if inside or hasattr(plain, segment):
+            if inside or segment in occupied:
                 segments[place] = segment + "_"
         above = {".".join(segments[:depth]) for depth in range(1, len(segments))}
         target = ".".join(segments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter
 from torch.fx.node import Node as FxNode
 
+from lensnet.measure.device import is_out_of_memory
 from lensnet.measure.draw import generator
+from lensnet.measure.errors import MeasureError
 from lensnet.measure.estimators import gradient_quantities, needed, signal_quantities
 from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
 from lensnet.measure.statistics import OutputStatistics, SeedStatistics
@@ -19,25 +23,27 @@ from lensnet.network.shape import Shape
 
 
 def measure_pass(
-    module: GraphModule, network: Network, batch: Tensor, seed: int, backward: bool = True
+    module: GraphModule,
+    network: Network,
+    batch: Tensor,
+    seed: int,
+    backward: bool = True,
+    known_input: OutputStatistics | None = None,
 ) -> SeedStatistics:
     """Measure one weight draw, which the module already holds, on `batch` (on the module's device).
 
     The loss is L = <r, y> with r iid standard normal, from the seed's own generator. Gradients are those of the
     activations only; parameters get none. A port's gradient is taken on an alias of its own, so that the uses of a
-    forked signal stay apart.
+    forked signal stay apart. `known_input`: statistics of this batch from an earlier pass; they do not depend on the
+    weights.
     """
     probe = Probe(module, network, backward)
-    if not backward:
-        with torch.no_grad():
-            probe.run(batch)
-        return probe.collect(seed)
-    with torch.enable_grad():
+    if known_input is not None:
+        probe.outputs[INPUT] = torch.from_numpy(known_input.mean), torch.from_numpy(known_input.second_moment)
+    with torch.set_grad_enabled(backward):
         output = probe.run(batch.detach())
-        if output.requires_grad:
-            weights = cotangent(seed, output)
-            probe.invariant[network.nodes[-1].path] = inner_product(output.detach(), weights)
-            torch.autograd.backward(output, weights)
+        if backward and output.requires_grad:
+            probe.send_back(output, cotangent(seed, output))
     return probe.collect(seed)
 
 
@@ -51,6 +57,7 @@ class Probe(Interpreter):
 
     def __init__(self, module: GraphModule, network: Network, backward: bool) -> None:
         super().__init__(module)
+        self.extra_traceback = False
         self.network = network
         self.backward = backward
         self.shapes: dict[str, Shape] = {INPUT: network.input.shape, **{node.path: node.shape for node in network}}
@@ -66,78 +73,111 @@ class Probe(Interpreter):
         if n.op == "placeholder":
             value = super().run_node(n)
         else:
-            value = self._call(n, path)
-        shape = self.shapes[path]
+            values, _ = self.fetch_args_kwargs_from_env(n)
+            value = self._component(self.network[path], str(n.target), values)
         if not torch.is_tensor(value) or not value.is_floating_point():
             return value
-        with torch.no_grad():
-            self.outputs[path] = channel_moments(value, shape)
-        if self.backward and not value.requires_grad:
-            value = value.detach().requires_grad_()
-        return value
+        return self.open(partial(self._record, path), value)[0]
 
-    def _call(self, n: FxNode, path: str) -> Any:
+    def open(self, look: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> tuple[Tensor, ...]:
+        """Let `look` see the tensors as they are; what it returns takes their place."""
+        return look(*values)
+
+    def _component(self, node: Node, target: str, values: tuple[Tensor, ...]) -> Any:
         """Run one component on aliases of its inputs, each watched for the gradient of that port."""
-        values, _ = self.fetch_args_kwargs_from_env(n)
-        node = self.network[path]
-        if node.component.needs or getattr(node.component, "uses_cross_moments", False):
-            with torch.no_grad():
-                ports = dict(zip(node.ports, values, strict=True))
-                for (port, quantity), value in signal_quantities(node, ports).items():
-                    self.side[path, port, quantity] = value
-        watched = []
-        for port, value, producer, shape in zip(node.ports, values, node.inputs, node.shapes_in, strict=True):
-            if self.backward and value.requires_grad:
-                value = value.view_as(value)
-                value.register_hook(self._hook(path, port, producer, value.detach(), shape))
-            watched.append(value)
-        made = self.call_module(str(n.target), tuple(watched), {})
-        if self.backward and torch.is_tensor(made) and made.requires_grad and needed(node, "gradient"):
-            made.register_hook(self._gradient_hook(node, values[0].detach()))
+        if needed(node, "signal") or needed(node, "pair"):
+            self.open(partial(self._measure_sides, node), *values)
+        if self.backward:
+            values = self.open(partial(self._watch, node), *values)
+        try:
+            made = self.call_module(target, values, {})
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise MeasureError(f"{node.path}: {error}") from error
+        if self.backward and needed(node, "gradient"):
+            made = self.open(partial(self._watch_output, node), made, values[0])[0]
         return made
 
-    def _gradient_hook(self, node: Node, x: Tensor) -> Any:
-        held = [x]
-
-        def keep(gradient: Tensor) -> None:
+    def _record(self, path: str, value: Tensor) -> tuple[Tensor, ...]:
+        """Forward statistics of an output. It becomes a leaf of the backward pass if nothing before it is one."""
+        if path not in self.outputs:
             with torch.no_grad():
-                for (port, quantity), value in gradient_quantities(node, gradient, held.pop()).items():
-                    self.side[node.path, port, quantity] = value
+                self.outputs[path] = self.moments(value, self.shapes[path])
+        return (value.detach().requires_grad_() if self.backward and not value.requires_grad else value,)
 
-        return keep
+    def _measure_sides(self, node: Node, *values: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            for (port, quantity), value in self.sides(partial(signal_quantities, node), *values).items():
+                self.side[node.path, port, quantity] = value
+        return values
 
-    def _hook(self, path: str, port: str, producer: str, value: Tensor, shape: Shape) -> Any:
-        held = [value]  # emptied when the gradient has come, so that the activation is freed with it
+    def _watch(self, node: Node, *values: Tensor) -> tuple[Tensor, ...]:
+        """Aliases of the inputs whose gradients are measured when they come."""
+        aliases = []
+        for port, value, producer, shape in zip(node.ports, values, node.inputs, node.shapes_in, strict=True):
+            if value.requires_grad:
+                value = value.view_as(value)
+                held = [value.detach()]  # emptied when the gradient has come: the activation is freed with it
+                value.register_hook(partial(self._keep, node.path, port, producer, shape, held))
+            aliases.append(value)
+        return tuple(aliases)
 
-        def keep(gradient: Tensor) -> None:
-            signal = held.pop()
-            with torch.no_grad():
-                self.gradients[path, port], product = gradient_moments(signal, gradient, shape)
-            total = self.invariant.get(producer)
-            self.invariant[producer] = product if total is None else total + product
+    def _keep(self, path: str, port: str, producer: str, shape: Shape, held: list[Tensor], gradient: Tensor) -> None:
+        with torch.no_grad():
+            self.gradients[path, port], product = self.gradient_moments(held.pop(), gradient, shape)
+        total = self.invariant.get(producer)
+        self.invariant[producer] = product if total is None else total + product
 
-        return keep
+    def _watch_output(self, node: Node, made: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        """The output, with the side quantities of its gradient measured when it comes."""
+        if made.requires_grad:
+            held = [x.detach()]
+
+            def keep(gradient: Tensor) -> None:
+                with torch.no_grad():
+                    sides = self.sides(partial(gradient_quantities, node), gradient, held.pop())
+                    self.side.update({(node.path, port, quantity): value for (port, quantity), value in sides.items()})
+
+            made = made.view_as(made)
+            made.register_hook(keep)
+        return (made,)
+
+    def send_back(self, output: Tensor, weights: Tensor) -> None:
+        """The backward pass of L = <weights, output>."""
+        self.invariant[self.network.nodes[-1].path] = inner_product(output.detach(), weights)
+        torch.autograd.backward(output, weights)
+
+    def moments(self, value: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        return channel_moments(value, shape)
+
+    def gradient_moments(self, value: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        return gradient_moments(value, gradient, shape)
+
+    def sides(self, measure: Callable[..., dict[Any, Tensor]], *values: Tensor) -> dict[Any, Tensor]:
+        return measure(*values)
 
     def collect(self, seed: int) -> SeedStatistics:
         """Move everything to the host, and name the components whose statistics are not finite."""
         out = SeedStatistics(seed)
         for path, (mean, second) in self.outputs.items():
             out.outputs[path] = OutputStatistics(mean.cpu().numpy(), second.cpu().numpy())
-        if self.backward:
-            self._add_silent_ports()
         out.gradients = {key: value.cpu().numpy() for key, value in self.gradients.items()}
         out.side = {key: value.cpu().numpy() for key, value in self.side.items()}
         out.invariant = {path: float(value) for path, value in self.invariant.items()}
+        if self.backward:
+            fill_silent_ports(self.network, out)
         out.nonfinite = nonfinite(out)
         return out
 
-    def _add_silent_ports(self) -> None:
-        """Ports that the loss does not reach (behind a step function, say) have gradient zero."""
-        for node in self.network:
-            for port, producer in zip(node.ports, node.inputs, strict=True):
-                if producer in self.outputs and (node.path, port) not in self.gradients:
-                    self.gradients[node.path, port] = torch.zeros_like(self.outputs[producer][1])
-                    self.invariant.setdefault(producer, torch.zeros(()))
+
+def fill_silent_ports(network: Network, statistics: SeedStatistics) -> None:
+    """Ports that the loss does not reach (behind a step function, say) have gradient zero."""
+    for node in network:
+        for port, producer in zip(node.ports, node.inputs, strict=True):
+            if producer in statistics.outputs and (node.path, port) not in statistics.gradients:
+                statistics.gradients[node.path, port] = np.zeros_like(statistics.outputs[producer].second_moment)
+                statistics.invariant.setdefault(producer, 0.0)
 
 
 def nonfinite(statistics: SeedStatistics) -> list[str]:

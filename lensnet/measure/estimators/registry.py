@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lensnet.network.graph import Node
@@ -59,31 +59,28 @@ def needed(node: Node, subject: Subject) -> list[tuple[Estimator, str | None]]:
     A need that has no estimator is left out: what is neither declared nor measured puts the prediction out of its
     regime.
     """
-    needs: Mapping[str, Any] = getattr(node.component, "needs", None) or {}
+    needs: dict[str, Any] = dict(node.component.needs)
+    if getattr(node.component, "uses_cross_moments", False):
+        needs.setdefault("cross_moment", None)
     known = [(_ESTIMATORS.get(quantity), _port_of(need)) for quantity, need in needs.items()]
     return [(found, port) for found, port in known if found is not None and found.subject == subject]
 
 
-def signal_quantities(node: Node, ports: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
-    """What the component needs to know of its inputs: (port, quantity) -> float64 tensor.
+def signal_quantities(node: Node, *values: Tensor) -> dict[tuple[str, str], Tensor]:
+    """What the component needs to know of the tensors at its ports: (port, quantity) -> float64 tensor.
 
     A quantity of two ports is measured for every pair of ports of one shape, under the port name "a,b".
     """
     out: dict[tuple[str, str], Tensor] = {}
-    shapes = dict(zip(node.ports, node.shapes_in, strict=True))
-    real = [port for port in node.ports if torch.is_floating_point(ports[port])]
+    ports = [port for port in zip(node.ports, node.shapes_in, values, strict=True) if port[2].is_floating_point()]
     for found, wanted in needed(node, "signal"):
-        for port in real:
+        for port, shape, x in ports:
             if wanted in (None, port):
-                out[port, found.name] = found.measure(ports[port], shapes[port], node)
-    pairs = [found for found, _ in needed(node, "pair")]
-    if getattr(node.component, "uses_cross_moments", False) and _ESTIMATORS["cross_moment"] not in pairs:
-        pairs.append(_ESTIMATORS["cross_moment"])
-    for found in pairs:
-        for place, a in enumerate(real):
-            for b in real[place + 1 :]:
-                if shapes[a] == shapes[b]:
-                    out[f"{a},{b}", found.name] = found.measure(ports[a], ports[b], shapes[a], node)
+                out[port, found.name] = found.measure(x, shape, node)
+    for found, _ in needed(node, "pair"):
+        for (a, shape, x), (b, other, y) in combinations(ports, 2):
+            if shape == other:
+                out[f"{a},{b}", found.name] = found.measure(x, y, shape, node)
     return out
 
 

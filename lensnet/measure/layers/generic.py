@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
 from lensnet.network.graph import Node
+from lensnet.network.shape import Shape
 
 
 class Mix(RandomLayer):
@@ -51,3 +56,59 @@ class Mix(RandomLayer):
 @implementation("mix")
 def mix(node: Node) -> Mix:
     return Mix(node, str(parameter(node, "over", "channels")))
+
+
+def tensor_operators(shape: Shape) -> Mapping[str, Callable[..., Tensor]]:
+    """The operators of a `forward:` expression on tensors of one shape; what they average over keeps its axis.
+
+    position_mean, channel_mean, example_mean: averages over the positions, the channels, the examples of the batch.
+    shift(x, n): y[t] = x[t - n] along the first position axis (tokens, rows of an image), going round at the end.
+    """
+    channels = shape.channel_axis
+    axes = len(shape.positions)
+    positions = tuple(axis for axis in range(1, axes + 2) if axis != channels)
+
+    def shift(x: Tensor, steps: Any) -> Tensor:
+        return torch.roll(x, int(steps), dims=positions[0])
+
+    return {
+        "position_mean": lambda x: x.mean(positions, keepdim=True) if positions else x,
+        "channel_mean": lambda x: x.mean(channels, keepdim=True),
+        "example_mean": lambda x: x.mean(0, keepdim=True),
+        "shift": shift,
+    }
+
+
+class Expression(nn.Module):
+    """A component's `forward:` expression, elementwise in its ports except where an operator mixes."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        from lensnet.algebra.tape import compile_tape
+        from lensnet.language.formula import parse_formula
+        from lensnet.language.symbols import TENSOR_OPERATORS, forward_symbols
+
+        component = node.component
+        if component.forward is None:
+            raise ImplementationError(f"{node.path}: the component {component.name!r} has no forward expression")
+        expression = parse_formula(component.forward, forward_symbols(component.spec), TENSOR_OPERATORS)
+        self.tape = compile_tape(expression)
+        self.ports = node.ports
+        self.numbers: dict[str, float] = {}
+        for name, declared in component.parameters.items():
+            value = node.parameters.get(name)
+            if isinstance(value, int | float):
+                self.numbers |= dict.fromkeys(filter(None, (name, declared.symbol)), float(value))
+        self.operators = tensor_operators(node.shapes_in[0])
+        self.made = node.shape
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        values = self.numbers | dict(zip(self.ports, xs, strict=True))
+        y = self.tape.torch(values, self.operators)
+        # An expression that averages everything away still fills the shape that its component declares.
+        return y.to(xs[0]).expand(self.made.tensor_shape(xs[0].shape[0]))
+
+
+@implementation("forward")
+def forward(node: Node) -> Expression:
+    return Expression(node)

@@ -24,6 +24,7 @@ def _number(parameters: Mapping[str, Any], name: str, default: float) -> float:
 
 # Fused kernels of torch for well-known names. They are used only where they equal the component's own function.
 FUSED: dict[str, Callable[[Mapping[str, Any]], Pointwise]] = {
+    "identity": lambda p: lambda x: x.view_as(x),
     "relu": lambda p: F.relu,
     "leaky_relu": lambda p: lambda x: F.leaky_relu(x, _number(p, "slope", 0.01)),
     "abs": lambda p: torch.abs,
@@ -34,7 +35,7 @@ FUSED: dict[str, Callable[[Mapping[str, Any]], Pointwise]] = {
     "tanh": lambda p: torch.tanh,
     "sigmoid": lambda p: torch.sigmoid,
     "softplus": lambda p: lambda x: F.softplus(x, _number(p, "beta", 1.0)),
-    "hardtanh": lambda p: F.hardtanh,
+    "hardtanh": lambda p: lambda x: F.hardtanh(x, _number(p, "low", -1.0), _number(p, "high", 1.0)),
     "hardswish": lambda p: F.hardswish,
     "elu": lambda p: lambda x: F.elu(x, _number(p, "alpha", 1.0)),
     "selu": lambda p: F.selu,
@@ -75,14 +76,15 @@ def pointwise(node: Node) -> Elementwise:
     return Elementwise(own, node.component.name)
 
 
-for _name in FUSED:
+for _name in FUSED.keys() - {"identity"}:  # where there is no function, an identity is a merge of one
     implementation(_name)(pointwise)
 
 
 def _own_function(node: Node) -> Pointwise | None:
     """The torch callable of the component's function with this node's parameters."""
-    if node.component.function is None:
-        return None
+    function = node.component.function
+    if function is None or callable(function):
+        return function
     return bound_function(node.component, node.parameters).torch
 
 

@@ -97,6 +97,11 @@ class RandomLayer(nn.Module):
         else:
             self.register_parameter(bias, None)
 
+    @property
+    def random_names(self) -> list[str]:
+        """The parameters that are drawn."""
+        return list(self._slots)
+
     @torch.no_grad()
     def redraw(self, seed: int, path: str) -> None:
         """Fill every random parameter with the draw that belongs to (seed, path, parameter name)."""
