@@ -27,6 +27,8 @@ class Law:
     terms: float
     origin: str
     chain: tuple[Any, ...] = ()
+    expectations: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Gaussian expectations taken under this law so far, by function: forward and backward ask for the same ones."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ number only decides how a row is compared (means, or medians and logarithms); th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
@@ -23,5 +24,6 @@ def own_scatter(node: Node, signals: Sequence[Signal]) -> float:
     if coherence == "fresh" and node.weights:
         return (GAUSSIAN_KURTOSIS - 1.0) / node.shape.channels
     if coherence == "pointwise":
-        return max(kurtosis(node, signals[0]) - GAUSSIAN_KURTOSIS, 0.0) / node.shape.channels
+        excess = kurtosis(node, signals[0]) - GAUSSIAN_KURTOSIS
+        return max(excess, 0.0) / node.shape.channels if isfinite(excess) else 0.0
     return 0.0

@@ -15,10 +15,10 @@ from tests.truth.trial import Trial, all_trials, figures, network_of, path_of
 TRIALS = all_trials()
 INSIDE = [trial for trial in TRIALS if not trial.outside]
 OUTSIDE = [trial for trial in TRIALS if trial.outside]
-SEEDS = 10
-# A formula may be off by 3 % in its regime, or by what it declares; the rest is the noise of ten weight draws.
+# A formula may be off by 3 % in its regime, or by what it declares; the rest is the noise of finitely many weight draws.
 TOLERANCE = 0.03
 NOISE = 4.0
+SEEDS = (8, 32)  # more when the fewer are too noisy
 
 
 def name_of(trial: Trial) -> str:
@@ -57,8 +57,12 @@ def test_predictions_are_possible_moments(trial: Trial) -> None:
 
 @pytest.mark.parametrize("trial", INSIDE, ids=name_of)
 def test_prediction_meets_monte_carlo_truth(trial: Trial) -> None:
+    for seeds in SEEDS:
+        found = figures(trial, seeds)
+        if all(figure.standard_error < TOLERANCE / 2 for figure in found):
+            break
     checked = 0
-    for figure in figures(trial, SEEDS):
+    for figure in found:
         assert figure.in_regime, f"{figure.quantity} {figure.direction}: flagged inside its regime"
         allowed = max(TOLERANCE, figure.declared) + NOISE * figure.standard_error
         assert figure.standard_error < TOLERANCE, "this trial is too noisy to test anything: give it more channels"

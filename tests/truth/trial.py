@@ -153,7 +153,7 @@ def path_of(trial: Trial) -> str:
 
 
 def figures(trial: Trial, seeds: int, first_seed: int = 0) -> list[Figure]:
-    """Local predictions of the tried component beside its measurement, one pair for every weight draw."""
+    """Local predictions of the tried component beside its measurement, one pair for every draw of weights and input."""
     network = network_of(trial)
     structure = propagate(network, input_signal(network))
     found: dict[tuple[str, str, str | None], Figure] = {}
@@ -164,7 +164,8 @@ def figures(trial: Trial, seeds: int, first_seed: int = 0) -> list[Figure]:
             if effect.component == tried and effect.field is not None:
                 _add(found, trial, effect, seed)
 
-    measure(network, load_batch(network.input), seeds, first_seed, device="cpu", on_seed=take)
+    for seed in range(first_seed, first_seed + seeds):
+        measure(network, load_batch(network.input, seed), 1, seed, device="cpu", on_seed=take)
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
-from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product
+from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product, stein_factor
 from lensnet.predict.operators import constants_for
 
 Field = NDArray[np.float64]
@@ -95,7 +95,7 @@ class ForwardCross:
         if any(law is None or law.chain for law in (source.law, other.law)):
             return None
         covariance = self.covariance(node.inputs[0], earlier)
-        return None if covariance is None else means + mean_slope(node, source) * covariance
+        return None if covariance is None else means + stein_factor(node, source) * covariance
 
 
 class BackwardCross:

@@ -7,9 +7,11 @@ variance, and the row says that this is an assumption.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from lensnet.algebra.gaussian import expect
+from lensnet.algebra.gaussian import GaussianMoments, expect, jump_density
 from lensnet.algebra.pointwise import X as _X
 from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
 from lensnet.catalog.functions import bound_function
@@ -27,10 +29,18 @@ def chained(law: Law, function: PointwiseFunction) -> PointwiseFunction:
     return compose(function, law.chain[0]) if law.chain else function
 
 
+def under(law: Law, function: PointwiseFunction) -> GaussianMoments:
+    """Averages of a function over the law's Gaussian, worked out once."""
+    if function not in law.expectations:
+        law.expectations[function] = expect(function, law.mean, np.sqrt(law.variance))
+    moments: GaussianMoments = law.expectations[function]
+    return moments
+
+
 def pointwise_moments(node: Node, signal: Signal) -> tuple[Field, Field, float]:
     """Mean and second moment at the output, and the relative error bound of the second moment's quadrature."""
     law = gaussian_behind(signal)
-    result = expect(chained(law, function_of(node)), law.mean, np.sqrt(law.variance))
+    result = under(law, chained(law, function_of(node)))
     return result.mean.value, result.second_moment.value, _relative(result.second_moment) + _finite_width(law)
 
 
@@ -39,27 +49,32 @@ def mean_square_slope(node: Node, signal: Signal) -> tuple[Field, float]:
     law = gaussian_behind(signal)
     function = function_of(node)
     if law.chain:  # the slope at the chain's value, not the slope of the whole chain
-        slope = chained(law, slope_of(function))
-        result = expect(slope, law.mean, np.sqrt(law.variance)).second_moment
+        result = under(law, chained(law, slope_of(function))).second_moment
     else:
-        result = expect(function, law.mean, np.sqrt(law.variance)).slope_second_moment
+        result = under(law, function).slope_second_moment
     return result.value, _relative(result) + _finite_width(law)
 
 
 def mean_slope(node: Node, signal: Signal) -> Field:
-    """E f'(x): what a small correlated change of the input does on average (Stein's lemma)."""
+    """E f'(x) almost everywhere: the share of a gradient that comes through on average."""
     law = gaussian_behind(signal)
     function = function_of(node)
     if law.chain:
-        return expect(chained(law, slope_of(function)), law.mean, np.sqrt(law.variance)).mean.value
-    return expect(function, law.mean, np.sqrt(law.variance)).slope_mean.value
+        return under(law, chained(law, slope_of(function))).mean.value
+    return under(law, function).slope_mean.value
+
+
+def stein_factor(node: Node, signal: Signal) -> Field:
+    """Cov(f(x), b) / Cov(x, b) for jointly Gaussian x and b (Stein's lemma): E f'(x), jumps included."""
+    law = gaussian_behind(signal)
+    return mean_slope(node, signal) + jump_density(function_of(node), law.mean, np.sqrt(law.variance))
 
 
 def mean_slope_product(a: Node, b: Node, signal: Signal) -> Field:
     """E f'(x) g'(x) of two functions of the same value."""
     law = gaussian_behind(signal)
     both = product(slope_of(function_of(a)), slope_of(function_of(b)))
-    return expect(chained(law, both), law.mean, np.sqrt(law.variance)).mean.value
+    return under(law, chained(law, both)).mean.value
 
 
 def mean_product(a: Law, b: Law) -> Field:
@@ -70,10 +85,18 @@ def mean_product(a: Law, b: Law) -> Field:
 
 
 def kurtosis(node: Node, signal: Signal) -> float:
-    """E f^4 / (E f^2)^2 at the average signal: 3 for a Gaussian, 6 for ReLU at zero mean."""
+    """E f^4 / (E f^2)^2 at the average signal, to about 1 %: 3 for a Gaussian, 6 for ReLU at zero mean."""
     law = gaussian_behind(signal)
-    function = chained(law, function_of(node))
-    result = expect(product(function, function), np.mean(law.mean), np.sqrt(np.mean(law.variance)))
+    mean, std = float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
+    if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+        return float("nan")
+    return _kurtosis(chained(law, function_of(node)), round(mean / std, 2), round(float(np.log(std)), 2))
+
+
+@lru_cache(maxsize=4096)
+def _kurtosis(function: PointwiseFunction, ratio: float, log_std: float) -> float:
+    std = float(np.exp(log_std))
+    result = expect(product(function, function), ratio * std, std)
     square, fourth = float(result.mean.value), float(result.second_moment.value)
     return fourth / square**2 if square > 0 else float("nan")
 
