@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from lensnet.compare.budget import Through, budget
+from lensnet.compare.contrast import Pair
 from lensnet.compare.coverage import coverage
 from lensnet.compare.ensemble import Ensemble, Key, Moments, Predicted, Statistics, certain, key_of
 from lensnet.compare.findings import (
@@ -24,7 +25,7 @@ from lensnet.compare.places import depth_from_input, depth_from_output
 from lensnet.compare.report import Kind, Report
 from lensnet.compare.row import Assumption, Row
 from lensnet.compare.settings import Settings
-from lensnet.compare.verdict import Pair, judge
+from lensnet.compare.verdict import judge
 from lensnet.network.graph import INPUT, Network, Node
 
 

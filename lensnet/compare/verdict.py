@@ -30,56 +30,27 @@ themselves scatter widely, the seeds get equal weight: the mean of the ratios is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, erf, exp, expm1, isfinite, log, log1p, sqrt
-from typing import Literal
+from functools import cache
+from math import ceil, erf, expm1, hypot, isfinite, log1p, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lensnet.compare.row import Assumption, Verdict, View
+from lensnet.compare.contrast import Contrast, Pair, contrast, standard_error
+from lensnet.compare.row import Verdict
 from lensnet.compare.settings import Settings
-
-Scale = Literal["positive", "signed", "log"]
 
 FLOAT_LIMIT = 1e37
 """Beyond this a second moment does not fit a float32 forward pass with room to spare."""
 
+TWO_SIGMA = 0.5 * (1 + erf(sqrt(2.0)))
+"""Quantile that two standard errors of a normal distribution reach."""
+
+BEYOND_CHANCE = 0.9995
+"""Quantile for a deviation: 1 in 1,000 by chance, counting both sides."""
+
 FEWEST_SEEDS = 8
 """What a run with a single seed is told to use."""
-
-SPREAD_LIMIT = 0.1
-"""Variance over seeds of the logarithm of the local prediction above which ratios are compared."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What is known about one row before judging it.
-
-    predicted: the through prediction, or None when nothing is predicted.
-    measured: one number per seed.
-    local: the local prediction of each seed (paired with `measured`); None in the through view.
-    scale: `positive` (second moments, gains as factors), `signed` (means) or `log` (already in nats).
-    size: magnitude of the signal that an absolute tolerance is relative to (rms for a mean, input second moment else).
-    declared: relative error that the formula itself declares.
-    scatter: predicted variance over weight draws of the logarithm, where known.
-    depth: number of components that the prediction has passed through.
-    """
-
-    predicted: float | None
-    measured: Sequence[float]
-    local: Sequence[float] | None = None
-    scale: Scale = "positive"
-    size: float = 1.0
-    declared: float = 0.0
-    scatter: float | None = None
-    depth: int = 1
-    assumptions: tuple[Assumption, ...] = ()
-
-    @property
-    def view(self) -> View:
-        return "through" if self.local is None else "local"
 
 
 @dataclass(frozen=True)
@@ -98,10 +69,7 @@ class Judgement:
     seeds_wanted: int | None = None
 
 
-TWO_SIGMA = 0.5 * (1 + erf(sqrt(2.0)))
-BEYOND_CHANCE = 0.9995
-
-
+@cache
 def coverage_factor(seeds: int, quantile: float = TWO_SIGMA) -> float:
     """How many standard errors reach a quantile (2 for many seeds by default); infinite for a single seed."""
     if seeds < 2:
@@ -109,19 +77,6 @@ def coverage_factor(seeds: int, quantile: float = TWO_SIGMA) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(seeds - 1, quantile))
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """Difference and its standard error, in the unit in which they are compared (`unit`: value of 100 %)."""
-
-    predicted: float
-    measured: float
-    difference: float
-    standard_error: float
-    unit: float
-    functional: str
-    nats: bool = False
 
 
 def judge(pair: Pair, settings: Settings) -> Judgement:
@@ -134,7 +89,7 @@ def judge(pair: Pair, settings: Settings) -> Judgement:
         median = float(np.median(measured)) if measured.size else None
         mean = float(np.mean(measured)) if measured.size else None
         if predicted is None:
-            error_bar = _standard_error(measured)
+            error_bar = standard_error(measured)
             return Judgement(None, mean, error_bar, median, None, None, None, "not-modelled")
         if mean is None:
             return Judgement(
@@ -142,7 +97,7 @@ def judge(pair: Pair, settings: Settings) -> Judgement:
             )
         if not isfinite(predicted) or not isfinite(mean):
             return _not_finite(predicted, mean, median, failed)
-        return _decide(pair, _contrast(pair, predicted, measured, local, settings), median, failed, settings)
+        return _decide(pair, contrast(pair, predicted, measured, local, settings), median, failed, settings)
 
 
 def _not_finite(predicted: float, mean: float, median: float | None, failed: bool) -> Judgement:
@@ -152,69 +107,7 @@ def _not_finite(predicted: float, mean: float, median: float | None, failed: boo
     return Judgement(predicted, mean, None, median, None, None, None, verdict)
 
 
-def _contrast(
-    pair: Pair,
-    predicted: float,
-    measured: NDArray[np.float64],
-    local: NDArray[np.float64] | None,
-    settings: Settings,
-) -> _Comparison:
-    """Choose the functional: plain means, logarithms under heavy tails, or ratios of paired seeds."""
-    positive = pair.scale == "positive" and bool(np.all(measured > 0)) and measured.size > 1
-    if local is None:
-        if positive and predicted > 0 and pair.scatter is not None and pair.scatter > settings.scatter_limit:
-            return _lognormal(predicted, measured, pair.scatter)
-        return _Comparison(
-            predicted,
-            float(np.mean(measured)),
-            float(np.mean(measured)) - predicted,
-            _standard_error(measured),
-            _unit(pair, predicted),
-            "mean",
-            pair.scale == "log",
-        )
-    if positive and bool(np.all(local > 0)) and float(np.var(np.log(local), ddof=1)) > SPREAD_LIMIT:
-        ratio = measured / local
-        typical = exp(float(np.mean(np.log(local))))
-        level = typical * float(np.mean(ratio))
-        return _Comparison(
-            typical,
-            level,
-            level - typical,
-            typical * _standard_error(ratio),
-            typical,
-            "mean of ratios, times the typical prediction",
-        )
-    difference = measured - local
-    return _Comparison(
-        predicted,
-        float(np.mean(measured)),
-        float(np.mean(difference)),
-        _standard_error(difference),
-        _unit(pair, predicted),
-        "mean",
-        pair.scale == "log",
-    )
-
-
-def _lognormal(predicted: float, measured: NDArray[np.float64], scatter: float) -> _Comparison:
-    logs = np.log(measured)
-    seeds = logs.size
-    variance = float(np.var(logs, ddof=1))
-    level = float(np.mean(logs)) + variance / 2
-    widest = max(variance, scatter)
-    error_bar = sqrt(widest / seeds + widest**2 / (2 * (seeds - 1)))
-    return _Comparison(
-        predicted, exp(level), level - log(predicted), error_bar, 1.0, "lognormal mean, in nats", nats=True
-    )
-
-
-def _unit(pair: Pair, predicted: float) -> float:
-    """What 100 % of this row means."""
-    return 1.0 if pair.scale == "log" else abs(predicted)
-
-
-def _decide(pair: Pair, c: _Comparison, median: float | None, failed: bool, settings: Settings) -> Judgement:
+def _decide(pair: Pair, c: Contrast, median: float | None, failed: bool, settings: Settings) -> Judgement:
     allowance = settings.allowance(pair.view, pair.depth)
     relative = settings.tolerance * allowance + pair.declared
     floor = _floor(pair, settings)
@@ -252,42 +145,38 @@ def _decide(pair: Pair, c: _Comparison, median: float | None, failed: bool, sett
 
 def _floor(pair: Pair, settings: Settings) -> float:
     """The absolute part of the tolerance."""
-    size = pair.size if isfinite(pair.size) else 0.0
     if pair.scale == "signed":
-        return settings.mean_floor * settings.tolerance * size
-    return settings.zero_floor * size if pair.scale == "positive" else 0.0
+        return settings.mean_floor * settings.tolerance * _size(pair)
+    return settings.zero_floor * _size(pair) if pair.scale == "positive" else 0.0
 
 
-def _widest_test(pair: Pair, c: _Comparison, resolution: float) -> float:
+def _size(pair: Pair) -> float:
+    return abs(pair.size) if isfinite(pair.size) else 0.0
+
+
+def _widest_test(pair: Pair, c: Contrast, resolution: float) -> float:
     """The widest error bar that still is a test."""
     if pair.scale == "signed":
-        return sqrt(c.predicted**2 + resolution * pair.size**2) - abs(c.predicted)
+        return hypot(c.predicted, sqrt(resolution) * _size(pair)) - abs(c.predicted)
     return log1p(resolution) if c.nats else resolution * c.unit
 
 
-def _seeds_wanted(seeds: int, standard_error: float, bar: float, widest: float) -> int:
+def _seeds_wanted(seeds: int, error_bar: float, bar: float, widest: float) -> int:
     """About how many seeds would decide: error bars shrink with the square root of their number."""
-    if seeds < 2 or not isfinite(standard_error):
+    if seeds < 2 or not isfinite(error_bar):
         return FEWEST_SEEDS
     if bar <= widest or widest <= 0:
         return 2 * seeds  # a difference on the edge: it must stand out more clearly, or go away
-    return max(seeds + 1, ceil(seeds * (2.2 * standard_error / widest) ** 2))
+    return max(seeds + 1, ceil(seeds * (2.2 * error_bar / widest) ** 2))
 
 
-def _relative_error(c: _Comparison, relative: float, floor: float) -> float | None:
+def _relative_error(c: Contrast, relative: float, floor: float) -> float | None:
     """measured/predicted - 1; None where the absolute part of the tolerance is the larger one."""
     if c.unit == 0 or floor > relative * c.unit:
         return None
     if c.nats:
         return expm1(c.difference) if c.difference < 700 else float("inf")
     return c.difference / c.predicted if c.predicted else None
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    """Of the mean over seeds; NaN for a single seed."""
-    if values.size < 2:
-        return float("nan")
-    return float(np.std(values, ddof=1)) / sqrt(values.size)
 
 
 def rule(settings: Settings, seeds: int) -> dict[str, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from math import floor, isfinite, log10
 
 NONE = "-"
+PLAIN = (-2, 5)
+"""Powers of ten that are written out."""
+EXACT = 1e-4
+"""A standard error below this part of the value is not shown."""
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """Three significant digits in at most eight characters: 0.0354, 12.3, 2.75e-5."""
+    """Three significant digits in at most eight characters: 0.0354, 12.3, 2.75e-3."""
     if value is None:
         return NONE
     if not isfinite(value):
@@ -16,7 +20,7 @@ def short(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     mantissa, exponent = _split(value, digits)
-    if -4 < exponent < 5:
+    if PLAIN[0] <= exponent < PLAIN[1]:
         return f"{value:.{max(digits - 1 - exponent, 0)}f}"
     return f"{mantissa:.{digits - 1}f}e{exponent}"
 
@@ -25,11 +29,13 @@ def with_error(value: float | None, error: float | None) -> str:
     """Value and standard error with one exponent, to two digits of the error (one of a small error): 2.89±0.11e-5."""
     if value is None or not isfinite(value) or error is None or not isfinite(error) or error <= 0:
         return short(value)
+    if error < EXACT * abs(value):
+        return short(value, 4)
     size = max(abs(value), error)
     exponent = _split(size, 2)[1]
     digits = max(exponent - _split(error, 2)[1] + 2, 1)
     digits = digits if digits < 5 else min(digits - 1, 5)
-    if -3 < exponent < 5:
+    if PLAIN[0] <= exponent < PLAIN[1]:
         places = max(digits - 1 - exponent, 0)
         return f"{_plain(value, places)}±{error:.{places}f}"
     scale = 10.0**exponent
