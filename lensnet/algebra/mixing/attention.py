@@ -21,8 +21,10 @@ from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]
 
-_LARGEST_ROWS = 2**14  # queries sampled per call: beyond, the scatter is below that of any measurement
-_WORK = 4e8  # multiplications that one call may cost, where that leaves a sample per example
+# Queries sampled per call, and multiplications that a call may cost where that leaves a sample per example. What holds
+# on average over draws is asked for once; what holds for one draw again and again, and averaging smooths it.
+_ROWS = {True: 2**15, False: 2**12}
+_WORK = {True: 1e9, False: 1e8}
 
 
 @special(
@@ -41,7 +43,7 @@ def attention_mix(
     call = _Call.of(q, gram, logit_gain, slope, width, channels, causal, drawn)
     if call.correlation is not None:
         return call.tokens(call.correlation).mix()
-    return np.stack([sample.mix() for sample in call.samples()])
+    return np.stack([blank if sample is None else sample.mix() for sample, blank in call.samples()])
 
 
 @special(
@@ -73,7 +75,8 @@ def attention_gradient(
         return call.over(len(upstream)).tokens(call.correlation).gradient(upstream)
     grams = _scaled(correlation, upstream)
     call = call.over(len(upstream))
-    return np.stack([sample.gradient(grams[e]) for e, sample in enumerate(call.samples())])
+    pairs = zip(call.samples(), grams, strict=True)
+    return np.stack([blank if sample is None else sample.gradient(gram) for (sample, blank), gram in pairs])
 
 
 @dataclass(frozen=True)
@@ -116,21 +119,28 @@ class _Call:
             self.q, correlation, self.logit_gain, self.slope, float(self.width), float(self.channels), self.causal
         )
 
-    def samples(self) -> list[LogitSample]:
-        """Sampled logits for every example, reproducible: the random source is seeded by the input itself."""
+    def samples(self) -> list[tuple[LogitSample | None, Array]]:
+        """Sampled logits for every example, reproducible: the random source is seeded by the input itself.
+
+        None where the tokens hold NaN or infinity; beside it NaN for every position.
+        """
         grams = _scaled(self.gram, self.q)
         tokens = self.q.shape[1]
-        rows = min(_LARGEST_ROWS, _WORK / (8 * tokens * (tokens + self.width)))
+        rows = min(_ROWS[self.drawn], _WORK[self.drawn] / (8 * tokens * (tokens + self.width)))
         count = max(1, round(rows / (tokens * len(self.q))))
         count += count % 2 if count > 1 else 0
         fluctuating = self.drawn or self.gram.ndim < 3
         bias = max(0.0, float(np.mean(self.logit_gain - self.slope * self.q)))
-        out = []
+        out: list[tuple[LogitSample | None, Array]] = []
         for e in range(len(self.q)):
+            blank = np.full(tokens, np.nan)
             gram = grams[e] if grams.ndim == 3 else np.diag(grams[e])
+            if not (np.isfinite(gram).all() and np.isfinite(bias)):
+                out.append((None, blank))
+                continue
             source = np.random.default_rng([e, crc32(np.round(gram, 9).tobytes())])
             size = (self.slope, bias, self.width, self.channels, self.causal)
-            out.append(logit_sample(gram, *size, count, source, fluctuating))
+            out.append((logit_sample(gram, *size, count, source, fluctuating), blank))
         return out
 
 
