@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from lensnet.language.formula_tree import MAX_BITS, Term, bits
-from lensnet.language.functions import FunctionRule
+from lensnet.language.functions import WHERE, FunctionRule
 
 MAX_EXPONENT = 64
 MAX_DEGREE = 256  # product of nested powers: ((x**8)**8)**4
@@ -29,11 +29,15 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """exact: the value when it is rational; estimate: the value when it is constant, None when a symbol is in it."""
+    """exact: the value when it is rational; estimate: the value when it is constant, None when a symbol is in it.
+
+    degree: product of nested powers. cases: whether a `where` is in it.
+    """
 
     exact: Fraction | None = None
     estimate: float | None = None
     degree: float = 1
+    cases: bool = False
 
 
 def rational(value: Fraction) -> Facts:
@@ -57,6 +61,10 @@ def facts_of(term: Term, args: list[Facts], rule: FunctionRule | None) -> Facts:
         raise term.error("this constant is not a finite real number")
     if facts.degree > MAX_DEGREE:
         raise term.error(f"powers of powers go beyond {MAX_DEGREE}")
+    if term.name == WHERE or any(arg.cases for arg in args):
+        if term.kind in COMPARE:  # sympy would fold and simplify it, which can take for ever
+            raise term.error("a condition holds no where(...)", "put the cases into the branches")
+        return replace(facts, cases=True)
     return facts
 
 
@@ -109,9 +117,8 @@ def _power(term: Term, base: Facts, exponent: Facts) -> Facts:
         return Facts(degree=max(base.degree, exponent.degree))
     if abs(exponent.estimate) > MAX_EXPONENT:
         raise term.args[1].error(f"an exponent is at most {MAX_EXPONENT}", "use exp(...) for a fast growing function")
-    degree = base.degree * max(1, math.ceil(abs(exponent.estimate)))
     if base.estimate is None:
-        return Facts(degree=degree)
+        return Facts(degree=base.degree * max(1, math.ceil(abs(exponent.estimate))))
     if base.estimate == 0 and exponent.estimate < 0:
         raise term.error("division by zero")
     if base.estimate < 0 and (exponent.exact is None or exponent.exact.denominator != 1):
@@ -121,8 +128,8 @@ def _power(term: Term, base: Facts, exponent: Facts) -> Facts:
         if (bits(base.exact) - 1) * abs(power) > MAX_BITS:
             raise term.error(f"this number has more than {MAX_BITS} bits")
         exact = base.exact**power
-        return Facts(exact, float(exact), degree)
-    return Facts(None, float(base.estimate**exponent.estimate), degree)
+        return rational(exact)
+    return Facts(None, float(base.estimate**exponent.estimate))
 
 
 def _call(term: Term, args: list[Facts], rule: FunctionRule | None, degree: float) -> Facts:

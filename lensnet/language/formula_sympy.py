@@ -69,7 +69,7 @@ class _Builder:
         if term.kind == "product":
             return sympy.Mul(*args)
         if term.kind == "power":
-            _check_exponent(term.args[1], args[1], MAX_EXPONENT)
+            _check_power(term.args[1], args[0], args[1])
             return sympy.Pow(*args)
         if term.kind in COMPARE:
             return RELATIONS[term.kind](*(_comparable(value, known) for value, known in built), evaluate=False)
@@ -79,8 +79,8 @@ class _Builder:
             if facts.estimate is not None:
                 return _comparable(None, facts)
             args = [_comparable(value, known) for value, known in built]
-        if term.name == "exp" and args[0].has(sympy.log):
-            _check_exponent(term.args[0], args[0], MAX_EXP_COEFFICIENT)
+        if term.name == "exp":
+            _check_exp(term.args[0], args[0])
         return rule.build(sympy, *args)
 
 
@@ -94,6 +94,18 @@ def _comparable(value: Any, facts: Facts) -> Any:
     if facts.estimate is None:
         return value
     return _number(facts.exact if facts.exact is not None else Fraction(facts.estimate))
+
+
+def _check_power(term: Term, base: Any, exponent: Any) -> None:
+    _check_exponent(term, exponent, MAX_EXPONENT)
+    for factor in sympy.Mul.make_args(base):
+        if isinstance(factor, sympy.exp):  # exp(c*y)**(log(9)/y) is 9**c
+            _check_exp(term, factor.exp * exponent)
+
+
+def _check_exp(term: Term, argument: Any) -> None:
+    if argument.has(sympy.log):
+        _check_exponent(term, argument, MAX_EXP_COEFFICIENT)
 
 
 def _check_exponent(term: Term, exponent: Any, limit: int) -> None:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from lensnet.language.source import Problem, Source, shorten
 
@@ -97,6 +98,7 @@ def read_formula(text: str) -> Term:
         raise
 
 
+@lru_cache(maxsize=4096)
 def normal_name(name: str) -> str:
     """`name` as `ast` spells it (NFKC). Raises FormulaError when it cannot be a symbol."""
     normal = unicodedata.normalize("NFKC", name)

@@ -30,11 +30,14 @@ class FunctionRule:
 
 
 def _unary(number: Callable[[float], float], name: str) -> FunctionRule:
-    return FunctionRule(1, 1, number, lambda sympy, x: getattr(sympy, name)(x))
+    bound = math.inf if name == "log" else 1e6
+    return FunctionRule(1, 1, number, lambda sympy, x: getattr(sympy, name)(x), bound=bound)
 
 
 def _ordered(least: int, most: int, value: Callable[..., Any], build: Callable[..., Any]) -> FunctionRule:
-    return FunctionRule(least, most, value, build, exact=lambda *args: Fraction(value(*args)), compares=True)
+    return FunctionRule(
+        least, most, value, build, exact=lambda *args: Fraction(value(*args)), compares=True, bound=math.inf
+    )
 
 
 def _exact_sqrt(x: Fraction) -> Fraction | None:
@@ -87,7 +90,7 @@ FUNCTIONS: Mapping[str, FunctionRule] = {
         name: _unary(getattr(math, name), name)
         for name in "exp log sin cos tan asin acos atan sinh cosh tanh erf erfc".split()
     },
-    "sqrt": FunctionRule(1, 1, math.sqrt, lambda sympy, x: sympy.sqrt(x), exact=_exact_sqrt),
+    "sqrt": FunctionRule(1, 1, math.sqrt, lambda sympy, x: sympy.sqrt(x), exact=_exact_sqrt, bound=math.inf),
     "gamma": FunctionRule(1, 1, math.gamma, lambda sympy, x: sympy.gamma(x), bound=64),
     "loggamma": FunctionRule(1, 1, _loggamma, lambda sympy, x: sympy.loggamma(x), bound=64),
     "atan2": FunctionRule(2, 2, _atan2, lambda sympy, y, x: sympy.atan2(y, x)),
