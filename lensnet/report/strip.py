@@ -32,9 +32,13 @@ def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT
     canvas.line(shown, centres)
     canvas.dots(shown, centres)
     name = "signal q, forward" if direction == "forward" else "gradient p, backward"
-    about = "─ predicted  ● measured  ┊ half of the seeds"
+    told = ["─ predicted"] if any(point.predicted for point in points) else []
+    told += ["● measured"] if any(point.measured for point in points) else []
     if len(shown) < len(points):
-        about = f"─ predicted  ● measured  {-(-len(points) // len(shown))} components a mark, ┊ range"
+        told.append(f"{-(-len(points) // len(shown))} components a mark, ┊ range")
+    elif len(told) == 2:
+        told.append("┊ half of the seeds")
+    about = "  ".join(told)
     lines = [Text.assemble((name, "bold"), "  ", (clip(about, max(width - len(name) - 2, 4)), "dim"))]
     lines += canvas.render()
     lines += _scale(points, len(points) / plot, plot)

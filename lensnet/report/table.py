@@ -166,8 +166,12 @@ def _least_slack(rows: Sequence[Row]) -> float | None:
 
 
 def _assumptions(rows: Sequence[Row]) -> Text:
-    failed = list(dict.fromkeys(a.text for row in rows for a in row.assumptions if a.fails))
-    if failed:
-        return Text(f"○ needs: {failed[0]}", style=VERDICTS["out-of-regime"].style)
-    checked = sum(1 for row in rows for a in row.assumptions if a.margin is not None)
-    return Text(f"{checked} checked" if checked else "", style="dim")
+    verdict = severest([row.verdict for row in rows])
+    if verdict in ("out-of-regime", "not-modelled"):
+        look = VERDICTS[verdict]
+        return Text(f"{look.symbol} {look.word if verdict == 'out-of-regime' else 'not modelled'}", style=look.style)
+    margins = [a.margin for row in rows for a in row.assumptions if a.margin is not None]
+    if not margins:
+        return Text("")
+    told = f"{len(margins)} hold" if len(margins) > 1 else "holds"
+    return Text(f"{told}, least margin {short(min(margins), 2)}", style="dim")

@@ -122,8 +122,6 @@ def _findings(report: Report) -> Iterator[RenderableType]:
 
 def _last(report: Report) -> Iterator[RenderableType]:
     """What a reader should look at: what lies outside its regime, and the worst rows in a box."""
-    if report.kind != "comparison":
-        return
     reasons = outside(report)
     if reasons:
         yield Text("")
@@ -131,6 +129,8 @@ def _last(report: Report) -> Iterator[RenderableType]:
             ("○ out of regime", VERDICTS["out-of-regime"].style), ("  what does not hold, where", "dim")
         )
         yield from reasons
+    if report.kind != "comparison":
+        return
     box = worst_box(report)
     if box is not None:
         yield Text("")
