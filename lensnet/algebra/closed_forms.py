@@ -13,21 +13,17 @@ expect: where large terms cancel (1 - exp(x) at small std) the error grows and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 from scipy import special
 
-from lensnet.algebra.pieces import Coefficients
+from lensnet.algebra.piecewise_moments import Form, piecewise_form
 from lensnet.algebra.pointwise import PointwiseFunction, X
 from lensnet.algebra.stable import as_float
 
 Array = NDArray[np.float64]
-Form = Callable[[Array, Array], tuple[Array, Array]]
-"""(mean, std) -> values and errors, both of shape (5, n); std > 0."""
-
 _EPS = 4 * np.finfo(float).eps
 _OWEN = 1e-16  # absolute error of 2*owens_t
 
@@ -42,8 +38,7 @@ def closed_form(function: PointwiseFunction) -> Form | None:
 
 def _recognised(function: PointwiseFunction) -> Form | None:
     if function.pieces is not None:
-        breaks, polynomials = function.pieces
-        return lambda mean, std: piecewise_polynomial(breaks, polynomials, mean, std)
+        return piecewise_form(*function.pieces, degree=function.homogeneity)
     if function.kinks.points:
         return None
     offset, rest = sp.expand_mul(function.expression).as_independent(X, as_Add=True)
@@ -212,82 +207,3 @@ _BASES: dict[type, Form] = {
     sp.erf: _error_function,
     sp.erfc: _complement,
 }
-
-
-# --- piecewise polynomials ----------------------------------------------------------------------------------------
-
-
-def piecewise_polynomial(
-    breaks: tuple[float, ...], polynomials: tuple[Coefficients, ...], mean: Array, std: Array
-) -> tuple[Array, Array]:
-    """Averages of a function that is a polynomial between each two breaks (coefficients in x, constant first)."""
-    value, error = np.zeros((5, mean.size)), np.zeros((5, mean.size))
-    edges = [None, *((point - mean) / std for point in breaks), None]
-    for low, high, polynomial in zip(edges[:-1], edges[1:], polynomials, strict=True):
-        if not any(polynomial):
-            continue
-        f = _standardised(polynomial, mean, std)
-        slope = _standardised(tuple(j * c for j, c in enumerate(polynomial))[1:] or (0.0,), mean, std)
-        x = [mean, std]
-        moments, sizes = _truncated_moments(low, high, 2 * len(polynomial), mean.size)
-        for row, integrand in enumerate((f, _times(f, f), slope, _times(slope, slope), _times(x, f))):
-            for j, coefficient in enumerate(integrand):
-                value[row] += coefficient * moments[j]
-                error[row] += np.abs(coefficient) * sizes[j]
-    return value, _EPS * error
-
-
-def _standardised(polynomial: Coefficients, mean: Array, std: Array) -> list[Array]:
-    """Coefficients in z of the polynomial at mean + std*z (Taylor coefficients at the mean, by Horner's scheme)."""
-    work: list[Array] = [np.full(mean.shape, c) for c in polynomial]
-    degree = len(work) - 1
-    for start in range(degree):
-        for j in range(degree - 1, start - 1, -1):
-            work[j] = work[j] + mean * work[j + 1]
-    scale = np.ones_like(std)
-    for j in range(1, degree + 1):
-        scale = scale * std
-        work[j] = work[j] * scale
-    return work
-
-
-def _times(first: list[Array], second: list[Array]) -> list[Array]:
-    result: list[Array] = [np.zeros(1)] * (len(first) + len(second) - 1)
-    for i, a in enumerate(first):
-        for j, b in enumerate(second):
-            result[i + j] = result[i + j] + a * b
-    return result
-
-
-def _truncated_moments(low: Array | None, high: Array | None, count: int, size: int) -> tuple[list[Array], list[Array]]:
-    """Integrals of z**j times the normal density over (low, high), None = infinite, for j < count; and the sizes of
-    the terms that were added, for the rounding error.
-
-    Integration by parts: I_j = (j-1)*I_(j-2) + low**(j-1)*phi(low) - high**(j-1)*phi(high).
-    """
-    nothing, one = np.zeros(size), np.ones(size)
-    if low is None and high is None:
-        mass = one
-    elif low is None:
-        mass = special.ndtr(high)
-    elif high is None:
-        mass = special.ndtr(-low)
-    else:
-        # both differences are exact where their terms are small: take the one on the side of the interval
-        upper, lower = special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
-        mass = np.where(low + high > 0, upper, lower)
-    shift = sum(np.abs(e) * np.exp(-0.5 * e * e) for e in (low, high) if e is not None)
-    moments, sizes = [mass], [mass + shift]
-    for j in range(1, count):
-        rise = nothing
-        parts = nothing
-        for edge, sign in ((low, 1.0), (high, -1.0)):
-            if edge is not None:
-                term = edge ** (j - 1) * np.exp(-0.5 * edge * edge) / math.sqrt(2 * math.pi)
-                term = np.where(np.abs(edge) > 39.0, 0.0, term)
-                # the edge is rounded too: that moves the integral by edge * density
-                rise, parts = rise + sign * term, parts + np.abs(term) * (1.0 + edge * edge)
-        earlier, earlier_size = (moments[j - 2], sizes[j - 2]) if j > 1 else (nothing, nothing)
-        moments.append((j - 1) * earlier + rise)
-        sizes.append((j - 1) * earlier_size + parts)
-    return moments, sizes

@@ -51,6 +51,17 @@ def integrate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Arr
     return value, error
 
 
+def integrate_coarsely(function: PointwiseFunction, mean: Array, std: Array) -> Array:
+    """The averages by the rule of n nodes alone: a third of the work, for tables that check themselves."""
+    result = np.zeros((INTEGRANDS, mean.size))
+    with np.errstate(all="ignore"):
+        for owner, low, high in _panels(function, mean, std, _NARROW):
+            terms, _ = _weighted(function, mean[owner], std[owner], low, high, *_rule(NODES))
+            for total, values in zip(result, terms.sum(axis=-1), strict=True):
+                total += np.bincount(owner, weights=values, minlength=total.size)
+    return result
+
+
 def _integrate(
     function: PointwiseFunction, mean: Array, std: Array, reach: float
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -92,7 +103,17 @@ def _panel_sums(
     function: PointwiseFunction, mean: Array, std: Array, low: Array, high: Array, reach: float
 ) -> tuple[Array, Array, Array, Array]:
     """Sums of the weighted integrands over each panel, each of shape (5, panels): see `_integrate`."""
-    nodes, weights = _both_rules()
+    terms, z = _weighted(function, mean, std, low, high, *_both_rules())
+    coarse, fine = terms[..., :NODES].sum(axis=-1), terms[..., NODES:].sum(axis=-1)
+    sizes, z = np.abs(terms[..., NODES:]), z[:, NODES:]
+    # rounding of z and of exp(-z*z/2) grows with z*z
+    return coarse, fine, (sizes * (1.0 + z * z)).sum(axis=-1), (sizes * (np.abs(z) > reach - 1.0)).sum(axis=-1)
+
+
+def _weighted(
+    function: PointwiseFunction, mean: Array, std: Array, low: Array, high: Array, nodes: Array, weights: Array
+) -> tuple[Array, Array]:
+    """The integrands at the nodes of each panel times weight and density, shape (5, panels, nodes); and z there."""
     half = 0.5 * (high - low)[:, None]
     z = 0.5 * (high + low)[:, None] + half * nodes
     x = mean[:, None] + std[:, None] * z
@@ -107,15 +128,18 @@ def _panel_sums(
     if not np.all(weight):
         # a density of 0 times an infinite value is 0; where that hides something, the tail beside it shows
         terms[:, weight == 0.0] = 0.0
-    coarse, fine = terms[..., :NODES].sum(axis=-1), terms[..., NODES:].sum(axis=-1)
-    sizes, z = np.abs(terms[..., NODES:]), z[:, NODES:]
-    # rounding of z and of exp(-z*z/2) grows with z*z
-    return coarse, fine, (sizes * (1.0 + z * z)).sum(axis=-1), (sizes * (np.abs(z) > reach - 1.0)).sum(axis=-1)
+    return terms, z
 
 
 @lru_cache(maxsize=1)
 def _both_rules() -> tuple[Array, Array]:
-    """Nodes on [-1, 1] and weights (over sqrt(2*pi)) of the rule with n nodes, followed by those with 2n."""
-    rules = [np.polynomial.legendre.leggauss(count) for count in (NODES, 2 * NODES)]
-    nodes, weights = (np.concatenate(parts) for parts in zip(*rules, strict=True))
+    """The rule with n nodes followed by the one with 2n."""
+    nodes, weights = (np.concatenate(parts) for parts in zip(_rule(NODES), _rule(2 * NODES), strict=True))
+    return nodes, weights
+
+
+@lru_cache(maxsize=2)
+def _rule(count: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes on [-1, 1], and weights over sqrt(2*pi)."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     return nodes, weights / np.sqrt(2.0 * np.pi)

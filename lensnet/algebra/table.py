@@ -1,7 +1,7 @@
 """Interpolation of Gaussian averages over large fields of (mean, std) pairs.
 
 The averages are smooth functions of mean and log std, so millions of pairs need only a few hundred integrals: Chebyshev
-patches, one octave of std high, halved until points between the nodes agree to 1e-9. Patches are kept with the
+patches, one octave of std high, halved until points between the nodes agree to 1e-8. Patches are kept with the
 function, so the next field costs evaluation only.
 """
 
@@ -16,17 +16,19 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from lensnet.algebra.pointwise import PointwiseFunction
-from lensnet.algebra.quadrature import INTEGRANDS, integrate
+from lensnet.algebra.quadrature import INTEGRANDS, integrate, integrate_coarsely
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = 1e-9
-_STD_NODES, _MEAN_NODES = 14, 14
+_TOLERANCE = 1e-8
+_FLOOR = 1e-9
+"""Relative to the average over the field: a pair far below it needs no relative accuracy of its own."""
+_NODES_ALONE, _STD_NODES, _MEAN_NODES = 14, 10, 11
 _STD_CHECKS, _MEAN_CHECKS = (-0.93, -0.4, 0.17, 0.61), (-0.96, -0.55, 0.08, 0.47, 0.9)
 _MOST_HALVINGS = 7
 _MOST_PATCHES = 160
 """Per call; further patches are left as they are, with the error they have."""
-_BLOCK = 50_000
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,17 @@ class _Patch:
     box: _Box
     coefficients: Array
     error: Array
-    good: bool
+    deviation: Array
+    scale: Array
     along_mean: bool
+
+    def good(self, floor: Array) -> bool:
+        """Whether the checks agree to the tolerance, or to an absolute floor (one per integrand)."""
+        return bool(np.all(self.deviation <= _TOLERANCE * self.scale + floor[:, None]))
 
 
 def interpolate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
-    """As `quadrature.integrate`, for very many pairs: relative errors of about 1e-9, estimated per patch.
+    """As `quadrature.integrate`, for very many pairs: relative errors of at most about 1e-8, estimated per patch.
 
     Args:
         mean, std: 1-d arrays of equal length; std > 0 and finite.
@@ -86,14 +93,15 @@ def interpolate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[A
     log_std = np.log2(std)
     value, error = np.empty((INTEGRANDS, mean.size)), np.empty((INTEGRANDS, mean.size))
     budget = [_MOST_PATCHES]
+    floor = _FLOOR * _typical_scale(function, mean, std)
     for box, members in _roots(mean, log_std):
         stack = [(box, members)]
         while stack:
             box, members = stack.pop()
             patch = _patch(function, box, budget)
-            if patch.good or box.depth >= _MOST_HALVINGS or budget[0] <= 0:
+            if patch.good(floor) or box.depth >= _MOST_HALVINGS or budget[0] <= 0:
                 _evaluate(patch, mean, log_std, members, value)
-                error[:, members] = patch.error[:, None] + 1e-14 * np.abs(value[:, members])
+                error[:, members] = patch.error[:, None]
                 continue
             lower, upper = box.halves(patch.along_mean)
             edge = lower.mean_high if patch.along_mean else lower.std_high
@@ -113,6 +121,7 @@ def _roots(mean: Array, log_std: Array) -> Iterator[tuple[_Box, NDArray[np.intp]
         width = 4.0 * np.exp2(np.maximum(octave, 0))
         cell = np.floor(mean / width).astype(np.int64)
     code = (octave - octave.min()) * (cell.max() - cell.min() + 1) + (cell - cell.min())
+    code = code.astype(np.int16) if code.max() < 2**15 else code  # numpy sorts short integers by radix
     order = np.argsort(code, kind="stable")
     starts = np.flatnonzero(np.diff(code[order], prepend=code[order[0]] - 1))
     for members in np.split(order, starts[1:]):
@@ -134,20 +143,26 @@ def _patch(function: PointwiseFunction, box: _Box, budget: list[int]) -> _Patch:
 def _fitted(function: PointwiseFunction, box: _Box) -> _Patch:
     fixed = box.mean_high == box.mean_low
     u, to_mean = (np.zeros(1), np.ones((1, 1))) if fixed else _transform(_MEAN_NODES)
-    t, to_std = _transform(_STD_NODES)
+    t, to_std = _transform(_NODES_ALONE if fixed else _STD_NODES)
     check_u, check_t = (np.zeros(1) if fixed else np.array(_MEAN_CHECKS)), np.array(_STD_CHECKS)
-    mean, std = box.points(u, t)
-    check_mean, check_std = box.points(check_u, check_t)
-    value, error = integrate(function, np.append(mean, check_mean), np.append(std, check_std))
-    nodes, truth = value[:, : mean.size].reshape(INTEGRANDS, u.size, t.size), value[:, mean.size :]
+    nodes = integrate_coarsely(function, *box.points(u, t)).reshape(INTEGRANDS, u.size, t.size)
     coefficients = np.einsum("am,imt,bt->iab", to_mean, nodes, to_std)
+    mean, std = box.points(check_u, check_t)
+    truth, error = integrate(function, mean, std)
     guess = np.einsum("am,iab,bt->imt", _basis(check_u, u.size), coefficients, _basis(check_t, t.size))
     deviation = np.abs(guess.reshape(INTEGRANDS, -1) - truth)
-    scale = relative_scale(truth, check_mean, check_std)
-    good = bool(np.all(deviation <= _TOLERANCE * scale + 1e-14 * scale.max(axis=1, keepdims=True)))
+    scale = relative_scale(truth, mean, std)
     tails = np.abs(coefficients) / np.maximum(scale.max(axis=1), 1e-300)[:, None, None]
     along_mean = not fixed and tails[:, -2:, :].max() > tails[:, :, -2:].max()
-    return _Patch(box, coefficients, 2.0 * deviation.max(axis=1) + error.max(axis=1), good, bool(along_mean))
+    worst = 2.0 * deviation.max(axis=1) + error.max(axis=1)
+    return _Patch(box, coefficients, worst, deviation, scale, bool(along_mean))
+
+
+def _typical_scale(function: PointwiseFunction, mean: Array, std: Array) -> Array:
+    """Average of the scale of each integrand over a few pairs of the field."""
+    some = np.unique(np.linspace(0, mean.size - 1, 40).astype(np.intp))
+    value, _ = integrate(function, mean[some], std[some])
+    return np.asarray(np.mean(relative_scale(value, mean[some], std[some]), axis=1))
 
 
 def relative_scale(value: Array, mean: Array, std: Array) -> Array:
@@ -158,16 +173,14 @@ def relative_scale(value: Array, mean: Array, std: Array) -> Array:
 
 def _evaluate(patch: _Patch, mean: Array, log_std: Array, members: NDArray[np.intp], out: Array) -> None:
     _, mean_count, std_count = patch.coefficients.shape
-    flat = patch.coefficients.transpose(1, 0, 2).reshape(mean_count, INTEGRANDS * std_count)
+    flat = patch.coefficients.reshape(INTEGRANDS, mean_count * std_count)
     for start in range(0, members.size, _BLOCK):
         block = members[start : start + _BLOCK]
         u, t = patch.box.coordinates(mean[block], log_std[block])
-        along_std = _basis(t, std_count)
-        if mean_count == 1:
-            out[:, block] = flat.reshape(INTEGRANDS, std_count) @ along_std
-        else:
-            rows = (_basis(u, mean_count).T @ flat).reshape(block.size, INTEGRANDS, std_count)
-            out[:, block] = np.einsum("nit,tn->in", rows, along_std)
+        basis = _basis(t, std_count)
+        if mean_count > 1:
+            basis = (_basis(u, mean_count)[:, None, :] * basis).reshape(mean_count * std_count, block.size)
+        out[:, block] = flat @ basis
 
 
 def _basis(x: Array, count: int) -> Array:
