@@ -62,14 +62,17 @@ def quiet_state(device: torch.device) -> Iterator[None]:
             torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that the device (or the host) ran out of memory."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for the GPU, so that an interrupt or an out-of-memory error belongs to the pass that caused it."""
+def release(device: torch.device) -> None:
+    """Hand the GPU memory that torch keeps for reuse back to the driver."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()

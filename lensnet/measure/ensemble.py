@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state
+from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state, release
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
@@ -57,10 +57,11 @@ def measure(
     where, number = choose_device(device), choose_dtype(dtype)
     result = Measurement([], str(where), dtype, len(batch))
     with quiet_state(where):
-        module = to_module(network).to(device=where, dtype=number).train(train)
+        module = _built(network, where, number).train(train)
         while True:
             finished = 0
             result.batch = len(batch)
+            release(where)
             if progress is not None:
                 progress.start(seeds)
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
@@ -82,6 +83,15 @@ def measure(
                 batch = _halved(batch, result)
                 continue
             return result
+
+
+def _built(network: Network, device: torch.device, dtype: torch.dtype) -> GraphModule:
+    try:
+        return to_module(network).to(device=device, dtype=dtype)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise MeasureError(f"out of memory: the weights of {network.name!r} do not fit on {device}") from error
+        raise
 
 
 def _passes(
@@ -113,6 +123,4 @@ def _halved(batch: Tensor, result: Measurement) -> Tensor:
     half = len(batch) // 2
     result.notes.append(f"out of memory: the batch was halved from {len(batch)} to {half} examples")
     result.seeds.clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     return batch[:half]

@@ -46,13 +46,13 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         shape = node.shape
         table = sinusoids(shape.position_count, shape.channels, float(parameter(node, "base", 10000.0)))
-        table = (table * float(parameter(node, "amplitude", 1.0))).to(torch.float32)
+        table = table * float(parameter(node, "amplitude", 1.0))
         if len(shape.positions) == 2:
             table = table.T.reshape(shape.channels, *shape.positions)
         self.register_buffer("table", table)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.table
+        return x + self.table.to(x)
 
 
 class LearnedPositions(RandomLayer):

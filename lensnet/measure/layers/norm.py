@@ -149,7 +149,7 @@ class _ResponseNorm(torch.autograd.Function):
         direct = base.pow(-beta).mul_(gradients[0])
         before = size // 2
         spread = _neighbour_sum((direct * x).div_(base), axis, size - 1 - before, before)
-        return direct.addcmul_(x, spread, value=-2.0 * alpha * beta), None, None, None, None, None
+        return direct.sub_(spread.mul_(x).mul_(2.0 * alpha * beta)), None, None, None, None, None
 
 
 def _base(x: Tensor, axis: int, size: int, alpha: float, offset: float) -> Tensor:
