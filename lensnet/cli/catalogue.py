@@ -10,7 +10,12 @@ from lensnet.cli.ending import UsageError
 from lensnet.cli.options import Spec
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from lensnet.catalog.component import Component
+
+NAME = 20
+"""Column of the names in the list."""
 
 
 def components(
@@ -40,23 +45,24 @@ def components(
     for title, members in families.items():
         if family in (None, title):
             out.print(Text(title, style="bold"))
-            out.print(_listing(members))
+            out.print(*_listing(members, out.width), sep="\n")
     out.print(Text("lensnet components NAME tells everything about one of them", style="dim"))
     return 0
 
 
-def _listing(members: list[Component]) -> object:
-    from rich.table import Table
+def _listing(members: list[Component], width: int) -> list[Text]:
     from rich.text import Text
 
     from lensnet.report.words import said
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column(no_wrap=True, min_width=22)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    room = width - NAME - 3
+    lines = []
     for component in members:
-        table.add_row(Text(f"  {component.name}"), Text(_first_sentence(said(component.intuition)), style="dim"))
-    return table
+        sentence = _first_sentence(said(component.intuition) or said(component.title))
+        if len(sentence) > room:
+            sentence = sentence[: room - 1].rsplit(" ", 1)[0] + " …"
+        lines.append(Text.assemble(f"  {component.name:<{NAME}} ", (sentence, "dim")))
+    return lines
 
 
 def _first_sentence(text: str) -> str:

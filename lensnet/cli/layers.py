@@ -6,39 +6,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from lensnet.network.graph import INPUT, Network, Node
-from lensnet.report.numbers import clip
+from lensnet.report.grid import Column, Grid
 from lensnet.report.words import said
 
 
 def layers(network: Network, width: int) -> Group:
     """One line per component, in the order of the signal, at most `width` wide."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="bold dim")
-    room = max(width - 62, 16)
-    for title in ("component", "kind", "parameters"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if title == "parameters" else None)
-    for title in ("shape", "weights"):
-        table.add_column(title, justify="right", no_wrap=True)
-    source = ", ".join(f"{name}={_value(value)}" for name, value in network.input.options.items() if _told(name, value))
-    table.add_row(
-        Text(INPUT, style="dim"), network.input.source, Text(said(source), style="dim"), str(network.input.shape), ""
-    )
+    grid = Grid([
+        Column("component", gives=True),
+        Column("kind"),
+        Column("parameters", gives=True, sentence=True, style="dim"),
+        Column("shape", right=True),
+        Column("weights", right=True),
+    ])  # fmt: skip
+    options = network.input.options
+    source = ", ".join(f"{name}={_value(value)}" for name, value in options.items() if _told(name, value))
+    grid.add(INPUT, network.input.source, said(source), str(network.input.shape), "")
     last, total = INPUT, 0
     for node in network:
         count = weight_count(node)
         total += count
-        chained = node.inputs == (last,)
-        text = _parameters(node) if chained else f"from {', '.join(node.inputs)}  {_parameters(node)}"
-        name = Text(clip(node.path, room))
-        table.add_row(name, node.kind, Text(said(text), style="dim"), str(node.shape), f"{count:,}" if count else "")
+        origin = "" if node.inputs == (last,) else f"from {', '.join(node.inputs)}; "
+        grid.add(node.path, node.kind, said(origin + _parameters(node)), str(node.shape), f"{count:,}" if count else "")
         last = node.path
     head = Text(said(network.name), style="bold")
     about = Text(said(network.about), style="italic dim")
     foot = Text(f"{len(network)} components, {total:,} random weights, batch {network.input.batch}", style="bold")
-    return Group(head, about, Text(""), table, Text(""), foot)
+    return Group(head, about, Text(""), *grid.lines(width, gap=2), Text(""), foot)
 
 
 def weight_count(node: Node) -> int:
@@ -66,7 +63,10 @@ def _copies(node: Node, weight: str) -> int:
 
 
 def _parameters(node: Node) -> str:
-    return ", ".join(f"{name}={_value(value)}" for name, value in _changed(node).items())
+    told = [f"{name}={_value(value)}" for name, value in _changed(node).items()]
+    for name, law in node.weights.items():
+        told.append(f"{'gain' if name == 'weight' else f'{name}_gain'}={law.gain:.3g}")
+    return ", ".join(told)
 
 
 def _changed(node: Node) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ def _changed(node: Node) -> Mapping[str, Any]:
     for name, value in node.parameters.items():
         spec = node.component.parameters.get(name)
         default = getattr(spec, "default", None)
-        if default is not None and str(default) == str(value):
+        if default is not None and _value(default) in (_value(value), _value(value).split("x")[0]):
             continue
         out[name] = value
     return out

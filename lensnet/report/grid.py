@@ -15,11 +15,13 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Column:
-    """`right`: aligned right (numbers). `gives`: shortened when there is no room, in the order of the columns."""
+    """`right`: aligned right (numbers). `gives`: shortened when there is no room, the last column first;
+    names in the middle, a `sentence` at its end."""
 
     title: str = ""
     right: bool = False
     gives: bool = False
+    sentence: bool = False
     style: str = ""
 
 
@@ -63,7 +65,7 @@ class Grid:
     def _line(self, cells: Sequence[Text], widths: Sequence[int], gap: int, style: str, styled: bool) -> Text:
         line = Text(style=style)
         for i, (cell, column, size) in enumerate(zip(cells, self.columns, widths, strict=True)):
-            shown = cell if len(cell) <= size else Text(clip(cell.plain, size), style=cell.style)
+            shown = cell if len(cell) <= size else _shortened(cell, size, column)
             pad = " " * (size - len(shown))
             own = column.style if styled else ""
             if i:
@@ -72,3 +74,8 @@ class Grid:
             line.append_text(Text.assemble(*parts, style=own))
         line.rstrip()
         return line
+
+
+def _shortened(cell: Text, size: int, column: Column) -> Text:
+    text = f"{cell.plain[: size - 1]}…" if column.sentence else clip(cell.plain, size)
+    return Text(text[:size], style=cell.style)
