@@ -25,8 +25,8 @@ from lensnet.algebra.table import interpolate, relative_scale
 
 Array = NDArray[np.float64]
 
-_LARGEST_DIRECT = 1500
-"""Up to so many different pairs are integrated one by one; more are interpolated."""
+_DIRECT, _DIRECT_ONE_MEAN = 1500, 48
+"""Up to so many different pairs are integrated one by one; more are interpolated. A table for one mean is cheap."""
 _BLOCK = 8192
 """Pairs that a closed form handles at a time, so that its intermediates stay in the cache."""
 _CLOSED_FORM_LOSS = 1e-9
@@ -80,7 +80,7 @@ def expect(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Gaus
     value, error = np.full((INTEGRANDS, m.size), np.nan), np.full((INTEGRANDS, m.size), np.nan)
     usable = np.isfinite(m) & np.isfinite(s)
     spread, fixed = usable & (s > 0), usable & (s == 0)
-    if spread.all():
+    if spread.size and spread.all():
         value, error = _spread(function, m, s)
     elif spread.any():
         value[:, spread], error[:, spread] = _spread(function, m[spread], s[spread])
@@ -137,14 +137,15 @@ def _spread(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array
 
 def _integrated(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
     """Quadrature of each different pair, or of the nodes of a table when there are too many."""
+    direct = _DIRECT_ONE_MEAN if np.all(mean == mean[0]) else _DIRECT
     if mean.size <= 8:
         return integrate(function, mean, std)
-    if mean.size > 4 * _LARGEST_DIRECT:
-        sample = np.random.default_rng(0).integers(0, mean.size, 1000)
-        if np.unique(mean[sample] + 1j * std[sample]).size > 900:
+    if mean.size > 4 * direct:
+        sample = np.linspace(0, mean.size - 1, 2 * direct).astype(np.intp)
+        if np.unique(mean[sample] + 1j * std[sample]).size > direct:
             return interpolate(function, mean, std)
     pairs, inverse = np.unique(mean + 1j * std, return_inverse=True)
-    method = integrate if pairs.size <= _LARGEST_DIRECT else interpolate
+    method = integrate if pairs.size <= direct else interpolate
     value, error = method(function, np.ascontiguousarray(pairs.real), np.ascontiguousarray(pairs.imag))
     return value[:, inverse], error[:, inverse]
 

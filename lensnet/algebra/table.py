@@ -1,8 +1,8 @@
 """Interpolation of Gaussian averages over large fields of (mean, std) pairs.
 
 The averages are smooth functions of mean and log std, so millions of pairs need only a few hundred integrals: Chebyshev
-patches, one octave of std high, halved until points between the nodes agree to 1e-8. Patches are kept with the
-function, so the next field costs evaluation only.
+patches, one octave of std high, halved until points between the nodes agree to 1e-8 (to 1e-12 where the whole field has
+one mean). Patches are kept with the function, so the next field costs evaluation only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from lensnet.algebra.quadrature import INTEGRANDS, integrate, integrate_coarsely
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = 1e-8
-_FLOOR = 1e-9
-"""Relative to the average over the field: a pair far below it needs no relative accuracy of its own."""
+_TOLERANCE, _TOLERANCE_ONE_MEAN = 1e-8, 1e-12
+_FLOOR = 0.1
+"""Times tolerance and average over the field: a pair far below it needs no relative accuracy of its own."""
 _NODES_ALONE, _STD_NODES, _MEAN_NODES = 14, 10, 11
 _STD_CHECKS, _MEAN_CHECKS = (-0.93, -0.4, 0.17, 0.61), (-0.96, -0.55, 0.08, 0.47, 0.9)
 _MOST_HALVINGS = 7
 _MOST_PATCHES = 160
 """Per call; further patches are left as they are, with the error they have."""
+_MOST_KEPT = 10_000
 _BLOCK = 1024
 
 
@@ -79,13 +80,13 @@ class _Patch:
     scale: Array
     along_mean: bool
 
-    def good(self, floor: Array) -> bool:
+    def good(self, tolerance: float, floor: Array) -> bool:
         """Whether the checks agree to the tolerance, or to an absolute floor (one per integrand)."""
-        return bool(np.all(self.deviation <= _TOLERANCE * self.scale + floor[:, None]))
+        return bool(np.all(self.deviation <= tolerance * self.scale + floor[:, None]))
 
 
 def interpolate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
-    """As `quadrature.integrate`, for very many pairs: relative errors of at most about 1e-8, estimated per patch.
+    """As `quadrature.integrate`, for very many pairs: relative errors of 1e-8 (one mean: 1e-12), estimated per patch.
 
     Args:
         mean, std: 1-d arrays of equal length; std > 0 and finite.
@@ -93,13 +94,16 @@ def interpolate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[A
     log_std = np.log2(std)
     value, error = np.empty((INTEGRANDS, mean.size)), np.empty((INTEGRANDS, mean.size))
     budget = [_MOST_PATCHES]
-    floor = _FLOOR * _typical_scale(function, mean, std)
+    tolerance = _TOLERANCE_ONE_MEAN if np.all(mean == mean[0]) else _TOLERANCE
+    floor = _FLOOR * tolerance * _typical_scale(function, mean, std)
+    if len(function.tables.get("patches", ())) > _MOST_KEPT:
+        function.tables["patches"].clear()
     for box, members in _roots(mean, log_std):
         stack = [(box, members)]
         while stack:
             box, members = stack.pop()
             patch = _patch(function, box, budget)
-            if patch.good(floor) or box.depth >= _MOST_HALVINGS or budget[0] <= 0:
+            if patch.good(tolerance, floor) or box.depth >= _MOST_HALVINGS or budget[0] <= 0:
                 _evaluate(patch, mean, log_std, members, value)
                 error[:, members] = patch.error[:, None]
                 continue
