@@ -61,7 +61,7 @@ class Net:
         """Predicted beside measured for every component.
 
         seeds: weight draws. most_seeds: with undecided rows left, more seeds are added up to this number (default
-        4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises DeviceError for a device that is absent.
+        4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises DeviceError for an absent device.
         """
         from lensnet.run import run
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from lensnet.compare.comparison import Circumstances, report_on
 from lensnet.compare.ensemble import Ensemble
@@ -13,6 +14,7 @@ from lensnet.compare.report import Report
 from lensnet.compare.settings import Settings
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.measure.ensemble import Progress, measure
+from lensnet.measure.fields import channel_mean, channel_product
 from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.network.graph import INPUT, InputSource, Network
@@ -50,23 +52,22 @@ def run(
     settings = settings or Settings()
     batch = load_batch(network.input)
     most = 4 * seeds if most_seeds is None else most_seeds
-    bench = _Bench(network, propagate(network, input_signal(network), gradients=backward))
+    bench = _Bench(network, propagate(network, input_signal(network, batch), gradients=False))
     results: list[Measurement] = []
     todo, start = seeds, first_seed
-    while todo > 0:
+    while True:
         result = measure(
             network, batch, todo, start, device=device, dtype=dtype, backward=backward,
             on_seed=bench.take, progress=progress,
         )  # fmt: skip
         results.append(result)
         start += todo
-        if result.interrupted:
-            break
+        report = bench.report(results, settings, backward)
+        done, wanted = start - first_seed, report.seeds_wanted
+        if result.interrupted or wanted is None or done >= most:
+            return report
         batch = batch[: result.batch]
-        wanted = bench.report(results, settings, backward).seeds_wanted
-        done = start - first_seed
-        todo = 0 if wanted is None or done >= most else min(max(wanted - done, 1), most - done)
-    return bench.report(results, settings, backward)
+        todo = min(max(wanted - done, 1), most - done)
 
 
 @dataclass
@@ -118,11 +119,11 @@ def _circumstances(results: list[Measurement]) -> Circumstances:
     return Circumstances(last.device, last.dtype, last.batch, notes, any(result.interrupted for result in results))
 
 
-def input_signal(network: Network) -> Signal:
+def input_signal(network: Network, batch: Tensor | None = None) -> Signal:
     """The signal at the network's input.
 
     Gaussian inputs are known from their declaration alone (one typical example); of anything else the moments of the
-    actual batch are taken, per example and position.
+    actual batch (loaded when not given) are taken, per example and position.
     """
     source, shape = network.input, network.input.shape
     if shape.kind == "ids":
@@ -130,9 +131,7 @@ def input_signal(network: Network) -> Signal:
         return Signal(blank, blank)
     if source.source == "gaussian":
         return _gaussian_signal(source)
-    from lensnet.measure.fields import channel_mean, channel_product
-
-    batch = load_batch(source)
+    batch = load_batch(source) if batch is None else batch
     mean, second = channel_mean(batch, shape), channel_product(batch, batch, shape)
     return Signal(np.asarray(mean, dtype=float), np.asarray(second, dtype=float))
 

@@ -74,8 +74,12 @@ class Component:
         """Whether the effects need E[a b] of the signals that meet at the ports."""
         if len(self.ports_in) == 1 and not self.variadic or self.is_fork:
             return False
-        texts = [effect.formula for effects in self.spec.effects.values() for entry in effects.values()
-                 for effect in ([entry] if isinstance(entry, Effect) else entry.values())]
+        texts = [
+            effect.formula
+            for effects in self.spec.effects.values()
+            for entry in effects.values()
+            for effect in ([entry] if isinstance(entry, Effect) else entry.values())
+        ]
         return any("sum_pairs" in text or "k_" in text for text in (*texts, *self.spec.let.values()))
 
     @property

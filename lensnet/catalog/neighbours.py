@@ -25,7 +25,9 @@ def components_of_file(spec: NetworkSpec, document: Document) -> dict[str, Compo
     for name, part in spec.define.items():
         if name in catalog() or name in spec.blocks:
             what = "component of the catalogue" if name in catalog() else "block"
-            problems.append(document.problem(("define", name), f"'{name}' is a {what} already", "choose another name", key=True))
+            problems.append(
+                document.problem(("define", name), f"'{name}' is a {what} already", "choose another name", key=True)
+            )
             continue
         out[name] = Component(part, document, OWN_FAMILY, name)
     folder = Path(document.source.name).parent

@@ -15,7 +15,8 @@ from lensnet.network.expand import Expander, Placed
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Gate, InputSource, Network, Node
 from lensnet.network.input import InputError, input_source
-from lensnet.network.resolve import Refused, Resolver
+from lensnet.network.refused import Refused
+from lensnet.network.resolve import Resolver
 from lensnet.network.shape import Shape
 from lensnet.network.wiring import Wired, wire
 

@@ -102,14 +102,14 @@ class Expander:
         if count is None:
             return current
         if count != int(count) or not 0 <= count <= MAX_COMPONENTS:
-            self._problem((*place, "repeat"), f"`repeat` is {count:g}; it must be a whole number from 0 to {MAX_COMPONENTS:,}")
+            self._problem(
+                (*place, "repeat"), f"`repeat` is {count:g}; it must be a whole number from 0 to {MAX_COMPONENTS:,}"
+            )
             return current
         name = self._unique(item.name or "block", prefix, place, named=item.name is not None)
         for index in range(int(count)):
             inner = (*prefix, name, str(index))
-            current = self._body(
-                item.body, (*place, "body"), inner, {**scope, "index": index}, current, nesting + 1
-            )
+            current = self._body(item.body, (*place, "body"), inner, {**scope, "index": index}, current, nesting + 1)
             self.out.outputs[".".join(inner)] = current.name
             if self.out.problems and index == 0:
                 break  # the same mistakes would only be found again
@@ -149,9 +149,7 @@ class Expander:
         self.out.placed.append(Placed(path, component, item.parameters, item.given, scope, sources, place))
         return Reference(path, exact=True)
 
-    def _sources(
-        self, item: Use, place: Path, prefix: tuple[str, ...], current: Reference
-    ) -> tuple[Reference, ...]:
+    def _sources(self, item: Use, place: Path, prefix: tuple[str, ...], current: Reference) -> tuple[Reference, ...]:
         if item.sources is None:
             return (current,)
         return tuple(Reference(name, prefix, place=(*place, "from")) for name in item.sources)
@@ -169,8 +167,17 @@ class Expander:
         block = self.spec.blocks[item.component]
         defaults = ("blocks", item.component, "parameters")
         return self._inner(
-            item, block.parameters, defaults, block.body, ("blocks", item.component, "body"),
-            name, place, prefix, scope, sources, nesting,
+            item,
+            block.parameters,
+            defaults,
+            block.body,
+            ("blocks", item.component, "body"),
+            name,
+            place,
+            prefix,
+            scope,
+            sources,
+            nesting,
         )
 
     def _composite(

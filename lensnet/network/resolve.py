@@ -7,11 +7,11 @@ from math import prod
 from typing import Any
 
 from lensnet.catalog.component import Component
-from lensnet.language.component_spec import ChoiceParameter, PairParameter
+from lensnet.language.component_spec import PairParameter
 from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, evaluate_number
-from lensnet.language.source import Problem, did_you_mean
-from lensnet.network.expand import Number, Path, Placed
+from lensnet.language.source import did_you_mean
+from lensnet.network.expand import Number, Placed
 from lensnet.network.geometry import (
     Adaptive,
     Collapse,
@@ -24,19 +24,12 @@ from lensnet.network.geometry import (
     WindowTranspose,
 )
 from lensnet.network.graph import Node
-from lensnet.network.initialisation import SCHEMES, InitialisationError, init_parameter_names, weight_law
+from lensnet.network.initialisation import InitialisationError, weight_law
+from lensnet.network.parameters import ParameterReader, numeric_symbols
 from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
 
 _EMBEDDINGS = ("embedding",)  # implementations that take token ids
-
-
-class Refused(Exception):
-    """This component cannot be resolved; the problems say why."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(f"{len(problems)} problems")
-        self.problems = list(problems)
 
 
 class Resolver:
@@ -45,6 +38,7 @@ class Resolver:
     def __init__(self, document: Document, examples: int) -> None:
         self.document = document
         self.examples = examples
+        self.reader = ParameterReader(document)
 
     def node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
         """Raises Refused with every problem of this component."""
@@ -52,18 +46,22 @@ class Resolver:
         ports = self._ports(placed, inputs)
         self._check_kinds(placed, inputs, shapes)
         scope = _shape_symbols(shapes) | dict(placed.scope)
-        parameters = self._parameters(placed, scope)
-        scope |= _numeric(component, parameters)
+        parameters = self.reader.read(placed, scope)
+        scope |= numeric_symbols(component, parameters)
         geometry = self._geometry(placed, parameters, inputs, shapes)
         scope["window_taps"] = _taps(geometry)
         shape = self._shape(placed, geometry, scope, inputs, shapes)
         scope |= {"channels_out": shape.channels, "positions_out": shape.position_count}
         weights = self._weights(placed, parameters, scope)
-        given = {name: self._number(placed, ("given", name), value, scope) for name, value in placed.given.items()}
+        given = {
+            name: self.reader.number(placed, ("given", name), value, scope) for name, value in placed.given.items()
+        }
         for name in given:
             if name not in component.needs and name != "cross_moment":
                 options = did_you_mean(name, [*component.needs, "cross_moment"])
-                raise self._refuse(placed, ("given", name), f"{component.name} does not use '{name}'", options, key=True)
+                raise self.reader.refuse(
+                    placed, ("given", name), f"{component.name} does not use '{name}'", options, key_itself=True
+                )
         own = {name: value for name, value in parameters.items() if name in component.parameters}
         return Node(
             path, component, own, inputs, ports, shapes, shape, geometry, weights,
@@ -75,14 +73,17 @@ class Resolver:
         names = component.ports_in
         if component.variadic:
             if len(inputs) < 2:
-                raise self._refuse(placed, (), f"{component.name} needs at least two inputs", "give `from: [a, b]`")
+                raise self.reader.refuse(
+                    placed, (), f"{component.name} needs at least two inputs", "give `from: [a, b]`"
+                )
             return tuple(f"{names[0]}.{index}" for index in range(len(inputs)))
         if len(inputs) != len(names):
             help = f"give `from: [{', '.join(names)}]`" if len(names) > 1 else "name one input in `from:`"
             if names == ["skip", "branch"]:
                 help = "give it a `branch:` list, or `from: [skip, branch]`"
-            message = f"{component.name} has {len(names)} input{'s' * (len(names) > 1)} ({', '.join(names)}), not {len(inputs)}"
-            raise self._refuse(placed, (), message, help)
+            several = "s" * (len(names) > 1)
+            message = f"{component.name} has {len(names)} input{several} ({', '.join(names)}), not {len(inputs)}"
+            raise self.reader.refuse(placed, (), message, help)
         return tuple(names)
 
     def _check_kinds(self, placed: Placed, inputs: Sequence[str], shapes: Sequence[Shape]) -> None:
@@ -90,87 +91,10 @@ class Resolver:
         for producer, shape in zip(inputs, shapes, strict=True):
             if shape.kind == "ids" and not takes_ids:
                 message = f"{placed.component.name} needs numbers, but '{producer}' gives token ids"
-                raise self._refuse(placed, (), message, "put an embedding first")
+                raise self.reader.refuse(placed, (), message, "put an embedding first")
             if shape.kind != "ids" and takes_ids:
                 message = f"{placed.component.name} needs token ids, but '{producer}' gives {shape}"
-                raise self._refuse(placed, (), message, "give the network `input: {source: tokens, ...}`")
-
-    def _parameters(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, Any]:
-        component = placed.component
-        init: dict[str, str] = {}
-        for weight in component.weights:
-            init |= init_parameter_names(weight)
-        problems: list[Problem] = []
-        known = [*component.parameters, *init]
-        for key in placed.parameters:
-            if key not in component.parameters and key not in init:
-                options = did_you_mean(key, [*known, "name", "from", "branch", "given"])
-                problems.append(self._problem(placed, (key,), f"{component.name} has no parameter '{key}'", options, True))
-        out: dict[str, Any] = {}
-        for key, spec in component.parameters.items():
-            given = key in placed.parameters
-            value = placed.parameters[key] if given else spec.default
-            if value is None:
-                about = f" ({spec.about})" if spec.about else ""
-                problems.append(self._problem(placed, (), f"{component.name} needs `{key}`{about}"))
-                continue
-            try:
-                out[key] = self._value(placed, key, spec, value, {**scope, **_plain(out)})
-            except Refused as refused:
-                problems += refused.problems
-        for key, name in init.items():
-            if key in placed.parameters:
-                try:
-                    out[key] = self._init_value(placed, key, name, placed.parameters[key], scope)
-                except Refused as refused:
-                    problems += refused.problems
-        if problems:
-            raise Refused(problems)
-        return out
-
-    def _value(self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number]) -> Any:
-        if spec.type == "boolean":
-            if not isinstance(value, bool):
-                raise self._refuse(placed, (key,), f"`{key}` is true or false, not {value!r}")
-            return value
-        if spec.type == "choice":
-            if value not in spec.choices:
-                raise self._refuse(placed, (key,), f"`{key}` cannot be {value!r}", did_you_mean(str(value), spec.choices))
-            return value
-        if spec.type == "pair":
-            parts = value if isinstance(value, tuple | list) else (value, value)
-            if len(parts) != 2:
-                raise self._refuse(placed, (key,), f"`{key}` is one number or a pair, not {len(parts)} numbers")
-            numbers = [self._bounded(placed, key, spec, part, scope, integer=True) for part in parts]
-            return numbers[0], numbers[1]
-        if isinstance(value, tuple | list):
-            raise self._refuse(placed, (key,), f"`{key}` is one number, not a list")
-        return self._bounded(placed, key, spec, value, scope, integer=spec.type == "integer")
-
-    def _bounded(
-        self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number], integer: bool
-    ) -> Number:
-        if isinstance(value, bool):
-            raise self._refuse(placed, (key,), f"`{key}` is a number, not {str(value).lower()}")
-        number = self._number(placed, (key,), value, scope)
-        shown = f"{number:g}" if isinstance(number, float) else f"{number}"
-        shown = shown if str(value) == shown else f"{value} = {shown}"
-        if integer and number != int(number):
-            raise self._refuse(placed, (key,), f"`{key}` is a whole number, not {shown}")
-        if spec.min is not None and number < spec.min:
-            raise self._refuse(placed, (key,), f"`{key}` must be at least {spec.min:g}, not {shown}")
-        if spec.max is not None and number > spec.max:
-            raise self._refuse(placed, (key,), f"`{key}` must be at most {spec.max:g}, not {shown}")
-        return int(number) if integer else number
-
-    def _init_value(self, placed: Placed, key: str, name: str, value: Any, scope: Mapping[str, Number]) -> Any:
-        if name == "init":
-            if value not in SCHEMES:
-                raise self._refuse(placed, (key,), f"no initialisation is called {value!r}", did_you_mean(str(value), SCHEMES))
-            return value
-        if isinstance(value, bool | tuple | list):
-            raise self._refuse(placed, (key,), f"`{key}` is a number")
-        return self._number(placed, (key,), value, scope)
+                raise self.reader.refuse(placed, (), message, "give the network `input: {source: tokens, ...}`")
 
     def _geometry(
         self, placed: Placed, parameters: Mapping[str, Any], inputs: Sequence[str], shapes: Sequence[Shape]
@@ -181,7 +105,7 @@ class Resolver:
             geometry.out_positions(shapes[0].positions)
         except GeometryError as error:
             message = f"{component.name} does not fit its input: {error}"
-            raise self._refuse(placed, (), message, f"'{inputs[0]}' gives {shapes[0]}") from None
+            raise self.reader.refuse(placed, (), message, f"'{inputs[0]}' gives {shapes[0]}") from None
         return geometry
 
     def _shape(
@@ -199,8 +123,9 @@ class Resolver:
             same = shape.positions == shapes[0].positions if mixes_channels else shape == shapes[0]
             if not same:
                 what = "the same positions" if mixes_channels else "the same shape"
-                message = f"the inputs of {placed.component.name} need {what}: '{inputs[0]}' gives {shapes[0]}, '{producer}' gives {shape}"
-                raise self._refuse(placed, (), message, _mend(shapes[0], shape))
+                given = f"'{inputs[0]}' gives {shapes[0]}, '{producer}' gives {shape}"
+                message = f"the inputs of {placed.component.name} need {what}: {given}"
+                raise self.reader.refuse(placed, (), message, _mend(shapes[0], shape))
         positions = geometry.out_positions(shapes[0].positions)
         if spec.positions is not None:
             texts = spec.positions if isinstance(spec.positions, list) else [spec.positions]
@@ -208,7 +133,7 @@ class Resolver:
         if formula is not None:
             channels = self._inner_number(placed, formula, scope)
             if channels != int(channels) or channels < 1:
-                raise self._refuse(placed, (), f"{placed.component.name} would have {channels:g} output channels")
+                raise self.reader.refuse(placed, (), f"{placed.component.name} would have {channels:g} output channels")
         else:
             channels = shapes[0].features if isinstance(geometry, Flatten) else shapes[0].channels
         return Shape(int(channels), positions, spec.kind or "real")
@@ -221,13 +146,15 @@ class Resolver:
             sizes = [self._inner_number(placed, text, scope) for text in (spec.fan_in, spec.fan_out)]
             if any(size != int(size) or size < 1 for size in sizes):
                 involved = ", ".join(f"{key}={value}" for key, value in parameters.items() if isinstance(value, int))
-                message = f"{placed.component.name} cannot be divided like this: {involved} on {scope['channels']} channels"
-                raise self._refuse(placed, (), message, "groups and heads must divide the channels")
+                message = (
+                    f"{placed.component.name} cannot be divided like this: {involved} on {scope['channels']} channels"
+                )
+                raise self.reader.refuse(placed, (), message, "groups and heads must divide the channels")
             rows = int(scope["channels_out"]) if "window_taps" in spec.fan_in else None
             try:
                 out[name] = weight_law(name, parameters, int(sizes[0]), int(sizes[1]), rows)
             except InitialisationError as error:
-                raise self._refuse(placed, (error.parameter,), str(error), error.help) from None
+                raise self.reader.refuse(placed, (error.parameter,), str(error), error.help) from None
         return out
 
     def _inner_number(self, placed: Placed, text: str, scope: Mapping[str, Number]) -> Number:
@@ -235,23 +162,7 @@ class Resolver:
         try:
             return evaluate_number(text, scope)
         except FormulaError as error:
-            raise self._refuse(placed, (), f"{placed.component.name}: `{text}`: {error.message}") from None
-
-    def _number(self, placed: Placed, key: Path, value: Any, scope: Mapping[str, Number]) -> Number:
-        try:
-            return evaluate_number(value, scope)
-        except FormulaError as error:
-            place = (*placed.place, *key)
-            raise Refused(
-                [self.document.problem(place, error.message, error.help, column=error.column, length=error.length)]
-            ) from None
-
-    def _refuse(self, placed: Placed, key: Path, message: str, help: str = "", key_itself: bool = False, **kw: Any) -> Refused:
-        return Refused([self._problem(placed, key, message, help, key_itself or bool(kw.get("key")))])
-
-    def _problem(self, placed: Placed, key: Path, message: str, help: str = "", key_itself: bool = False) -> Problem:
-        where = f" (at {placed.path})" if "." in placed.path else ""
-        return self.document.problem((*placed.place, *key), message + where, help, key=key_itself)
+            raise self.reader.refuse(placed, (), f"{placed.component.name}: `{text}`: {error.message}") from None
 
 
 def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geometry:
@@ -303,24 +214,6 @@ def _shape_symbols(shapes: Sequence[Shape]) -> dict[str, Number]:
         "positions": shapes[0].position_count,
         "ports": len(shapes),
     }
-
-
-def _plain(parameters: Mapping[str, Any]) -> dict[str, Number]:
-    return {k: v for k, v in parameters.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-
-
-def _numeric(component: Component, parameters: Mapping[str, Any]) -> dict[str, Number]:
-    """Parameters as numbers, by name and symbol; a choice becomes a flag `name_choice` that is 1 or 0."""
-    out: dict[str, Number] = {}
-    for name, value in parameters.items():
-        spec = component.parameters.get(name)
-        if isinstance(spec, ChoiceParameter):
-            out |= {f"{name}_{choice}": int(choice == value) for choice in spec.choices}
-        elif isinstance(value, int | float):
-            out[name] = value
-            if spec is not None and spec.symbol:
-                out[spec.symbol] = value
-    return out
 
 
 def _mend(first: Shape, second: Shape) -> str:

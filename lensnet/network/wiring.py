@@ -38,7 +38,9 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
                 options = [name.split(".")[-1] for name in (*by_path, *expansion.outputs)] + [INPUT]
                 problems.append(
                     document.problem(
-                        reference.place, f"no component is called '{reference.name}'", did_you_mean(reference.name, options)
+                        reference.place,
+                        f"no component is called '{reference.name}'",
+                        did_you_mean(reference.name, options),
                     )
                 )
         inputs[placed.path] = tuple(path for path in found if path is not None)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
-from lensnet.predict.operators import operators_for
+from lensnet.predict.operators import constants_for, operators_for
 
 Field = NDArray[np.float64]
 
@@ -90,16 +90,21 @@ def side_symbols(node: Node, signal: Signal, static: Mapping[str, Any]) -> tuple
         if name in node.given:
             out[symbol] = float(node.given[name])
         elif name in signal.side:
-            out[symbol] = _as_field(signal.side[name], node)
+            out[symbol] = _as_field(signal.side[name], node, signal)
         else:
             missing[symbol] = name
             out[symbol] = np.nan if need.otherwise is None else float(need.otherwise)
     return out, missing
 
 
-def _as_field(value: Any, node: Node) -> Any:
-    """A number per example `(E,)` broadcasts against fields `(E, *positions)`; other shapes stay as they are."""
+def _as_field(value: Any, node: Node, signal: Signal) -> Any:
+    """A number per example `(E,)` broadcasts against fields `(E, *positions)`; other shapes stay as they are.
+
+    Where the signal is one typical example, the quantity is averaged over the measured examples.
+    """
     array = np.asarray(value, dtype=float)
+    if array.ndim and len(signal.mean) == 1 < len(array):
+        array = array.mean(axis=0, keepdims=True)
     return array.reshape(-1, *([1] * len(node.shapes_in[0].positions))) if array.ndim == 1 else array
 
 
@@ -111,6 +116,15 @@ def _sum_first(stacked: Field) -> Field:
     return np.sum(stacked, axis=0)
 
 
-def formula_operators(node: Node) -> Mapping[str, Any]:
+def formula_operators(node: Node, signals: Sequence[Signal]) -> Mapping[str, Any]:
     """Every operator that the formulas of a node may call: its geometry's, and sums over ports and pairs of ports."""
-    return {**operators_for(node), "sum_ports": _sum_first, "sum_pairs": _sum_first}
+    return {**operators_for(node, signals), "sum_ports": _sum_first, "sum_pairs": _sum_first}
+
+
+def linear_factor(node: Node, port: str, signals: Sequence[Signal]) -> Field | float:
+    """The factor by which a linear component multiplies what comes in at `port`: a number or a field."""
+    env = {**static_symbols(node), **constants_for(node)}
+    env |= side_symbols(node, signals[0], env)[0] | signal_symbols(node, signals)
+    env["examples"], env["drawn"] = float(node.examples), 1.0
+    factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node, signals))
+    return factor

@@ -15,7 +15,7 @@ from tests.truth.trial import Trial, all_trials, figures, network_of, path_of
 TRIALS = all_trials()
 INSIDE = [trial for trial in TRIALS if not trial.outside]
 OUTSIDE = [trial for trial in TRIALS if trial.outside]
-# A formula may be off by 3 % in its regime, or by what it declares; the rest is the noise of finitely many weight draws.
+# A formula may be off by 3 % in its regime, or by what it declares; the rest is the noise of finitely many draws.
 TOLERANCE = 0.03
 NOISE = 4.0
 SEEDS = (8, 32)  # more when the fewer are too noisy
@@ -31,7 +31,9 @@ def test_a_component_is_complete(name: str) -> None:
     assert component.title and component.optics, "a title and an optical counterpart"
     assert len(component.intuition) > 80, "one paragraph that teaches"
     assert component.spec.trials, "trials for this battery"
-    cited = {key for effects in component.spec.effects.values() for e in effects.values() for key in getattr(e, "cites", [])}
+    cited = {
+        key for effects in component.spec.effects.values() for e in effects.values() for key in getattr(e, "cites", [])
+    }
     assert cited <= set(component.references), "every citation is spelled out"
 
 

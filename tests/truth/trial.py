@@ -120,7 +120,14 @@ def _meeting(s: Mapping[str, Any], ports: int, mean: float, second: float) -> li
     body: list[dict[str, Any]] = []
     for index in range(ports):
         body.append(
-            {"name": f"port{index}", "component": "linear", "units": s["channels"], "gain": std, "bias": mean, "from": "input"}
+            {
+                "name": f"port{index}",
+                "component": "linear",
+                "units": s["channels"],
+                "gain": std,
+                "bias": mean,
+                "from": "input",
+            }
         )
     cross = (s.get("given") or {}).get("cross_moment")
     if cross is not None:

@@ -13,7 +13,6 @@ from lensnet.predict.environment import formula_operators
 from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
 from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment
 from lensnet.predict.moments.pointwise import mean_square_slope
-
 from lensnet.predict.prediction import Check, Effect, Status
 
 
@@ -34,9 +33,11 @@ def backward(
         return {node.ports[0]: _fork(node, gradient, gradient_crosses or {})}
     if node.component.function is not None:
         field, error = mean_square_slope(node, signals[0])
-        return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])}
+        return {
+            node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])
+        }
     env, missing = formula_environment(node, signals, crosses, drawn)
-    operators = formula_operators(node)
+    operators = formula_operators(node, signals)
     env["p"] = gradient
     checks = evaluate_checks(node, env, operators)
     out = {}

@@ -17,9 +17,8 @@ from lensnet.levels.signal import Signal
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
-from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
+from lensnet.predict.environment import linear_factor
 from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product, stein_factor
-from lensnet.predict.operators import constants_for
 
 Field = NDArray[np.float64]
 Edge = tuple[str, str]
@@ -78,7 +77,9 @@ class ForwardCross:
                 covariance = self.covariance(producer, earlier)
                 if covariance is None:
                     return None
-                total = total + linear_factor(node, port, self.signals) * covariance
+                total = (
+                    total + linear_factor(node, port, [self.signals[producer] for producer in node.inputs]) * covariance
+                )
             return means + total
         if coherence.kind == "pointwise":
             return self._pointwise(node, earlier, means)
@@ -139,7 +140,7 @@ class BackwardCross:
     def _slope(self, node: Node, port: str) -> Field | float | None:
         kind = node.component.coherence.kind
         if kind == "linear":
-            return linear_factor(node, port, self.signals)
+            return linear_factor(node, port, [self.signals[producer] for producer in node.inputs])
         if kind == "pointwise":
             return mean_slope(node, self.signals[node.inputs[node.ports.index(port)]])
         return None
@@ -177,16 +178,6 @@ class BackwardCross:
                 return None
             total = part if total is None else total + part
         return total
-
-
-def linear_factor(node: Node, port: str, signals: Mapping[str, Signal]) -> Field | float:
-    """The factor by which a linear component multiplies what comes in at `port`."""
-    here = [signals[producer] for producer in node.inputs]
-    env = {**static_symbols(node), **constants_for(node)}
-    env |= side_symbols(node, here[0], env)[0] | signal_symbols(node, here)
-    env["examples"], env["drawn"] = float(node.examples), 1.0
-    factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node))
-    return factor
 
 
 def _source(network: Network, path: str) -> str:

@@ -39,7 +39,7 @@ def forward(
         if "second_moment" not in models:
             return _not_modelled(node, signals)
         checks += doubts(models["second_moment"], missing)
-        operators = formula_operators(node)
+        operators = formula_operators(node, signals)
         size = field_shape(node, signals)
         second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
         if "mean" in models:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lensnet.algebra.pointwise import X, compose, pointwise
+from lensnet.algebra.pointwise import X, compose, exact, pointwise
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Node
-from lensnet.predict.environment import static_symbols
+from lensnet.predict.environment import linear_factor
 from lensnet.predict.moments.pointwise import chained, function_of
 
 
@@ -38,20 +38,20 @@ def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment:
     if component.coherence.kind != "linear":
         return None
     if any(law.chain for law in known):
-        return _scaled(node, known[0]) if component.law in ("kept", "scaled") and len(known) == 1 else None
+        return _scaled(node, signals, known[0]) if component.law in ("kept", "scaled") and len(known) == 1 else None
     if not isinstance(node.geometry, Pointwise) and not _uniform(known):
         return None
     return Law(mean, variance, terms=min(law.terms for law in known), origin=node.path)
 
 
-def _scaled(node: Node, law: Law) -> Law | None:
-    """A pushforward times a constant (component law `scaled`), or unchanged (`kept`)."""
+def _scaled(node: Node, signals: Sequence[Signal], law: Law) -> Law | None:
+    """A pushforward unchanged (`kept`), or times a factor nearly the same everywhere (`scaled`: its average)."""
     if node.component.law == "kept":
         return law
-    factor = node.component.coherence.factor(node.ports[0], static_symbols(node), {})
-    if np.ndim(factor) or not np.isfinite(factor):
+    factor = float(np.mean(linear_factor(node, node.ports[0], signals)))
+    if not np.isfinite(factor):
         return None
-    scale = pointwise(float(factor) * X, name="scale")
+    scale = pointwise(exact(float(f"{factor:.12g}")) * X, name="scale")
     return Law(law.mean, law.variance, law.terms, law.origin, (compose(scale, law.chain[0]),))
 
 

@@ -20,16 +20,21 @@ from lensnet.predict.prediction import Effect, Prediction
 class Moments(Protocol):
     """Measured mean and second moment fields of one output."""
 
-    mean: Field
-    second_moment: Field
+    @property
+    def mean(self) -> Field: ...
+    @property
+    def second_moment(self) -> Field: ...
 
 
 class Observed(Protocol):
     """What one weight draw left behind, as numbers: see `lensnet.measure.statistics.SeedStatistics`."""
 
-    outputs: Mapping[str, Moments]
-    gradients: Mapping[tuple[str, str], Field]
-    side: Mapping[tuple[str, str, str], Field]
+    @property
+    def outputs(self) -> Mapping[str, Moments]: ...
+    @property
+    def gradients(self) -> Mapping[tuple[str, str], Field]: ...
+    @property
+    def side(self) -> Mapping[tuple[str, str, str], Field]: ...
 
 
 def predict_locally(network: Network, through: Prediction, observed: Observed) -> list[Effect]:

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 
 from lensnet.algebra.gaussian import GaussianMoments, expect, jump_density
-from lensnet.algebra.pointwise import X as _X
 from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
+from lensnet.algebra.pointwise import X as _X
 from lensnet.catalog.functions import bound_function
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import Node
@@ -122,6 +122,3 @@ def _relative(result: object) -> float:
 def _finite_width(law: Law) -> float:
     """A sum of n terms is Gaussian up to O(1/n) in its even moments."""
     return 0.0 if np.isinf(law.terms) else 1.0 / law.terms
-
-
-

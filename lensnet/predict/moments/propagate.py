@@ -54,9 +54,7 @@ def propagate(
             result, doubts = measured[node.path], ()
         out.signals[node.path] = result
         upstream[node.path] = doubts or _new_doubts(node, effects)
-        out.effects += [
-            _through(effect, doubts, errors[node.path], scatters[node.path]) for effect in effects
-        ]
+        out.effects += [_through(effect, doubts, errors[node.path], scatters[node.path]) for effect in effects]
     if gradients:
         _propagate_gradients(network, out, sides, upstream)
     return out
@@ -80,9 +78,7 @@ def _propagate_gradients(
         gradient, gradient_crosses = out.gradients[uses[0]], None
         if node.component.is_fork:
             gradient = np.stack(np.broadcast_arrays(*(out.gradients[use] for use in uses)))
-            gradient_crosses = {
-                (i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)
-            }
+            gradient_crosses = {(i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
         known = tuple({check.text: check for use in uses for check in doubts[use]}.values())
         crosses = forward_crosses(node, forward_cross, sides)
         for port, effect in backward(node, signals, gradient, crosses, gradient_crosses).items():

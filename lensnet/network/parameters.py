@@ -1,0 +1,140 @@
+"""Parameters of a placed component as plain values: numbers evaluated, choices and bounds checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lensnet.catalog.component import Component
+from lensnet.language.component_spec import ChoiceParameter
+from lensnet.language.document import Document
+from lensnet.language.formula import FormulaError, evaluate_number
+from lensnet.language.source import Problem, did_you_mean
+from lensnet.network.expand import Number, Path, Placed
+from lensnet.network.initialisation import SCHEMES, init_parameter_names
+from lensnet.network.refused import Refused
+
+
+class ParameterReader:
+    """Reads what an item gives its component. Every method raises Refused with the problems it found."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+
+    def read(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, Any]:
+        component = placed.component
+        init: dict[str, str] = {}
+        for weight in component.weights:
+            init |= init_parameter_names(weight)
+        problems: list[Problem] = []
+        known = [*component.parameters, *init]
+        for key in placed.parameters:
+            if key not in component.parameters and key not in init:
+                options = did_you_mean(key, [*known, "name", "from", "branch", "given"])
+                problems.append(
+                    self.problem(placed, (key,), f"{component.name} has no parameter '{key}'", options, True)
+                )
+        out: dict[str, Any] = {}
+        for key, spec in component.parameters.items():
+            given = key in placed.parameters
+            value = placed.parameters[key] if given else spec.default
+            if value is None:
+                about = f" ({spec.about})" if spec.about else ""
+                problems.append(self.problem(placed, (), f"{component.name} needs `{key}`{about}"))
+                continue
+            try:
+                value = out[value] if not given and value in out else value  # a default that names another parameter
+                out[key] = self._value(placed, key, spec, value, {**scope, **_plain(out)})
+            except Refused as refused:
+                problems += refused.problems
+        for key, name in init.items():
+            if key in placed.parameters:
+                try:
+                    out[key] = self._init_value(placed, key, name, placed.parameters[key], scope)
+                except Refused as refused:
+                    problems += refused.problems
+        if problems:
+            raise Refused(problems)
+        return out
+
+    def _value(self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number]) -> Any:
+        if spec.type == "boolean":
+            if not isinstance(value, bool):
+                raise self.refuse(placed, (key,), f"`{key}` is true or false, not {value!r}")
+            return value
+        if spec.type == "choice":
+            if value not in spec.choices:
+                raise self.refuse(
+                    placed, (key,), f"`{key}` cannot be {value!r}", did_you_mean(str(value), spec.choices)
+                )
+            return value
+        if spec.type == "pair":
+            parts = value if isinstance(value, tuple | list) else (value, value)
+            if len(parts) != 2:
+                raise self.refuse(placed, (key,), f"`{key}` is one number or a pair, not {len(parts)} numbers")
+            numbers = [self._bounded(placed, key, spec, part, scope, integer=True) for part in parts]
+            return numbers[0], numbers[1]
+        if isinstance(value, tuple | list):
+            raise self.refuse(placed, (key,), f"`{key}` is one number, not a list")
+        return self._bounded(placed, key, spec, value, scope, integer=spec.type == "integer")
+
+    def _bounded(
+        self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number], integer: bool
+    ) -> Number:
+        if isinstance(value, bool):
+            raise self.refuse(placed, (key,), f"`{key}` is a number, not {str(value).lower()}")
+        number = self.number(placed, (key,), value, scope)
+        shown = f"{number:g}" if isinstance(number, float) else f"{number}"
+        shown = shown if str(value) == shown else f"{value} = {shown}"
+        if integer and number != int(number):
+            raise self.refuse(placed, (key,), f"`{key}` is a whole number, not {shown}")
+        if spec.min is not None and number < spec.min:
+            raise self.refuse(placed, (key,), f"`{key}` must be at least {spec.min:g}, not {shown}")
+        if spec.max is not None and number > spec.max:
+            raise self.refuse(placed, (key,), f"`{key}` must be at most {spec.max:g}, not {shown}")
+        return int(number) if integer else number
+
+    def _init_value(self, placed: Placed, key: str, name: str, value: Any, scope: Mapping[str, Number]) -> Any:
+        if name == "init":
+            if value not in SCHEMES:
+                raise self.refuse(
+                    placed, (key,), f"no initialisation is called {value!r}", did_you_mean(str(value), SCHEMES)
+                )
+            return value
+        if isinstance(value, bool | tuple | list):
+            raise self.refuse(placed, (key,), f"`{key}` is a number")
+        return self.number(placed, (key,), value, scope)
+
+    def number(self, placed: Placed, key: Path, value: Any, scope: Mapping[str, Number]) -> Number:
+        try:
+            return evaluate_number(value, scope)
+        except FormulaError as error:
+            place = (*placed.place, *key)
+            raise Refused(
+                [self.document.problem(place, error.message, error.help, column=error.column, length=error.length)]
+            ) from None
+
+    def refuse(self, placed: Placed, key: Path, message: str, help: str = "", key_itself: bool = False) -> Refused:
+        return Refused([self.problem(placed, key, message, help, key_itself)])
+
+    def problem(self, placed: Placed, key: Path, message: str, help: str = "", key_itself: bool = False) -> Problem:
+        where = f" (at {placed.path})" if "." in placed.path else ""
+        return self.document.problem((*placed.place, *key), message + where, help, key=key_itself)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Number]:
+    return {k: v for k, v in parameters.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def numeric_symbols(component: Component, parameters: Mapping[str, Any]) -> dict[str, Number]:
+    """Parameters as numbers, by name and symbol; a choice becomes a flag `name_choice` that is 1 or 0."""
+    out: dict[str, Number] = {}
+    for name, value in parameters.items():
+        spec = component.parameters.get(name)
+        if isinstance(spec, ChoiceParameter):
+            out |= {f"{name}_{choice}": int(choice == value) for choice in spec.choices}
+        elif isinstance(value, int | float):
+            out[name] = int(value) if isinstance(value, bool) else value
+            if spec is not None and spec.symbol:
+                out[spec.symbol] = out[name]
+    return out
