@@ -29,7 +29,7 @@ class Column:
 COLUMNS = (
     Column("log_gain_forward", "Δln q", "log gain forward, ln(q_out/q_in); measured: its mean over seeds"),
     Column("log_gain_backward", "Δln p", "log gain backward, ln(p_in/p_out)"),
-    Column("mean_leak", "m²/q", "leak: part of the output that is a shared mean"),
+    Column("mean_leak", "Δm²/q", "mean leak: growth of the share of q that is a common mean"),
     Column("width_term", "1/width", "variance of ln q over weight draws that the component adds"),
     Column("invariant", "<x,g>", "invariant <x, dL/dx>: constant along homogeneous stretches", False),
 )
@@ -119,18 +119,12 @@ def _cells(
 ) -> dict[str, Cell]:
     out = Key(node.path, "second_moment", "forward", None)
     into = Key(node.inputs[0], "second_moment", "forward", None)
-    leak = Key(node.path, "mean", "forward", None)
     cells = {"log_gain_forward": _gain(into, out, ensemble, through)}
     edge = edge_after(network, follower, node.path)
     after = Key(edge[0], "second_moment", "backward", edge[1]) if edge else None
     before = Key(node.path, "second_moment", "backward", node.ports[0])
     cells["log_gain_backward"] = _gain(after, before, ensemble, through)
-    m, q = through.values.get(leak), through.values.get(out)
-    measured = _paired(ensemble, leak, out)
-    cells["mean_leak"] = Cell(
-        m**2 / q if m is not None and q else None,
-        *_mean_and_error([mean**2 / second for mean, second in measured if second > 0]),
-    )
+    cells["mean_leak"] = _mean_leak(node.inputs[0], node.path, ensemble, through)
     cells["width_term"] = _width_term(node, into, out, ensemble, through)
     invariant = list(ensemble.invariant.get(node.path, {}).values())
     cells["invariant"] = Cell(None, *_mean_and_error(invariant))
@@ -148,6 +142,26 @@ def _gain(start: Key | None, end: Key, ensemble: Ensemble, through: Through) -> 
         pairs = _paired(ensemble, start, end)
     logs = [log(b / a) for a, b in pairs if 0 < a < np.inf and 0 < b < np.inf]
     return Cell(predicted, *_mean_and_error(logs))
+
+
+def _mean_leak(start: str, end: str, ensemble: Ensemble, through: Through) -> Cell:
+    """Change of the share m**2/q from one output to the next: what a norm takes out again, and a sum adds up."""
+    before, after = _predicted_share(start, through), _predicted_share(end, through)
+    first, last = _measured_shares(start, ensemble), _measured_shares(end, ensemble)
+    changes = [last[seed] - first[seed] for seed in ensemble.seeds if seed in first and seed in last]
+    return Cell(None if before is None or after is None else after - before, *_mean_and_error(changes))
+
+
+def _predicted_share(path: str, through: Through) -> float | None:
+    mean = through.values.get(Key(path, "mean", "forward", None))
+    second = through.values.get(Key(path, "second_moment", "forward", None))
+    return mean**2 / second if mean is not None and second and isfinite(second) else None
+
+
+def _measured_shares(path: str, ensemble: Ensemble) -> dict[int, float]:
+    means = ensemble.measured.get(Key(path, "mean", "forward", None), {})
+    seconds = ensemble.measured.get(Key(path, "second_moment", "forward", None), {})
+    return {seed: means[seed] ** 2 / q for seed, q in seconds.items() if seed in means and 0 < q < np.inf}
 
 
 def _width_term(node: Node, into: Key, out: Key, ensemble: Ensemble, through: Through) -> Cell:

@@ -105,7 +105,10 @@ def report_on(
     effects = {key_of(effect): effect for effect in through.effects} if through else {}
     values = {key: value for key, effect in effects.items() if (value := _value(effect)) is not None}
     if through and INPUT in through.signals:
-        values[Key(INPUT, "second_moment", "forward", None)] = float(np.mean(through.signals[INPUT].second_moment))
+        source = through.signals[INPUT]
+        for quantity, numbers in (("mean", source.mean), ("second_moment", source.second_moment)):
+            if np.all(np.isfinite(numbers)):
+                values[Key(INPUT, quantity, "forward", None)] = float(np.mean(numbers))
     rows = tuple(_rows(network, effects, ensemble, settings, how.levels[0]))
     scatter = {key: effect.scatter for key, effect in effects.items()}
     kind: Kind = "comparison" if through and ensemble.seeds else ("prediction" if through else "measurement")

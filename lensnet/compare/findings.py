@@ -17,12 +17,15 @@ Severity = Literal["failure", "doubt", "note"]
 SIGNAL_RANGE = (1e-3, 1e3)
 """Second moments outside of this are called a vanishing or exploding signal."""
 
+FLOAT16_RANGE = (6.1e-5, 65504.0)
+"""Normal numbers of float16; bfloat16 has the range of float32."""
+
 
 @dataclass(frozen=True)
 class Finding:
     """`failure` fails the run (exit status 1), `doubt` leaves it undecided (4), a `note` informs.
 
-    `kind`: nonfinite, interrupted, gate, range, dead, invariant, note.
+    `kind`: nonfinite, interrupted, gate, range, float16, dead, invariant, note.
     """
 
     kind: str
@@ -60,7 +63,7 @@ def dead_findings(ensemble: Ensemble) -> list[Finding]:
 
 
 def range_findings(network: Network, ensemble: Ensemble, predicted: dict[Key, float]) -> list[Finding]:
-    """The first component, forward and backward, where the signal leaves [1e-3, 1e3]; measured, else predicted."""
+    """The first component, forward and backward, where the signal leaves [1e-3, 1e3], and the range of float16."""
     forward = [(node.path, Key(node.path, "second_moment", "forward", None)) for node in network]
     backward = [
         (node.path, Key(node.path, "second_moment", "backward", port))
@@ -69,16 +72,24 @@ def range_findings(network: Network, ensemble: Ensemble, predicted: dict[Key, fl
     ]
     out = []
     for name, keys in (("signal", forward), ("gradient", backward)):
+        told: set[str] = set()
         for path, key in keys:
             value = ensemble.typical(key)
             source = "measured, median" if value is not None else "predicted"
             value = predicted.get(key) if value is None else value
-            if value is None or not isfinite(value) or SIGNAL_RANGE[0] <= value <= SIGNAL_RANGE[1]:
+            if value is None or not isfinite(value):
                 continue
-            way = "vanishes" if value < SIGNAL_RANGE[0] else "explodes"
-            text = f"{path}: the {name} {way}: second moment {value:.2g} ({source})"
-            out.append(Finding("range", "note", text, path))
-            break
+            low, high = SIGNAL_RANGE
+            if not low <= value <= high and "range" not in told:
+                way = "vanishes" if value < low else "explodes"
+                text = f"{path}: the {name} {way}: second moment {value:.2g} ({source})"
+                out.append(Finding("range", "note", text, path))
+                told.add("range")
+            rms = value**0.5
+            if 0 < rms and not FLOAT16_RANGE[0] <= rms <= FLOAT16_RANGE[1] and "float16" not in told:
+                text = f"{path}: rms {rms:.2g} of the {name} leaves the normal range of float16 ({source})"
+                out.append(Finding("float16", "note", text, path))
+                told.add("float16")
     return out
 
 

@@ -80,4 +80,8 @@ def _cells(rows: Sequence[BudgetRow], column: Column, sides: Sequence[str]) -> l
 def _signed(value: float, column: Column) -> str:
     if column.name.startswith("log_gain"):
         return f"{value:+.3f}" if abs(value) < 9.9995 else f"{value:+.2f}" if abs(value) < 99.995 else f"{value:+.0f}"
-    return short(value if abs(value) > 1e-9 else 0.0, 2)
+    if abs(value) < 1e-9:
+        return "0"
+    if column.name == "mean_leak":
+        return f"{value:+.3f}" if abs(value) >= 0.0005 else "0"
+    return short(value, 2)

@@ -43,7 +43,8 @@ def render(report: Report, width: int, all_rows: bool = False) -> Iterator[Rende
         yield _legend(report)
     if report.budget and report.coverage.components > 1:
         yield Text("")
-        yield Text.assemble(("budget", "bold"), ("  what each component contributes, predicted | measured", "dim"))
+        sides = {"prediction": "predicted", "measurement": "measured"}.get(report.kind, "predicted | measured")
+        yield Text.assemble(("budget", "bold"), (f"  what each component contributes, {sides}", "dim"))
         yield from budget_lines(report, width, folded=report.coverage.components > FOLD_ABOVE and not all_rows)
         yield Text(legend(report, width), style="dim")
     yield from _findings(report)

@@ -176,6 +176,7 @@ def test_first_component_where_the_signal_leaves_its_range() -> None:
     report = report_of([Part(f"fc{i}", width=2048, gain=0.05) for i in range(4)])
     (finding,) = (f for f in report.findings if f.kind == "range")
     assert finding.component == "fc2" and "vanishes" in finding.text
+    assert [f.component for f in report_of([Part("fc", gain=1e10)]).findings if f.kind == "float16"] == ["fc"]
 
 
 def test_jump_of_the_invariant_across_a_homogeneous_component() -> None:
@@ -232,3 +233,11 @@ def test_numbers_of_a_healthy_report_are_finite() -> None:
     for row in report_of(STACK).rows:
         for name in ("predicted", "measured", "standard_error", "median", "tolerance", "slack"):
             assert isfinite(getattr(row, name))
+
+
+def test_mean_leak_is_the_growth_of_the_share_of_the_mean() -> None:
+    parts = [Part("fc", width=8192), Part("act", "relu", 8192, 0.5, mean=0.5), Part("norm", width=8192)]
+    rows = {row.component: row.cells["mean_leak"] for row in report_of(parts).budget}
+    assert rows["act"].predicted == pytest.approx(0.25) and rows["norm"].predicted == pytest.approx(-0.25)
+    assert rows["act"].measured == pytest.approx(0.25, abs=0.01)
+    assert rows[SUM].predicted == pytest.approx(0) and rows[STRAIN].predicted == pytest.approx(0.5)
