@@ -1,7 +1,7 @@
 """Gaussian averages of the gates sigmoid, gelu and silu (numbered 0, 1, 2), for arrays of means and variances.
 
 The integrand is smooth and decays like a Gaussian, so that a trapezoidal sum over the standard normal variable is
-accurate to 1e-9 for standard deviations up to 15.
+accurate to 1e-7 for standard deviations up to 10, and to 1e-3 up to 40.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lensnet.algebra.special import special
 Array = NDArray[np.float64]
 Gate = Callable[[Array], Array]
 
-_STEP = 0.125
+_STEP = 0.05
 _NORMAL = np.arange(-9.0, 9.0 + _STEP, _STEP)
 _WEIGHT = np.exp(-(_NORMAL**2) / 2) * _STEP / sqrt(2 * pi)
 

@@ -202,8 +202,13 @@ def _seen(average: Callable[[Array], Array], variance: Array, count: Array, draw
     if np.all(np.asarray(drawn) > 0.5) or size < 2:
         return average(np.asarray(variance, float))
     v, relative = np.asarray(variance, float) * size / (size - 1), 2 / (size - 1)
+    known = np.where(np.isnan(v), 0.0, v)
+    top = range_of(known)
+    law = nodes(top) ** 2
     once, twice = (
-        sum(w * average(f * v) for f, w in zip(*gamma_nodes(scatter), strict=True))
+        sum(w * average(f * law) for f, w in zip(*gamma_nodes(scatter), strict=True))
         for scatter in (relative, (1 + relative) ** 2 - 1)
     )
-    return np.asarray(3 * average(v) - 3 * once + twice)
+    weights = interpolation(np.sqrt(known).ravel(), top)
+    found = (weights @ (3 * average(law) - 3 * once + twice)).reshape(v.shape)
+    return np.where(np.isnan(v), np.nan, found)
