@@ -18,6 +18,7 @@ Path = tuple[str | int, ...]
 Number = int | float
 
 MAX_COMPONENTS = 50_000
+_TOO_MANY = f"the network has more than {MAX_COMPONENTS:,} components"
 _MAX_NESTING = 24  # blocks in blocks; a block that uses itself ends here
 
 
@@ -81,7 +82,7 @@ class Expander:
         for index, item in enumerate(items):
             here = (*place, index)
             if len(self.out.placed) >= MAX_COMPONENTS:
-                self._problem(here, f"the network has more than {MAX_COMPONENTS:,} components")
+                self._problem(here, _TOO_MANY)
                 return current
             if isinstance(item, Repeat):
                 current = self._repeat(item, here, prefix, scope, current, nesting)
@@ -114,6 +115,7 @@ class Expander:
             if self.out.problems and index == 0:
                 break  # the same mistakes would only be found again
             if len(self.out.placed) >= MAX_COMPONENTS:
+                self._problem((*place, "repeat"), _TOO_MANY)
                 break
         self.out.outputs[".".join((*prefix, name))] = current.name
         return current

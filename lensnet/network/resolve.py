@@ -28,6 +28,7 @@ from lensnet.network.initialisation import InitialisationError, weight_law
 from lensnet.network.parameters import ParameterReader, numeric_symbols
 from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
+from lensnet.network.wiring import FORK_SUFFIX
 
 _EMBEDDINGS = ("embedding",)  # implementations that take token ids
 
@@ -90,10 +91,10 @@ class Resolver:
         takes_ids = placed.component.implementation in _EMBEDDINGS
         for producer, shape in zip(inputs, shapes, strict=True):
             if shape.kind == "ids" and not takes_ids:
-                message = f"{placed.component.name} needs numbers, but '{producer}' gives token ids"
+                message = f"{placed.component.name} needs numbers, but '{named(producer)}' gives token ids"
                 raise self.reader.refuse(placed, (), message, "put an embedding first")
             if shape.kind != "ids" and takes_ids:
-                message = f"{placed.component.name} needs token ids, but '{producer}' gives {shape}"
+                message = f"{placed.component.name} needs token ids, but '{named(producer)}' gives {shape}"
                 raise self.reader.refuse(placed, (), message, "give the network `input: {source: tokens, ...}`")
 
     def _geometry(
@@ -105,7 +106,7 @@ class Resolver:
             geometry.out_positions(shapes[0].positions)
         except GeometryError as error:
             message = f"{component.name} does not fit its input: {error}"
-            raise self.reader.refuse(placed, (), message, f"'{inputs[0]}' gives {shapes[0]}") from None
+            raise self.reader.refuse(placed, (), message, f"'{named(inputs[0])}' gives {shapes[0]}") from None
         return geometry
 
     def _shape(
@@ -123,7 +124,7 @@ class Resolver:
             same = shape.positions == shapes[0].positions if mixes_channels else shape == shapes[0]
             if not same:
                 what = "the same positions" if mixes_channels else "the same shape"
-                given = f"'{inputs[0]}' gives {shapes[0]}, '{producer}' gives {shape}"
+                given = f"'{named(inputs[0])}' gives {shapes[0]}, '{named(producer)}' gives {shape}"
                 message = f"the inputs of {placed.component.name} need {what}: {given}"
                 raise self.reader.refuse(placed, (), message, _mend(shapes[0], shape))
         positions = geometry.out_positions(shapes[0].positions)
@@ -220,3 +221,8 @@ def _mend(first: Shape, second: Shape) -> str:
     if first.positions == second.positions:
         return f"end the branch with a component of {first.channels} output channels, or project the skip"
     return "strides and paddings of both ways must leave the same positions"
+
+
+def named(producer: str) -> str:
+    """A producer as the spec names it: forks are not written down."""
+    return producer.removesuffix(FORK_SUFFIX)

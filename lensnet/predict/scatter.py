@@ -2,7 +2,8 @@
 
 The second moment of a layer of n units is a sum of n nearly independent terms, so its relative variance over weight
 draws is (kurtosis - 1)/n: 2/n for Gaussian units, 5/n after a ReLU (Hanin and Rolnick 2018: 1 + 5/n per layer). Along
-a chain the relative variances of homogeneous layers add up; a scale-invariant component starts afresh. The number only decides how a row is compared (means, or medians and logarithms); the law itself is the fluctuation level's.
+a chain the relative variances of homogeneous layers add up; a scale-invariant component starts afresh. The number only
+decides how a row is compared (means, or medians and logarithms); the law itself is the fluctuation level's.
 """
 
 from __future__ import annotations

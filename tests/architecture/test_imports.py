@@ -1,0 +1,88 @@
+"""Data flows one way: which package may import which, read from the import statements."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lensnet
+
+PACKAGE = Path(lensnet.__file__).parent
+
+# package -> packages of lensnet that it may import
+ALLOWED = {
+    "language": set(),
+    "levels": set(),
+    "quantities": {"levels"},
+    "algebra": set(),
+    "catalog": {"language", "algebra"},
+    "network": {"language", "catalog"},
+    "predict": {"algebra", "catalog", "levels", "network", "quantities"},
+    "measure": {"catalog", "network", "quantities"},
+    "compare": {"network", "levels", "quantities", "report"},
+    "report": {"compare", "network", "levels", "quantities"},
+}
+# Public displays of a report are made where they are asked for: compare may import report lazily, inside a function.
+LAZILY = {("compare", "report"), ("measure", "algebra")}
+HEAVY = ("torch", "sympy", "scipy", "sklearn", "matplotlib", "pandas")
+
+
+def imports(file: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(file.read_text())
+    nodes = ast.walk(tree)
+    lazy = set()
+    if top_level_only:
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                lazy |= {id(inner) for inner in ast.walk(function)}
+            if isinstance(function, ast.If) and "TYPE_CHECKING" in ast.unparse(function.test):
+                lazy |= {id(inner) for inner in ast.walk(function)}
+    names: set[str] = set()
+    for node in nodes:
+        if id(node) in lazy:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_a_package_imports_only_what_stands_before_it(package: str) -> None:
+    for file in (PACKAGE / package).rglob("*.py"):
+        for name in imports(file, top_level_only=True):
+            if name.startswith("lensnet."):
+                other = name.split(".")[1]
+                assert other == package or other in ALLOWED[package], f"{file.name} imports {name}"
+
+
+def test_predict_never_sees_a_measurement_and_measure_never_a_formula() -> None:
+    for file in (PACKAGE / "predict").rglob("*.py"):
+        assert not any(name.startswith(("lensnet.measure", "torch")) for name in imports(file)), file
+    for file in (PACKAGE / "measure").rglob("*.py"):
+        assert not any(name.startswith("lensnet.predict") for name in imports(file)), file
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["lint", "lenet5"], ["show", "lenet5"], ["schema"], ["components"]], ids=" ".join
+)
+def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom lensnet.cli import main\n"
+        f"sys.argv = ['lensnet', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print('HEAVY', found, file=sys.stderr)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "HEAVY []" in result.stderr, result.stderr[-2000:]
+
+
+def test_files_stay_small_enough_to_hold_in_the_head() -> None:
+    long = {str(file): n for file in PACKAGE.rglob("*.py") if (n := len(file.read_text().splitlines())) > 400}
+    assert not long
