@@ -9,6 +9,7 @@ function of the second on [0, 1], so a table read backwards gives the second.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.special import ndtri
 Array = NDArray[np.float64]
 Chain = Sequence[Callable[[Array], Array]]
 
-_NODES = 200  # midpoints of equal probability mass in each direction: exact enough across kinks
+_NODES = 120  # midpoints of equal probability mass in each direction: exact enough across kinks
 # Correlations at which the table is computed: sqrt(1 - rho) equally spaced, dense near 1 where windows live.
 _ROOTS = np.linspace(0.0, 1.0, 33)
 
@@ -33,14 +34,12 @@ def push(chain: Chain, values: Array) -> Array:
 class CorrelationTable:
     """Correlation of f(a), f(b) -> correlation of a, b, for Gaussians of mean `ratio*sd` and standard deviation `sd`.
 
-    `ratios`, `sds`: the ranges that occur (a constant range collapses its axis). Negative correlations of the values
-    are read as 0: neighbours in an image do not repel, and an even function could not tell.
+    `ratios`, `log_sds`: the grid. Negative correlations of the values are read as 0: neighbours in an image do not
+    repel, and an even function could not tell.
     """
 
-    def __init__(self, chain: Chain, ratios: Array, sds: Array) -> None:
-        self._ratios = _grid(ratios, 9)
-        log_sds = np.log(np.maximum(sds, 1e-300))
-        self._log_sds = _grid(np.zeros(1) if _is_homogeneous(chain) else log_sds, 7)
+    def __init__(self, chain: Chain, ratios: Array, log_sds: Array) -> None:
+        self._ratios, self._log_sds = ratios, log_sds
         levels = np.linspace(0.0, 1.0, 65)  # sqrt(1 - correlation of values)
         table = np.empty((len(self._ratios), len(self._log_sds), len(levels)))
         for i, ratio in enumerate(self._ratios):
@@ -59,11 +58,21 @@ class CorrelationTable:
         return 1 - np.asarray(found) ** 2
 
 
-def _grid(values: Array, most: int) -> Array:
-    low, high = float(np.min(values)), float(np.max(values))
-    if high - low < 1e-3:
-        return np.array([low - 1e-3, high + 1e-3])
-    return np.linspace(low, high, most)
+def correlation_table(chain: Chain, ratios: Array, sds: Array) -> CorrelationTable:
+    """The table for the range of these means (over standard deviations) and standard deviations; kept for reuse."""
+    widest = int(np.clip(np.ceil(np.max(np.abs(ratios))), 1, 4))
+    if _is_homogeneous(chain):
+        return _kept(tuple(chain), widest, 0, 0)
+    low, high = float(np.min(sds)), float(np.max(sds))
+    return _kept(tuple(chain), widest, int(np.floor(2 * np.log(low))), int(np.ceil(2 * np.log(high))))
+
+
+@lru_cache(maxsize=64)
+def _kept(chain: tuple[Callable[[Array], Array], ...], widest: int, low: int, high: int) -> CorrelationTable:
+    ratios = np.linspace(-widest, widest, 4 * widest + 1)
+    return CorrelationTable(
+        chain, ratios, np.linspace(low / 2, max(high, low + 1) / 2, min(max(high - low, 1) + 1, 13))
+    )
 
 
 def _passed(chain: Chain, ratio: float, sd: float, rho: float) -> float:

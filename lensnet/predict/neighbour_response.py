@@ -27,6 +27,9 @@ from lensnet.predict.gaussian_copula import push
 Array = NDArray[np.float64]
 
 _NODES = 32
+_FEW_NODES = 4  # where the sum is below _SMALL of the offset: exact to seven orders in it
+_SMALL = 0.02
+_MANY_CHANNELS = 48  # from here on the shorter windows at both ends count as an average length
 _LAW_NODES = 80
 
 
@@ -38,8 +41,14 @@ class NeighbourResponse:
         self.alpha = alpha
         self.offset = offset
         before, after = size // 2, size - 1 - size // 2
-        self.windows = Counter(min(c + after, channels - 1) - max(c - before, 0) + 1 for c in range(channels))
+        lengths = [min(c + after, channels - 1) - max(c - before, 0) + 1 for c in range(channels)]
+        self.windows: Counter[float] = Counter(lengths)
+        if channels >= _MANY_CHANNELS:
+            self.windows = Counter({sum(lengths) / channels: channels})
         self.channels = channels
+        self.nodes = _NODES
+        if alpha * size * float(np.max(signal.second_moment)) < _SMALL * offset:
+            self.nodes = _FEW_NODES
 
     def moment(self, order: float, power: float) -> Array:
         """E[x**order D**-power] for order 0, 1, 2 or 4: x a channel, D its own divisor."""
@@ -48,7 +57,7 @@ class NeighbourResponse:
     def pair(self, power: float) -> Array:
         """Sum over the channels c of a window of E[x**2 x_c**2 D**-power], x any one channel of it."""
 
-        def over(t: float, n: int) -> Array:
+        def over(t: float, n: float) -> Array:
             own = self._one(4, t) * self._one(0, t) ** (n - 1)
             if n == 1:
                 return own
@@ -56,10 +65,10 @@ class NeighbourResponse:
 
         return self._integral(power, over)
 
-    def _integral(self, power: float, over: Callable[[float, int], Array]) -> Array:
+    def _integral(self, power: float, over: Callable[[float, float], Array]) -> Array:
         """Integral over t of the weight of D**-power times what `over(t, n)` says of a window of n channels."""
         total = np.zeros_like(self.signal.second_moment)
-        nodes, weights = _laguerre(power) if power else (np.zeros(1), np.ones(1))
+        nodes, weights = _laguerre(power, self.nodes) if power else (np.zeros(1), np.ones(1))
         for node, weight in zip(nodes, weights, strict=True):
             for n, count in self.windows.items():
                 total = total + weight * count / self.channels * over(self.alpha * node / self.offset, n)
@@ -100,8 +109,8 @@ class NeighbourResponse:
 
 
 @lru_cache(maxsize=32)
-def _laguerre(power: float) -> tuple[Array, Array]:
-    nodes, weights = roots_genlaguerre(_NODES, power - 1)
+def _laguerre(power: float, count: int) -> tuple[Array, Array]:
+    nodes, weights = roots_genlaguerre(count, power - 1)
     return nodes, weights / gamma(power)
 
 

@@ -39,8 +39,7 @@ from lensnet.network.graph import Node
 from lensnet.predict.codes import code_moments
 from lensnet.predict.neighbour_response import NeighbourResponse
 from lensnet.predict.taps import AxisTaps, BinTaps, TransposedTaps, WindowTaps
-from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient
-from lensnet.predict.window_taps import tap_table
+from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient, window_maximum
 
 Field = NDArray[np.float64]
 Operator = Callable[[Field], Field]
@@ -145,12 +144,9 @@ def operators_for(node: Node, signals: Sequence[Signal] = ()) -> Mapping[str, Ca
 
 def _maximum_operators(window: Window, operators: FieldOperators, signal: Signal) -> dict[str, Callable[..., Field]]:
     """`window_max_mean(products)`, `window_max_second_moment(products)`, `window_max_backward(products, p)`."""
-    found: list[WindowMaximum] = []
 
     def maximum(products: Field | float) -> WindowMaximum:
-        if not found:
-            found.append(WindowMaximum(tap_table(window, operators.positions), signal, products))
-        return found[0]
+        return window_maximum(window, operators.positions, signal, products)
 
     def backward(products: Field | float, gradient: Field) -> Field:
         largest = maximum(products)
