@@ -279,7 +279,7 @@ def _safe_log(lowering: Lowering, base: sp.Expr) -> int | None:
         slot = lowering.emit("softplus", lowering.shifted(lowering.expression(w), math.log(b / a)))
         return lowering.shifted(slot, math.log(a))
     if isinstance(base, sp.erfc):
-        return lowering.emit("log_erfc", lowering.expression(base.args[0]))
+        return _log_erfc(lowering, 1.0, base.args[0])
     if isinstance(base, sp.Add):
         return _log_of_sum(lowering, base)
     return None
@@ -290,11 +290,16 @@ def _log_of_sum(lowering: Lowering, base: sp.Add) -> int | None:
         constant, (coefficient, function) = base.args[0], base.args[1].as_coeff_Mul()
         if isinstance(function, sp.erf) and abs(coefficient) == constant:
             sign = 1 if coefficient > 0 else -1
-            slot = lowering.emit("log_erfc", lowering.expression(-sign * function.args[0]))
-            return lowering.shifted(slot, math.log(as_float(constant)))
+            return _log_erfc(lowering, as_float(constant), -sign * function.args[0])
     if sp.S.One in base.args and not _split_pairs(lowering, base)[0]:
         return lowering.emit("log1p", lowering.expression(base - 1))
     return None
+
+
+def _log_erfc(lowering: Lowering, scale: float, u: sp.Expr) -> int:
+    """log(scale*erfc(u)) by the logarithm of the normal distribution: erfc(u) = 2*Phi(-sqrt(2)*u)."""
+    slot = lowering.emit("log_ndtr", lowering.scaled(lowering.expression(u), -math.sqrt(2.0)))
+    return lowering.shifted(slot, math.log(2.0 * scale))
 
 
 # --- shapes -------------------------------------------------------------------------------------------------------

@@ -56,10 +56,6 @@ def _log_cosh(x: Tensor) -> Tensor:
     return result
 
 
-def _log_erfc(x: Tensor) -> Tensor:
-    return _LOG_2 + torch.special.log_ndtr(-math.sqrt(2.0) * x)
-
-
 def _gamma(x: Tensor) -> Tensor:
     negative = 1.0 - 2.0 * torch.remainder(torch.ceil(-x), 2.0)
     return torch.where(x > 0, 1.0, negative.detach()) * torch.exp(torch.lgamma(x))
@@ -108,7 +104,7 @@ TORCH_OPERATIONS: dict[str, Callable[..., Any]] = {
     "erf": torch.special.erf,
     "erfc": torch.special.erfc,
     "erfinv": torch.special.erfinv,
-    "log_erfc": _log_erfc,
+    "log_ndtr": torch.special.log_ndtr,
     "gamma": _gamma,
     "loggamma": torch.lgamma,
     "digamma": torch.digamma,
