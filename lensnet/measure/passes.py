@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter
 from torch.fx.node import Node as FxNode
 
@@ -17,6 +17,7 @@ from lensnet.measure.draw import generator
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.estimators import gradient_quantities, needed, signal_quantities
 from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
+from lensnet.measure.layers.merge import Identity
 from lensnet.measure.statistics import OutputStatistics, SeedStatistics
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
@@ -29,15 +30,16 @@ def measure_pass(
     seed: int,
     backward: bool = True,
     known_input: OutputStatistics | None = None,
+    sides: bool = True,
 ) -> SeedStatistics:
     """Measure one weight draw, which the module already holds, on `batch` (on the module's device).
 
     The loss is L = <r, y> with r iid standard normal, from the seed's own generator. Gradients are those of the
     activations only; parameters get none. A port's gradient is taken on an alias of its own, so that the uses of a
     forked signal stay apart. `known_input`: statistics of this batch from an earlier pass; they do not depend on the
-    weights.
+    weights. `sides`: measure the side quantities that components ask for.
     """
-    probe = Probe(module, network, backward)
+    probe = Probe(module, network, backward, sides)
     if known_input is not None:
         probe.outputs[INPUT] = torch.from_numpy(known_input.mean), torch.from_numpy(known_input.second_moment)
     with torch.set_grad_enabled(backward):
@@ -55,11 +57,12 @@ def cotangent(seed: int, output: Tensor) -> Tensor:
 class Probe(Interpreter):
     """Runs the graph; every value is freed after its last use, as in the bare module."""
 
-    def __init__(self, module: GraphModule, network: Network, backward: bool) -> None:
+    def __init__(self, module: GraphModule, network: Network, backward: bool, with_sides: bool = True) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.network = network
         self.backward = backward
+        self.with_sides = with_sides
         self.shapes: dict[str, Shape] = {INPUT: network.input.shape, **{node.path: node.shape for node in network}}
         self.outputs: dict[str, tuple[Tensor, Tensor]] = {}
         self.gradients: dict[tuple[str, str], Tensor] = {}
@@ -73,8 +76,11 @@ class Probe(Interpreter):
         if n.op == "placeholder":
             value = super().run_node(n)
         else:
+            node, layer = self.network[path], self.fetch_attr(str(n.target))
             values, _ = self.fetch_args_kwargs_from_env(n)
-            value = self._component(self.network[path], str(n.target), values)
+            value = self._component(node, layer, values)
+            if isinstance(layer, Identity) and node.inputs[0] in self.outputs:  # a fork: the same tensor once more
+                self.outputs[path] = self.outputs[node.inputs[0]]
         if not torch.is_tensor(value) or not value.is_floating_point():
             return value
         return self.open(partial(self._record, path), value)[0]
@@ -83,19 +89,19 @@ class Probe(Interpreter):
         """Let `look` see the tensors as they are; what it returns takes their place."""
         return look(*values)
 
-    def _component(self, node: Node, target: str, values: tuple[Tensor, ...]) -> Any:
+    def _component(self, node: Node, layer: nn.Module, values: tuple[Tensor, ...]) -> Any:
         """Run one component on aliases of its inputs, each watched for the gradient of that port."""
-        if needed(node, "signal") or needed(node, "pair"):
+        if self.with_sides and (needed(node, "signal") or needed(node, "pair")):
             self.open(partial(self._measure_sides, node), *values)
         if self.backward:
             values = self.open(partial(self._watch, node), *values)
         try:
-            made = self.call_module(target, values, {})
+            made = layer(*values)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if is_out_of_memory(error):
                 raise
             raise MeasureError(f"{node.path}: {error}") from error
-        if self.backward and needed(node, "gradient"):
+        if self.with_sides and self.backward and needed(node, "gradient"):
             made = self.open(partial(self._watch_output, node), made, values[0])[0]
         return made
 

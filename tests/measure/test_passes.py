@@ -148,6 +148,13 @@ def test_forward_only_measures_no_gradient() -> None:
         np.testing.assert_array_equal(moments.second_moment, forward.outputs[path].second_moment)
 
 
+def test_side_quantities_can_be_left_out() -> None:
+    given, x = residual_network(), batch_of(WIDTH, 5)
+    module = to_module(given).double()
+    draw(module, given, 0)
+    assert measure_pass(module, given, x, 0, sides=False).side == {}
+
+
 def test_nothing_passes_back_through_a_step() -> None:
     given = chain(
         WIDTH,

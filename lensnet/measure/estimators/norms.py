@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lensnet.measure.estimators.registry import estimator
 from lensnet.measure.estimators.tokens import tokens
+from lensnet.measure.fields import channel_moments, inner_product
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
 
@@ -23,10 +24,8 @@ _TINY = 1e-12
 
 
 def _sets(x: Tensor, shape: Shape, node: Node, kind: Kind) -> Tensor:
-    """The tensor as (E, sets, samples); E is 1 for sets that run through the batch."""
+    """The tensor as (E, sets, samples), for sets within one example."""
     rows = tokens(x, shape)
-    if kind == "batch":
-        return rows.reshape(1, -1, shape.channels).transpose(1, 2)
     if kind == "position":
         return rows.transpose(1, 2)
     groups = int(node.parameters["groups"])
@@ -43,53 +42,110 @@ def correlation(x: Tensor, shape: Shape, node: Node, kind: Kind) -> Tensor:
 
     With a = E_s[(mean of the samples)^2] - (mean m)^2, b = (mean v)/n and s = (mean sqrt(v))^2 it is (a - b)/(s - b).
     """
-    sets = _sets(x, shape, node, kind)
-    rows = tokens(x, shape)
-    mean = rows.mean(2, dtype=torch.float64)
-    spread = (rows.double().square().mean(2) - mean**2).clamp_min(0.0)
+    mean, second = (field.reshape(len(x), -1) for field in channel_moments(x, shape))
+    spread = (second - mean**2).clamp_min(0.0)
     if kind == "batch":
         mean, spread = mean.reshape(1, -1), spread.reshape(1, -1)
-    common = sets.mean(2, dtype=torch.float64).square().mean(1) - mean.mean(1) ** 2
-    alone, most = spread.mean(1) / sets.shape[2], spread.sqrt().mean(1) ** 2
+    means, count = _means(x, shape, node, kind)
+    common = means.square().mean(1) - mean.mean(1) ** 2
+    alone, most = spread.mean(1) / count, spread.sqrt().mean(1) ** 2
     room = most - alone
     return _shaped(torch.where(room > _TINY * most, (common - alone) / room.clamp_min(1e-300), 0.0), kind)
 
 
 def dispersion(x: Tensor, shape: Shape, node: Node, kind: Kind) -> Tensor:
     """E_s[V + eps] * E_s[1/(V + eps)], V the biased variance of a set: how unequal the sets are, at least 1."""
-    spread = _spread(_sets(x, shape, node, kind), node)
+    if kind == "batch":
+        _, variance = _batch_statistics(x, shape)
+        spread = _with_eps(variance.double()[None], node)
+    else:
+        spread = _spread(_sets(x, shape, node, kind), node)
     return _shaped(spread.mean(1) * (1 / spread).mean(1), kind)
 
 
 def gradient_correlation(g: Tensor, x: Tensor, node: Node, kind: Kind) -> Tensor:
     """Average correlation of the output's gradient g between two samples of a set: r with
     E_s[(mean g)^2]/E[g^2] = r + (1 - r)/n."""
-    gradient = _sets(g, node.shape, node, kind)
-    return _shaped(_excess(gradient.mean(2, dtype=torch.float64), gradient), kind)
+    means, count = _means(g, node.shape, node, kind)
+    return _shaped(_excess(means, _power(g, kind), count), kind)
 
 
 def gradient_alignment(g: Tensor, x: Tensor, node: Node, kind: Kind) -> Tensor:
     """The same for g*xhat, xhat = (x - mean)/sqrt(V + eps): r with E_s[(mean g*xhat)^2]/E[g^2] = r + (1 - r)/n."""
-    sets = _sets(x, node.shapes_in[0], node, kind)
-    gradient = _sets(g, node.shape, node, kind)
-    centred = sets - sets.mean(2, keepdim=True)
-    along = (gradient * centred).mean(2, dtype=torch.float64) / _spread(sets, node).sqrt()
-    return _shaped(_excess(along, gradient), kind)
+    if kind == "batch":
+        along, count = _batch_alignment(g, x, node)
+    else:
+        sets = _sets(x, node.shapes_in[0], node, kind)
+        centred = sets - sets.mean(2, keepdim=True)
+        along = (_sets(g, node.shape, node, kind) * centred).mean(2, dtype=torch.float64) / _spread(sets, node).sqrt()
+        count = sets.shape[2]
+    return _shaped(_excess(along, _power(g, kind), count), kind)
+
+
+def _means(x: Tensor, shape: Shape, node: Node, kind: Kind) -> tuple[Tensor, int]:
+    """The mean of every set, `(E, sets)`, and the number of its samples."""
+    if kind == "batch":
+        rows = _channels_second(x, shape)
+        means = rows.mean([axis for axis in range(rows.dim()) if axis != 1])
+        return means.double()[None], x.numel() // shape.channels
+    sets = _sets(x, shape, node, kind)
+    return sets.mean(2, dtype=torch.float64), sets.shape[2]
+
+
+def gradient_dispersion(g: Tensor, x: Tensor, node: Node, kind: Kind) -> Tensor:
+    """The dispersion that the gradient sees: E_s[P/(V + eps)] * E_s[V + eps] / E_s[P], P the mean of g^2 over a set.
+
+    Behind a ReLU and a max pool, sets with little variance (fine patterns) get more gradient than smooth ones.
+    """
+    spread = _spread(_sets(x, node.shapes_in[0], node, kind), node)
+    power = _sets(g, node.shape, node, kind).square().mean(2, dtype=torch.float64)
+    return _shaped((power / spread).mean(1) * spread.mean(1) / power.mean(1).clamp_min(1e-300), kind)
 
 
 def _spread(sets: Tensor, node: Node) -> Tensor:
     """V + eps of every set, `(E, sets)`."""
-    variance = sets.double().var(2, unbiased=False)
+    return _with_eps(sets.double().var(2, unbiased=False), node)
+
+
+def _with_eps(variance: Tensor, node: Node) -> Tensor:
     return (variance + float(node.parameters.get("eps", 0.0))).clamp_min(1e-300)
 
 
-def _excess(averages: Tensor, samples: Tensor) -> Tensor:
-    """What the mean square of `averages` has beyond that of n independent samples, as a share of the most it can be."""
-    n = samples.shape[2]
-    if n < 2:
-        return torch.zeros(len(samples), dtype=torch.float64, device=samples.device)
-    power = samples.double().square().mean((1, 2)).clamp_min(1e-300)
-    return (averages.square().mean(1) / power - 1 / n) / (1 - 1 / n)
+def _power(g: Tensor, kind: Kind) -> Tensor:
+    """E[g^2] of every example, `(E,)`; of the batch, `(1,)`."""
+    if kind == "batch":
+        return (inner_product(g, g) / g.numel())[None]
+    return g.double().square().flatten(1).mean(1)
+
+
+def _excess(averages: Tensor, power: Tensor, count: int) -> Tensor:
+    """What the mean square of `averages` has beyond that of independent samples, as a share of the most it can be."""
+    if count < 2:
+        return torch.zeros_like(power)
+    return (averages.square().mean(1) / power.clamp_min(1e-300) - 1 / count) / (1 - 1 / count)
+
+
+def _channels_second(x: Tensor, shape: Shape) -> Tensor:
+    """The layout that torch's own batch statistics expect, in float32 at least: (samples, C) or (N, C, H, W)."""
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return wide if len(shape.positions) == 2 else wide.reshape(-1, shape.channels)
+
+
+def _batch_statistics(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel over the batch, by the kernel of torch's batch normalisation."""
+    return torch.batch_norm_update_stats(_channels_second(x, shape), None, None, 0.0)
+
+
+def _batch_alignment(g: Tensor, x: Tensor, node: Node) -> tuple[Tensor, int]:
+    """The mean of g*xhat over the batch for every channel: what batch normalisation computes for its own gradient."""
+    signal, gradient = _channels_second(x, node.shapes_in[0]), _channels_second(g, node.shape)
+    mean, variance = _batch_statistics(x, node.shapes_in[0])
+    scale = _with_eps(variance.double(), node).rsqrt().to(variance.dtype)
+    total = torch.ops.aten.native_batch_norm_backward(
+        gradient.contiguous(), signal.contiguous(), None, None, None, mean, scale, True, 0.0, [False, True, False]
+    )[1]
+    count = signal.numel() // node.shape.channels
+    return total.double()[None] / count, count
 
 
 for _kind in ("batch", "position", "group"):
@@ -98,6 +154,7 @@ for _kind in ("batch", "position", "group"):
         (f"{_kind}_dispersion", dispersion, "signal"),
         (f"gradient_{_kind}_correlation", gradient_correlation, "gradient"),
         (f"gradient_{_kind}_alignment", gradient_alignment, "gradient"),
+        (f"gradient_{_kind}_dispersion", gradient_dispersion, "gradient"),
     ):
         _bound = partial(_measure, kind=_kind)
         _bound.__doc__ = _measure.__doc__
