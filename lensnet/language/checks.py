@@ -14,7 +14,7 @@ from lensnet.language.component_spec import (
 )
 from lensnet.language.document import Document, Path
 from lensnet.language.formula import Arity, FormulaError, check_condition, check_formula
-from lensnet.language.source import Problem, did_you_mean
+from lensnet.language.source import Problem, closest, did_you_mean
 from lensnet.language.symbols import (
     OPERATORS,
     SPECIAL,
@@ -104,7 +104,7 @@ class _Checker:
                     self.effect(path, entry)
                     continue
                 for port, effect in entry.items():
-                    self.port((*path, port), port, key=True)
+                    self.port((*path, port), port, key=True, also=tuple(Effect.model_fields))
                     self.effect((*path, port), effect)
 
     def effect(self, path: Path, effect: Effect) -> None:
@@ -129,10 +129,11 @@ class _Checker:
             if assumption.check is not None:
                 self.effect_formula((*path, index, "check"), assumption.check, condition=True)
 
-    def port(self, path: Path, name: str, key: bool = False) -> None:
+    def port(self, path: Path, name: str, key: bool = False, also: tuple[str, ...] = ()) -> None:
         names = self.spec.ports.names
         if name not in names:
-            self.add(path, f"there is no input port '{name}'", did_you_mean(name, names), key)
+            help = did_you_mean(name, also) if closest(name, also) else did_you_mean(name, names)
+            self.add(path, f"there is no input port '{name}'", help, key)
 
     def effect_formula(self, path: Path, text: str, condition: bool = False) -> None:
         self.formula(path, text, self.symbols, OPERATORS, condition, self.spec.let)

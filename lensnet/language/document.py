@@ -15,16 +15,23 @@ Path = tuple[str | int, ...]
 class Span:
     """The place of a key or value. Lines and columns from 1.
 
-    `offset` is how many characters lie before the scalar's own text (1 when it is quoted); None when a column inside
-    the scalar cannot be turned into a column of the file: block and folded scalars, escapes, collections.
+    `pieces`: (index in the scalar's text, line, column) of every stretch of it that stands as it reads, so that a
+    column inside the scalar can be turned into a place in the file; empty where it cannot (escapes, collections).
     `source` is where it stands when that is not the document's own text (an override on the command line).
     """
 
     line: int
     column: int
     length: int
-    offset: int | None = None
+    pieces: tuple[tuple[int, int, int], ...] = ()
     source: Source | None = None
+
+    def inside(self, index: int, length: int) -> Span:
+        """The part of a scalar from `index` (from 0); the whole where that is not known."""
+        for start, line, column in reversed(self.pieces):
+            if start <= index:
+                return Span(line, column + index - start, length, (), self.source)
+        return self
 
 
 @dataclass
@@ -66,10 +73,9 @@ class Document:
     ) -> Problem:
         """A problem at `path`; `column` (from 1) and `length` narrow it to a part of the scalar's text."""
         span = self.place(path, key)
-        start, width = span.column, span.length
-        if column and span.offset is not None:
-            start, width = span.column + span.offset + column - 1, length
-        return Problem(span.source or self.source, span.line, start, max(1, width), message, help)
+        if column:
+            span = span.inside(column - 1, length)
+        return Problem(span.source or self.source, span.line, span.column, max(1, span.length), message, help)
 
     def error(self, path: Path, message: str, help: str = "", key: bool = False) -> SpecError:
         return SpecError([self.problem(path, message, help, key)])

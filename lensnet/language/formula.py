@@ -123,7 +123,7 @@ def evaluate_number(text: str | int | float, constants: Mapping[str, int | float
     `4*width` is an int for an integer width, `1/sqrt(2*depth)` a float. A number given as such is handed back.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise FormulaError(f"a number or a formula is needed, not {type(text).__name__}")
+        raise FormulaError("a number or a formula is needed here", 0)
     if not isinstance(text, str):
         return text
     numbers = {normal_name(name): _number_facts(name, value) for name, value in constants.items()}
@@ -229,7 +229,8 @@ def _rule(term: Term, scope: _Scope) -> FunctionRule | None:
         if name in scope.symbols or name in CONSTANTS:
             name_error.message, name_error.help = f"{name} is not a function", "write * for a product"
         else:
-            name_error.help = did_you_mean(name, [*scope.functions, *scope.undefined])
+            options = [*scope.functions, *scope.undefined]
+            name_error.help = did_you_mean(name, options) or did_you_mean("", scope.undefined)
         raise name_error
     if not least <= count <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
@@ -249,11 +250,11 @@ def _arities(operators: Mapping[str, Arity] | Iterable[str], special: Mapping[st
 
 def _number_facts(name: str, value: int | float) -> Facts:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise FormulaError(f"the constant {name} is not a finite number")
+        raise FormulaError(f"the constant {name} is not a finite number", 0)
     exact = Fraction(value) if isinstance(value, int) else Fraction(repr(value))
     if bits(exact) > MAX_BITS:
         if isinstance(value, int):
-            raise FormulaError(f"the constant {name} has more than {MAX_BITS} bits")
+            raise FormulaError(f"the constant {name} has more than {MAX_BITS} bits", 0)
         return Facts(None, value)
     return rational(exact)
 

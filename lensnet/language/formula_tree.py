@@ -49,7 +49,7 @@ SIGNS = {
 
 
 class FormulaError(Exception):
-    """A formula that is refused, and which part of it. Column from 1, in characters."""
+    """A formula that is refused, and which part of it. Column from 1, in characters; 0 means all of it."""
 
     def __init__(self, message: str, column: int = 1, length: int = 1, help: str = "") -> None:
         super().__init__(message)

@@ -36,8 +36,8 @@ def _apply(document: Document, source: Source) -> None:
     key: Any = path[-1]
     parent[key] = _value(source, written.strip())
     start = len(target) + 1 + len(written) - len(written.lstrip())
-    document.values[path] = Span(1, start + 1, len(written.strip()), 0, source)
-    document.keys[path] = Span(1, 1, len(target), None, source)
+    document.values[path] = Span(1, start + 1, len(written.strip()), ((0, 1, start + 1),), source)
+    document.keys[path] = Span(1, 1, len(target), (), source)
 
 
 def _value(source: Source, written: str) -> Any:

@@ -107,7 +107,9 @@ def _problem(error: Any, document: Document, models: dict[int, type[Spec]]) -> P
         message = f"unknown key '{shorten(given)}'" if is_key else f"{describe(given)} is not possible here"
         return document.problem(path, message, did_you_mean(str(given), _quoted(context["expected"])), key=is_key)
     if kind in KINDS:
-        return document.problem(path, f"{KINDS[kind]} is needed here, not {describe(given)}", key=is_key)
+        key = next((key for key, options in TAGS.items() if given in options), "")
+        help = f"write {{{key}: {given}}}" if key and KINDS[kind] == "a mapping" else ""
+        return document.problem(path, f"{KINDS[kind]} is needed here, not {describe(given)}", help, key=is_key)
     if kind in ("too_short", "too_long"):
         bound = context.get("min_length", context.get("max_length"))
         word = "at least" if kind == "too_short" else "at most"

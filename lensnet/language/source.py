@@ -86,7 +86,7 @@ class Problem:
 
     def _excerpt(self) -> list[str]:
         text = self.source.line(self.line)
-        start = min(self.column - 1, len(text))
+        start = max(0, min(self.column - 1, len(text)))
         length = max(1, self.length)
         first = max(0, start - SHOWN_LINE // 2) if len(text) > SHOWN_LINE else 0
         shown = text[first : first + SHOWN_LINE]

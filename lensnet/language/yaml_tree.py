@@ -19,6 +19,7 @@ from lensnet.language.source import MAX_BYTES, Problem, Source, SpecError, short
 MAX_NODES = 50_000
 MAX_DEPTH = 40
 MAX_PROBLEMS = 100
+MAX_MAPPED = 5000  # characters or lines of a scalar whose inner places are known; formulas are shorter
 MAX_DIGITS = 18  # of an integer: fits 64 bits
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -211,13 +212,29 @@ class _Reader:
             if isinstance(event, yaml.CollectionStartEvent) and not event.flow_style:
                 length = len(text.rstrip()) - start.column
             return Span(start.line + 1, start.column + 1, max(1, length))
-        if start.line != end.line:
-            return Span(start.line + 1, start.column + 1, max(1, len(text.rstrip()) - start.column))
-        offset = 1 if event.style else 0
-        first = start.column + offset
-        exact = text[first : first + len(event.value)] == event.value
-        length = max(1, end.column - start.column)
-        return Span(start.line + 1, start.column + 1, length, offset if exact else None)
+        length = end.column if start.line == end.line else len(text.rstrip())
+        return Span(start.line + 1, start.column + 1, max(1, length - start.column), self.pieces(event))
+
+    def pieces(self, event: Any) -> tuple[tuple[int, int, int], ...]:
+        """Where the lines of a scalar stand; nothing when it does not read as it is written (escapes)."""
+        value, style, first, last = event.value, event.style or "", event.start_mark.line, event.end_mark.line
+        if len(value) > MAX_MAPPED or last - first > MAX_MAPPED:
+            return ()
+        quote = 1 if style in ("'", '"') else 0
+        found: list[tuple[int, int, int]] = []
+        index = 0
+        for number in range(first + (style in ("|", ">")), last + 1):  # without the header of a block
+            line = self.source.line(number + 1)
+            start = event.start_mark.column + quote if number == first else len(line) - len(line.lstrip())
+            written = line[start : event.end_mark.column - quote] if number == last else line[start:].rstrip()
+            rest = value[index:].lstrip() if found else value
+            if not rest or not written:
+                continue
+            if not rest.startswith(written):
+                return ()
+            found.append((len(value) - len(rest), number + 1, start + 1))
+            index = len(value) - len(rest) + len(written)
+        return tuple(found) if index >= len(value.rstrip()) else ()
 
     def report(self, event: Any, message: str, help: str = "") -> None:
         span = self.span(event)

@@ -70,20 +70,32 @@ def test_data_and_places(either_loader):
     assert shown(("漢字", 0)) == "{k: é, 'q': no}"
     assert shown(("漢字", 0, "q"), key=True) == "'q'" and shown(("漢字", 0, "k")) == "é"
     assert shown(("漢字", 1)) == "|"
-    assert [document.place(("b", i)).offset for i in range(3)] == [0, 1, 1]
-    assert document.place(("漢字", 1)).offset is None
+    assert [document.place(("b", i)).inside(0, 1).column for i in range(3)] == [5, 9, 16]
 
 
 @pytest.mark.parametrize(
-    ("text", "exact"),
+    "text",
     [
-        ("k: g**2*q", True), ("k: 'g**2*q'", True), ('k: "g**2*q"', True),
-        ("k: 'it''s'", False), ('k: "a\\x41"', False), ("k: >-\n  g**2\n  *q", False), ("k: g**2\n  *q", False),
-        ("k: !!str g", False),
+        "k: g**2*q + ab",
+        "k: 'g**2*q'", 'k: "é漢*q"', "k: g**2\n  *q\n\n  + ab", "k: 'g**2\n   *q'", "k: ab  # comment",
+        "k: >-\n  g**2\n  *q", "k: >\n    g**2\n\n    *q\nz: 1", "k: |\n  g**2\n  *q  \n# end\nz: 1", 
+        "k: >-\n  é\n  漢\n", "k: ' q '",
     ],
 )  # fmt: skip
-def test_a_column_inside_a_scalar_is_known_only_when_it_is_written_as_it_reads(text, exact):
-    assert (read_yaml(Source("f", text)).place(("k",)).offset is not None) is exact
+def test_every_character_of_a_scalar_is_found_in_the_file(text):
+    document = read_yaml(Source("f", text))
+    value, span = document.data["k"], document.place(("k",))
+    assert span.pieces
+    for index, char in enumerate(value):
+        if not char.isspace():
+            place = span.inside(index, 1)
+            assert text.split("\n")[place.line - 1][place.column - 1] == char
+
+
+@pytest.mark.parametrize("text", ["k: 'it''s'", 'k: "a\\x41"', "k: !!str g", "k: &a g", 'k: "a \\\n  b"', "k: [a]"])
+def test_a_scalar_that_does_not_read_as_written_is_pointed_at_as_a_whole(text):
+    span = read_yaml(Source("f", text)).place(("k",))
+    assert span.pieces == () and span.inside(0, 1) == span
 
 
 def test_places_skip_what_the_file_does_not_have():
@@ -213,6 +225,9 @@ def bomb(levels):
         ("#" * 900_000, "empty"),
         ("\n" * 900_000, "empty"),
         ("a: |\n" + " " * 900_000, None),
+        ("a: |\n" + "  x\n" * 200_000, None),
+        ("a: |\n" + "\n" * 900_000 + "  x", None),
+        ("a: 'x" + "\n" * 900_000 + "y'", None),
         ("%TAG ! tag:example.com,2000:\n---\na: !x 1", "tag"),
         ("%YAML 9.9\n---\na: 1", "YAML"),
     ],
