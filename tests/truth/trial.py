@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
@@ -23,6 +23,8 @@ from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect
 from lensnet.run import input_signal
+
+DRAWS = 4  # weight draws that share an input batch
 
 # What a trial says about the input; every other key is a parameter of the component.
 INPUT_KEYS = (
@@ -69,6 +71,13 @@ class Figure:
     scale: float = 1.0
     declared: float = 0.0
     in_regime: bool = True
+
+    def take(self, same: Sequence[Figure]) -> None:
+        """Add the average of figures that share one input batch."""
+        self.predicted.append(float(np.mean([f.predicted[0] for f in same])))
+        self.measured.append(float(np.mean([f.measured[0] for f in same])))
+        self.declared = max(self.declared, *(f.declared for f in same))
+        self.in_regime &= all(f.in_regime for f in same)
 
     @property
     def error(self) -> float:
@@ -159,35 +168,56 @@ def path_of(trial: Trial) -> str:
     return "value.fork" if trial.component == FORK else "tried"
 
 
-def figures(trial: Trial, seeds: int, first_seed: int = 0) -> list[Figure]:
-    """Local predictions of the tried component beside its measurement, one pair for every draw of weights and input."""
+def figures(trial: Trial, batches: int, first: int = 0, before: Sequence[Figure] = ()) -> list[Figure]:
+    """Local predictions of the tried component beside its measurement, one pair of averages for every input batch.
+
+    Every batch is new and meets `DRAWS` new weight draws (one when the component draws nothing). `before`: figures to
+    go on with, made with the batches up to `first`.
+    """
     network = network_of(trial)
-    structure = propagate(network, input_signal(network))
-    found: dict[tuple[str, str, str | None], Figure] = {}
-    tried = path_of(trial)
+    structure = propagate(network, input_signal(network), gradients=False)
+    component = catalog()[trial.component]
+    found = {(f.quantity, f.direction, f.port): f for f in before}
+    random = bool(component.weights) or len(component.ports_in) > 1 or component.variadic or component.family == "noise"
+    draws = DRAWS if random or component.is_fork else 1
+    for batch in range(first, first + batches):
+        together: list[list[Figure]] = []
 
-    def take(seed: SeedStatistics) -> None:
-        for effect in predict_locally(network, structure, seed):
-            if effect.component == tried and effect.field is not None:
-                _add(found, trial, effect, seed)
+        def take(seed: SeedStatistics, together: list[list[Figure]] = together) -> None:
+            effects = predict_locally(network, structure, seed)
+            together.append([_figure(trial, e, seed) for e in effects if _is_tried(trial, e)])
 
-    for seed in range(first_seed, first_seed + seeds):
-        measure(network, load_batch(network.input, seed), 1, seed, device="cpu", on_seed=take)
+        measure(network, load_batch(network.input, batch), draws, batch * draws, device="cpu", on_seed=take)
+        for same in zip(*together, strict=True):
+            merged = found.setdefault((same[0].quantity, same[0].direction, same[0].port), replace_lists(same[0]))
+            merged.take(same)
     return list(found.values())
 
 
-def _add(found: dict[Any, Figure], trial: Trial, effect: Effect, seed: SeedStatistics) -> None:
-    key = (effect.quantity, effect.direction, effect.port)
-    figure = found.setdefault(key, Figure(trial, *key))
+def _is_tried(trial: Trial, effect: Effect) -> bool:
+    return effect.component == path_of(trial) and effect.field is not None
+
+
+def replace_lists(figure: Figure) -> Figure:
+    return replace(figure, predicted=[], measured=[])
+
+
+def _figure(trial: Trial, effect: Effect, seed: SeedStatistics) -> Figure:
     if effect.direction == "backward":
-        field_measured = seed.gradients[effect.component, str(effect.port)]
+        values = seed.gradients[effect.component, str(effect.port)]
     else:
-        field_measured = getattr(seed.outputs[effect.component], effect.quantity)
-    figure.measured.append(float(np.mean(field_measured)))
-    figure.predicted.append(float(effect.value or 0.0))
-    figure.scale = sqrt(float(np.mean(seed.outputs[effect.component].second_moment))) or 1.0
-    figure.declared = max(figure.declared, effect.error)
-    figure.in_regime &= effect.status == "ok"
+        values = getattr(seed.outputs[effect.component], effect.quantity)
+    return Figure(
+        trial,
+        effect.quantity,
+        effect.direction,
+        effect.port,
+        [float(effect.value or 0.0)],
+        [float(np.mean(values))],
+        sqrt(float(np.mean(seed.outputs[effect.component].second_moment))) or 1.0,
+        effect.error,
+        effect.status == "ok",
+    )
 
 
 def grid(component: Component, means: tuple[float, ...] = (0.0, 0.3, -1.0)) -> Iterator[Trial]:
