@@ -97,9 +97,16 @@ def gradient_dispersion(g: Tensor, x: Tensor, node: Node, kind: Kind) -> Tensor:
 
     Behind a ReLU and a max pool, sets with little variance (fine patterns) get more gradient than smooth ones.
     """
-    spread = _spread(_sets(x, node.shapes_in[0], node, kind), node)
-    power = _sets(g, node.shape, node, kind).square().mean(2, dtype=torch.float64)
-    return _shaped((power / spread).mean(1) * spread.mean(1) / power.mean(1).clamp_min(1e-300), kind)
+    if kind == "batch":
+        spread = _with_eps(_batch_statistics(x, node.shapes_in[0])[1].double()[None], node)
+        rows = _channels_second(g, node.shape)
+        axes = [axis for axis in range(rows.dim()) if axis != 1]
+        power = torch.linalg.vector_norm(rows, 2, axes).double().square()[None]
+    else:
+        spread = _spread(_sets(x, node.shapes_in[0], node, kind), node)
+        power = _sets(g, node.shape, node, kind).square().mean(2, dtype=torch.float64)
+    weight = power / power.mean(1, keepdim=True).clamp_min(1e-300)
+    return _shaped((weight / spread).mean(1) * spread.mean(1), kind)
 
 
 def _spread(sets: Tensor, node: Node) -> Tensor:
