@@ -13,6 +13,7 @@ from lensnet.predict.environment import formula_operators
 from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
 from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment
 from lensnet.predict.moments.pointwise import mean_square_slope
+from lensnet.predict.moments.selection import SELECTION_ERROR
 from lensnet.predict.prediction import Check, Effect, Status
 
 
@@ -23,16 +24,18 @@ def backward(
     crosses: CrossFields | None = None,
     gradient_crosses: Mapping[tuple[int, int], Field | None] | None = None,
     drawn: bool = True,
+    selected: Field | None = None,
 ) -> dict[str, Effect]:
     """Second moment of dL/dx at every port of `node`, given that at its output.
 
     For a fork, `gradient` stacks the gradients of its uses on a leading axis and `gradient_crosses` holds their cross
-    moments. Shapes: fields `(E, *positions)`.
+    moments. `selected`: E[g**2 f'**2]/E[g**2] of a pointwise component whose gradient a max pool selected (see
+    `lensnet.predict.moments.selection`); without it gradient and slope are independent. Fields `(E, *positions)`.
     """
     if node.component.is_fork:
         return {node.ports[0]: _fork(node, gradient, gradient_crosses or {})}
     if node.component.function is not None:
-        field, error = mean_square_slope(node, signals[0])
+        field, error = mean_square_slope(node, signals[0]) if selected is None else (selected, SELECTION_ERROR)
         return {
             node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])
         }

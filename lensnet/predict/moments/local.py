@@ -14,6 +14,7 @@ from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross
 from lensnet.predict.moments.forward import forward
 from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
+from lensnet.predict.moments.selection import pool_behind, selected_slope
 from lensnet.predict.prediction import Effect, Prediction
 
 
@@ -58,8 +59,25 @@ def predict_locally(network: Network, through: Prediction, observed: Observed) -
         effects += forward(node, here, crosses, drawn=False)[1]
         gradient, gradient_crosses = _gradient(network, node, observed, here, cross)
         if gradient is not None:
-            effects += backward(node, here, gradient, crosses, gradient_crosses, drawn=False).values()
+            selected = _selected(network, node, here[0], observed, signals, cross)
+            effects += backward(node, here, gradient, crosses, gradient_crosses, False, selected).values()
     return effects
+
+
+def _selected(
+    network: Network,
+    node: Node,
+    signal: Signal,
+    observed: Observed,
+    signals: Mapping[str, Signal],
+    cross: BackwardCross,
+) -> Field | None:
+    """What a max pool behind a pointwise component makes of its slope; None where there is no such pool."""
+    pool = pool_behind(network, node)
+    if pool is None or pool.inputs[0] not in signals:
+        return None
+    there = signals[pool.inputs[0]].with_side(side_of(pool, pool.ports[0], observed.side))
+    return selected_slope(node, signal, pool, there, lambda: _gradient(network, pool, observed, [there], cross)[0])
 
 
 def _signal(path: str, through: Prediction, observed: Observed) -> Signal:

@@ -13,6 +13,7 @@ from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.moments.forward import field_shape, forward
+from lensnet.predict.moments.selection import pool_behind, selected_slope
 from lensnet.predict.prediction import Check, Effect, Prediction
 from lensnet.predict.scatter import own_scatter
 
@@ -81,7 +82,8 @@ def _propagate_gradients(
             gradient_crosses = {(i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
         known = tuple({check.text: check for use in uses for check in doubts[use]}.values())
         crosses = forward_crosses(node, forward_cross, sides)
-        for port, effect in backward(node, signals, gradient, crosses, gradient_crosses).items():
+        selected = _selected(network, node, out, sides)
+        for port, effect in backward(node, signals, gradient, crosses, gradient_crosses, selected=selected).items():
             edge = (node.path, port)
             mine = tuple({c.text: c for c in (*known, *_doubts_from(node, upstream))}.values())
             errors[edge] = effect.error + max(errors[use] for use in uses)
@@ -90,6 +92,16 @@ def _propagate_gradients(
                 out.gradients[edge] = effect.field
                 doubts[edge] = mine or _new_doubts(node, [effect])
             out.effects.append(_through(effect, mine, errors[edge], scatters[edge]))
+
+
+def _selected(network: Network, node: Node, out: Prediction, sides: SideQuantities) -> Field | None:
+    """What a max pool behind a pointwise component makes of its slope; None where there is no such pool."""
+    pool = pool_behind(network, node)
+    if pool is None:
+        return None
+    signal = out.signals[pool.inputs[0]].with_side(side_of(pool, pool.ports[0], sides))
+    uses: list[Edge] = [(user.path, port) for user, port in network.consumers(pool.path)] or [OUTPUT]
+    return selected_slope(node, out.signals[node.inputs[0]], pool, signal, lambda: out.gradients.get(uses[0]))
 
 
 def wires(node: Node) -> list[tuple[str, str]]:

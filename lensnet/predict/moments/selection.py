@@ -18,6 +18,7 @@ from lensnet.predict.window_maximum import selected_mean, window_maximum
 
 MAXIMA = ("max_pool1d", "max_pool2d")
 PRODUCTS = "window_products"
+SELECTION_ERROR = 0.01  # of the integral over windows
 
 
 def pool_behind(network: Network, node: Node) -> Node | None:
