@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 
+from lensnet.language.document import Path
 from lensnet.language.fields import FormulaText, ItemName, ParameterValue, Spec, SymbolName, Text, describe, refuse
-from lensnet.language.source import closest, did_you_mean
+from lensnet.language.source import closest
 
 RESERVED = ("name", "component", "from", "branch", "given")
-REPEAT_KEYS = ("repeat", "name", "body")
 
 
 def _sources(value: Any) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ Use.model_rebuild()
 Repeat.model_rebuild()
 
 
-def walk(body: list[Use | Repeat], path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Use | Repeat]]:
+def walk(body: Sequence[Use | Repeat], path: Path) -> Iterator[tuple[Path, Use | Repeat]]:
     """Every item of a body and of the bodies in it, with its place in the file."""
     for index, item in enumerate(body):
         here = (*path, index)
@@ -100,8 +100,3 @@ def walk(body: list[Use | Repeat], path: tuple[str | int, ...]) -> Iterator[tupl
             yield from walk(item.body, (*here, "body"))
         elif item.branch is not None:
             yield from walk(item.branch, (*here, "branch"))
-
-
-def unknown_parameter_help(name: str, parameters: list[str]) -> str:
-    """Help for a key of an item that is no parameter of its component (and may be a mistyped reserved key)."""
-    return did_you_mean(name, [*parameters, *RESERVED])

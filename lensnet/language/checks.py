@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from lensnet.language.body_checks import body_problems
 from lensnet.language.component_spec import (
     Assumption,
     BooleanParameter,
@@ -26,11 +27,19 @@ from lensnet.language.symbols import (
 
 # What declares symbols: where one of these is wrong, every formula that uses it would look wrong too.
 DECLARATIONS = ("ports", "parameters", "weights", "needs", "let")
+INPUT = "x"  # of a pointwise function
 
 
-def component_problems(spec: ComponentSpec, document: Document, prefix: Path) -> list[Problem]:
-    """What is wrong with a component whose data stands at `prefix`."""
-    return _Checker(spec, document, prefix).problems()
+def component_problems(
+    spec: ComponentSpec, document: Document, prefix: Path, constants: Collection[str] = ()
+) -> list[Problem]:
+    """What is wrong with a component whose data stands at `prefix`; `constants` are those of its network file."""
+    checker = _Checker(spec, document, prefix)
+    checker.formulas()
+    if spec.body is not None:
+        names = {*constants, *checker.constants}
+        checker.found += body_problems(spec.body, (*prefix, "body"), names, document)
+    return checker.found
 
 
 class _Checker:
@@ -40,9 +49,11 @@ class _Checker:
         self.symbols = effect_symbols(spec)
         self.found: list[Problem] = []
 
-    def problems(self) -> list[Problem]:
+    def formulas(self) -> None:
         spec = self.spec
         if spec.function is not None:
+            if spec.ports.names != [INPUT]:
+                self.add(("ports", "in"), f"a pointwise function has one input, called {INPUT}")
             self.formula(("function",), spec.function, forward_symbols(spec))
         for index, kink in enumerate(spec.kinks or ()):
             self.formula(("kinks", index), kink, self.constants)
@@ -58,7 +69,6 @@ class _Checker:
         self.effects()
         self.coherence()
         self.assumptions(("assumes",), spec.assumes)
-        return self.found
 
     def parameters(self) -> None:
         for name, parameter in self.spec.parameters.items():
@@ -154,14 +164,9 @@ class _Checker:
         except FormulaError as error:
             if let and error.text != text:
                 return False  # an abbreviation is wrong, which is reported at its own place
-            self.found.append(formula_problem(self.document, (*self.prefix, *path), error))
+            self.found.append(self.document.formula_problem((*self.prefix, *path), error))
             return False
         return True
 
     def add(self, path: Path, message: str, help: str = "", key: bool = False) -> None:
         self.found.append(self.document.problem((*self.prefix, *path), message, help, key))
-
-
-def formula_problem(document: Document, path: Path, error: FormulaError) -> Problem:
-    """The problem of the formula at `path`."""
-    return document.problem(path, error.message, error.help, column=error.column, length=error.length)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lensnet.language.formula_tree import FormulaError
 from lensnet.language.source import Problem, Source, SpecError, did_you_mean, shorten
 
 Path = tuple[str | int, ...]
@@ -76,6 +77,10 @@ class Document:
         if column:
             span = span.inside(column - 1, length)
         return Problem(span.source or self.source, span.line, span.column, max(1, span.length), message, help)
+
+    def formula_problem(self, path: Path, error: FormulaError) -> Problem:
+        """A problem at the part to blame of the formula at `path`."""
+        return self.problem(path, error.message, error.help, column=error.column, length=error.length)
 
     def error(self, path: Path, message: str, help: str = "", key: bool = False) -> SpecError:
         return SpecError([self.problem(path, message, help, key)])

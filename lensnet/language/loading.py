@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path as FilePath
-from typing import Any
 
-from lensnet.language.body_spec import Repeat, Use, walk
-from lensnet.language.checks import DECLARATIONS, component_problems, formula_problem
+from lensnet.language.body_checks import body_problems, formula_problems
+from lensnet.language.checks import DECLARATIONS, component_problems
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.document import Document, Path
-from lensnet.language.formula import FormulaError, check_formula, evaluate_number, is_name, read_formula
+from lensnet.language.formula import FormulaError, evaluate_number, is_name
 from lensnet.language.network_spec import NetworkSpec
 from lensnet.language.overrides import apply_overrides
 from lensnet.language.problems import validate
@@ -65,7 +64,7 @@ def _constants(document: Document) -> tuple[dict[str, int | float], list[Problem
         try:
             values[name] = evaluate_number(value, values)
         except FormulaError as error:
-            problems.append(formula_problem(document, ("constants", name), error))
+            problems.append(document.formula_problem(("constants", name), error))
             values[name] = 1
     return values, problems
 
@@ -78,65 +77,19 @@ def _declares(wrong: list[Path], prefix: Path) -> bool:
 
 def _network_problems(spec: NetworkSpec, document: Document, wrong: list[Path]) -> list[Problem]:
     """What is wrong between the parts of a network file; what needs the catalogue is checked where that is known."""
-    constants = {*spec.constants, "index"}
-    problems = _body_problems(spec.body, ("body",), constants, document)
+    constants = set(spec.constants)
+    problems = body_problems(spec.body, ("body",), constants, document)
     for name, block in spec.blocks.items():
-        problems += _body_problems(block.body, ("blocks", name, "body"), constants | set(block.parameters), document)
+        problems += body_problems(block.body, ("blocks", name, "body"), constants | set(block.parameters), document)
+        for parameter, value in block.parameters.items():
+            problems += formula_problems(value, ("blocks", name, "parameters", parameter), constants, document)
         if name in spec.define:
             message = f"'{name}' is also defined as a component"
             problems.append(document.problem(("blocks", name), message, key=True))
     for name, component in spec.define.items():
         path: Path = ("define", name)
         if _declares(wrong, path):
-            problems += component_problems(component, document, path)
+            problems += component_problems(component, document, path, constants)
         if component.component not in ("", name):
             problems.append(document.problem((*path, "component"), f"this component is called '{name}' above"))
-        if component.body is not None:
-            names = constants | set(component.parameters)
-            problems += _body_problems(component.body, (*path, "body"), names, document)
     return problems
-
-
-def _body_problems(body: list[Use | Repeat], path: Path, names: set[str], document: Document) -> list[Problem]:
-    problems = _name_problems(body, path, document)
-    for here, item in walk(body, path):
-        if isinstance(item, Repeat):
-            problems += _name_problems(item.body, (*here, "body"), document)
-            problems += _formula_problems(item.repeat, (*here, "repeat"), names, document)
-        else:
-            problems += _name_problems(item.branch or [], (*here, "branch"), document)
-            for name, value in item.parameters.items():
-                problems += _formula_problems(value, (*here, name), None, document)
-            for name, value in item.given.items():
-                problems += _formula_problems(value, (*here, "given", name), None, document)
-    return problems
-
-
-def _name_problems(body: list[Use | Repeat], path: Path, document: Document) -> list[Problem]:
-    """Items of one body with the same name: their paths would be the same."""
-    first: dict[str, int] = {}
-    problems = []
-    for index, item in enumerate(body):
-        if item.name is not None and item.name in first:
-            line = document.place((*path, first[item.name], "name")).line
-            here = (*path, index, "name")
-            problems.append(
-                document.problem(here, f"two items are called '{item.name}'", f"the first is on line {line}")
-            )
-        elif item.name is not None:
-            first[item.name] = index
-    return problems
-
-
-def _formula_problems(value: Any, path: Path, names: set[str] | None, document: Document) -> list[Problem]:
-    """A text is a formula. Which names it may use is known here (`names`), or only where the component is."""
-    if isinstance(value, tuple):
-        parts = enumerate(value)
-        return [found for index, part in parts for found in _formula_problems(part, (*path, index), names, document)]
-    if not isinstance(value, str):
-        return []
-    try:
-        read_formula(value) if names is None else check_formula(value, names)
-    except FormulaError as error:
-        return [formula_problem(document, path, error)]
-    return []

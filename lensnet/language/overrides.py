@@ -101,7 +101,7 @@ def _name(item: Any) -> str | None:
 
 def _takes_new_keys(data: dict[str, Any], path: Path) -> bool:
     """Items take parameters that the file does not give; so does the input."""
-    return "component" in data or "repeat" in data or path in (("input",), ("expect",))
+    return "component" in data or "repeat" in data or path == ("input",) or path[-1:] == ("given",)
 
 
 def _options(data: Any) -> list[str]:

@@ -313,6 +313,16 @@ def test_any_text_is_a_spec_or_refused(text):
             str(error)
 
 
+@settings(max_examples=300)
+@given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.]{0,20}=[-a-z0-9*\[\]{},.: ]{0,12}", fullmatch=True))
+def test_any_override_fits_or_is_refused(text):
+    try:
+        load_network_spec(Source("n", NETWORK), [text, f"body.stem.{text}", f"constants.depth={text}"])
+    except SpecError as error:
+        assert all(problem.message for problem in error.problems)
+        str(error)
+
+
 def test_the_audit_hook_sees_code_run():
     """The hook itself works: otherwise the tests above would prove nothing."""
     with watched():

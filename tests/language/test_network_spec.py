@@ -132,6 +132,8 @@ def test_inputs(written, options):
         (HEAD + BODY + "define: {s: {function: x, component: ⟦t⟧}}", "called 's' above", ""),
         (HEAD + BODY + "define: {s: {function: x}}\nblocks: {⟦s⟧: [{component: a}]}", "also defined", ""),
         (HEAD + BODY + "blocks: {s: [{component: a, gain: ⟦2x⟧}]}", "'2x' is not a number", "2*x"),
+        (HEAD + BODY + "blocks: {s: {parameters: {k: 2*⟦d⟧}, body: [{component: a}]}}", "unknown symbol 'd'", ""),
+        (HEAD + BODY + "blocks: {s: {parameters: {k: 2}, body: [{repeat: k*⟦d⟧, body: [{component: u}]}]}}", "d", ""),
         (HEAD + BODY + "expect: [⟦{at: a, quantity: mean}⟧]", "a gate has bounds", "between"),
         (HEAD + BODY + "expect: [{at: a, quantity: mean, between: ⟦[2, 1]⟧}]", "no number lies between", ""),
         (HEAD + BODY + "expect: [{at: a, quantity: mean, between: ⟦[1]⟧}]", "at least 2 entries", ""),
