@@ -21,6 +21,8 @@ from lensnet.network.shape import Shape
 _BLOCK = 1 << 18
 # Terms of one inner product in float32; the products of the pieces add up in float64.
 _PIECE = 1 << 20
+# Elements that are widened to float64 at a time: the copies take 400 MiB at most.
+_WIDE = 1 << 24
 # A mean square below this may have lost digits to float32 underflow.
 _TINY = 1e-30
 
@@ -50,7 +52,10 @@ def channel_product(a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     if not _plain(a):
         if a is b and a.is_cuda:
             return torch.linalg.vector_norm(a, 2, axis, dtype=torch.float64).square() / shape.channels
-        return (a.double() * b.double()).mean(axis)
+        step = max(1, _WIDE // max(1, a[:1].numel()))
+        return torch.cat(
+            [(x.double() * y.double()).mean(axis) for x, y in zip(a.split(step), b.split(step), strict=True)]
+        )
     if _in_blocks(a, shape) and _in_blocks(b, shape):
         sums, others = _sums(a), b.flatten(2)
         ones = a.new_ones(1, a.shape[1])
@@ -81,7 +86,7 @@ def gradient_moments(x: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor,
 def inner_product(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> over everything, as a float64 number."""
     if not _plain(a):
-        return (a.double() * b.double()).sum()
+        return _inner_double(a, b)
     if not (a.is_contiguous() and b.is_contiguous()):
         return _checked(torch.linalg.vecdot(a.flatten(1), b.flatten(1)), a, b)
     pieces = zip(a.view(-1).split(_PIECE), b.view(-1).split(_PIECE), strict=True)
@@ -91,7 +96,14 @@ def inner_product(a: Tensor, b: Tensor) -> Tensor:
 def _checked(parts: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The sum of partial inner products in float64, repeated from the start where float32 was too narrow."""
     total = parts.double().sum()
-    return total if torch.isfinite(total) and abs(total) > _TINY else (a.double() * b.double()).sum()
+    return total if torch.isfinite(total) and abs(total) > _TINY else _inner_double(a, b)
+
+
+def _inner_double(a: Tensor, b: Tensor) -> Tensor:
+    step = max(1, _WIDE // max(1, a[:1].numel()))
+    return torch.stack(
+        [(x.double() * y.double()).sum() for x, y in zip(a.split(step), b.split(step), strict=True)]
+    ).sum()
 
 
 def _plain(x: Tensor) -> bool:

@@ -9,7 +9,7 @@ from lensnet.network.graph import Node
 
 
 class Transpose(nn.Module):
-    """Positions become channels and channels positions: `(N, T, C)` -> `(N, C, T)`; of an image all positions in a row."""
+    """Positions and channels change places: `(N, T, C)` -> `(N, C, T)`; of an image all positions in a row."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2) if x.dim() == 3 else x.flatten(2)
