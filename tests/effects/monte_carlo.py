@@ -67,8 +67,6 @@ class Draws:
 Sampler = Callable[[torch.Generator], Sequence[Tensor]]
 
 
-
-
 def channel_average(x: Tensor, shape: Shape) -> Field:
     return x.double().mean(shape.channel_axis).numpy()
 
@@ -88,14 +86,17 @@ def simulate(node: Node, inputs: Sampler, draws: int, gradient_size: Field | Non
         y = layer(*xs)
         g = torch.randn(y.shape, generator=source)
         if gradient_size is not None:
-            g = g * torch.as_tensor(gradient_size, dtype=g.dtype).unsqueeze(node.shape.channel_axis)
+            g = g * torch.tensor(np.array(gradient_size), dtype=g.dtype).unsqueeze(node.shape.channel_axis)
         out.count += 1
         out.add("mean", channel_average(y.detach(), node.shape))
         out.add("second_moment", channel_average(y.detach() ** 2, node.shape))
         if xs[0].requires_grad:
             for port, shape, grad in zip(node.ports, node.shapes_in, torch.autograd.grad(y, xs, g), strict=True):
                 out.add(f"gradient {port}", channel_average(grad**2, shape))
-            measured = {**signal_quantities(node, *(x.detach() for x in xs)), **gradient_quantities(node, g, xs[0].detach())}
+            measured = {
+                **signal_quantities(node, *(x.detach() for x in xs)),
+                **gradient_quantities(node, g, xs[0].detach()),
+            }
             for (_, quantity), value in measured.items():
                 before = out.sides.get(quantity, 0.0)
                 out.sides[quantity] = before + (value.numpy() - before) / out.count
@@ -113,21 +114,32 @@ def predict(
 ) -> dict[str, Field]:
     """The component's formulas at inputs with these (mean, second moment) fields, one pair for every port."""
     laws = laws or [None] * len(moments)
-    signals = [Signal(np.asarray(m, float), np.asarray(q, float), law) for (m, q), law in zip(moments, laws, strict=True)]
+    signals = [
+        Signal(np.asarray(m, float), np.asarray(q, float), law) for (m, q), law in zip(moments, laws, strict=True)
+    ]
     operators = {**operators_for(node, signals), "sum_ports": _sum, "sum_pairs": _sum}
     env: dict[str, Any] = {**static_symbols(node), **constants_for(node)}
     env |= {"drawn": drawn, "examples": float(node.examples), "p": np.asarray(gradient, float)}
-    env |= {"law_known": float(laws[0] is not None), "gaussian": float(all(w is not None and not w.chain for w in laws))}
+    env |= {
+        "law_known": float(laws[0] is not None),
+        "gaussian": float(all(w is not None and not w.chain for w in laws)),
+    }
     env |= _port_symbols(node, signals, crosses or {})
     for name, need in node.component.needs.items():
         value = np.asarray((sides or {}).get(name, need.otherwise), float)
-        env[need.symbol or name] = value.reshape(-1, *[1] * len(node.shapes_in[0].positions)) if value.ndim == 1 else value
+        env[need.symbol or name] = (
+            value.reshape(-1, *[1] * len(node.shapes_in[0].positions)) if value.ndim == 1 else value
+        )
     models = node.component.effects("moments")
     out = {name: np.asarray(models[name].evaluate(env, operators), float) for name in ("mean", "second_moment")}
     for index, port in enumerate(node.ports):
         model = node.component.backward_effect("moments", port)
         if model is not None and node.shapes_in[index].kind == "real":
-            here = {"m_here": signals[index].mean, "q_here": signals[index].second_moment, "v_here": signals[index].variance}
+            here = {
+                "m_here": signals[index].mean,
+                "q_here": signals[index].second_moment,
+                "v_here": signals[index].variance,
+            }
             out[f"gradient {port}"] = np.asarray(model.evaluate({**env, **here}, operators), float)
     return out
 
@@ -176,5 +188,7 @@ def differences(draws: Draws, predicted: Mapping[str, Field]) -> list[Difference
         expected = float(np.mean(predicted[name]))
         scale = float(np.sqrt(np.mean(predicted["second_moment"]))) if name == "mean" else abs(expected)
         scale = max(scale, 1e-12)
-        out.append(Difference(name, (float(np.mean(draws.mean(name))) - expected) / scale, draws.standard_error(name) / scale))
+        out.append(
+            Difference(name, (float(np.mean(draws.mean(name))) - expected) / scale, draws.standard_error(name) / scale)
+        )
     return out

@@ -55,29 +55,46 @@ def _window_shares(y: Tensor, node: Node) -> Tensor:
     return axis_taps(node, 0, y).T @ y @ axis_taps(node, 1, y)
 
 
+def _taps_inside(node: Node, like: Tensor) -> Tensor:
+    """How many real taps each window has, `(*positions_out)`."""
+    return axis_taps(node, 0, like).sum(1)[:, None] * axis_taps(node, 1, like).sum(1)[None]
+
+
 @estimator("window_correlation")
 def window_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
     """Average centred correlation between two taps of a window, one number.
 
-    Sums over all windows w of the batch: sum_w(E_c[(sum over taps of x - m)^2] - sum over taps of v), over
-    sum_w((sum over taps of sqrt(v))^2 - sum over taps of v); 0 for windows of one tap.
+    Sums over all windows w of the batch, each divided by the square of its number of real taps where that is what the
+    pool divides by: sum_w(E_c[(sum over taps of x - m)^2] - sum over taps of v), over sum_w((sum over taps of
+    sqrt(v))^2 - sum over taps of v); 0 for windows of one tap.
     """
     centred = x - x.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).double()
     together = _window_sums(centred, node).square().mean(1, keepdim=True).double()
-    return _excess(together, _window_sums(spread, node), _window_sums(spread.sqrt(), node).square())
+    size = _divisor(node, spread) ** 2
+    most = _window_sums(spread.sqrt(), node).square()
+    return _excess(together / size, _window_sums(spread, node) / size, most / size)
 
 
 @estimator("gradient_window_correlation", subject="gradient")
 def gradient_window_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
     """Average correlation between the gradients of two windows that share a tap, one number.
 
-    Sums over all inputs i of the batch and the windows w that contain it: sum_i(E_c[(sum_w g)^2] - sum_w E_c[g^2]),
-    over sum_i((sum_w sqrt(E_c g^2))^2 - sum_w E_c[g^2]); 0 where windows do not overlap.
+    Sums over all inputs i of the batch and the windows w that contain it, g divided as the pool divides:
+    sum_i(E_c[(sum_w g)^2] - sum_w E_c[g^2]), over sum_i((sum_w sqrt(E_c g^2))^2 - sum_w E_c[g^2]); 0 where windows do
+    not overlap.
     """
-    power = g.square().mean(1, keepdim=True).double()
-    together = _window_shares(g, node).square().mean(1, keepdim=True).double()
+    share = g / _divisor(node, g)
+    power = share.square().mean(1, keepdim=True).double()
+    together = _window_shares(share, node).square().mean(1, keepdim=True).double()
     return _excess(together, _window_shares(power, node), _window_shares(power.sqrt(), node).square())
+
+
+def _divisor(node: Node, like: Tensor) -> Tensor:
+    """What an average over each window divides by, up to a constant factor."""
+    if isinstance(node.geometry, Window) and node.geometry.mode != "ignore":
+        return torch.ones(node.shape.positions, dtype=like.dtype, device=like.device)
+    return _taps_inside(node, like)
 
 
 def _excess(together: Tensor, alone: Tensor, most: Tensor) -> Tensor:
