@@ -3,8 +3,8 @@
 The published weights have one standard deviation for all layers. Look at the share of the mean squared: in the
 published network it is near 100 % after conv2: the signal is the bias, whatever the photograph shows.
 
-A max pool needs to know how alike neighbouring pixels are. Nobody has measured that here, so the prediction goes on with
-a default (not alike at all) and marks with `o` every number that rests on it. `lensnet run` measures it.
+A max pool needs to know how alike neighbouring pixels are. Nobody has measured that here, so the prediction goes on
+with a default (not alike at all) and marks with `o` every number that rests on it. `lensnet run` measures it.
 """
 
 import lensnet
