@@ -43,7 +43,7 @@ truth: $(STAMP)
 	$(BIN)/python -m tests.truth --write docs/truth.md
 
 benchmark: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s -p no:xdist
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,11 +44,11 @@ BACKWARD = {"dense": GAIN**2, "relu": 0.5, "dropout": 1 / (1 - RATE)}
 
 
 def predict() -> tuple[list[float], list[float]]:
-    m, q, forward = 0.0, 1.0, []
+    m, q, forward = 0.0, 1.0, list[float]()
     for kind in STACK:
         m, q = EFFECTS[kind](m, q)
         forward.append(q)
-    p, backward = 1.0, []
+    p, backward = 1.0, list[float]()
     for kind in reversed(STACK):
         p *= BACKWARD[kind]
         backward.insert(0, p)
