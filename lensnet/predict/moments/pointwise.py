@@ -7,6 +7,7 @@ variance, and the row says that this is an assumption.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -86,11 +87,20 @@ def mean_product(a: Law, b: Law) -> Field:
 
 def kurtosis(node: Node, signal: Signal) -> float:
     """E f^4 / (E f^2)^2 at the average signal, to about 1 %: 3 for a Gaussian, 6 for ReLU at zero mean."""
+    return _at_average(_kurtosis, node, signal)
+
+
+def pointwise_elasticity(node: Node, signal: Signal) -> float:
+    """d ln E f^2 / d ln v at the average signal, to about 1 %: 1 for ReLU, 0 where the function saturates."""
+    return _at_average(_elasticity, node, signal)
+
+
+def _at_average(figure: Callable[[PointwiseFunction, float, float], float], node: Node, signal: Signal) -> float:
     law = gaussian_behind(signal)
     mean, std = float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return float("nan")
-    return _kurtosis(chained(law, function_of(node)), round(mean / std, 2), round(float(np.log(std)), 2))
+    return figure(chained(law, function_of(node)), round(mean / std, 2), round(float(np.log(std)), 2))
 
 
 @lru_cache(maxsize=4096)
@@ -99,6 +109,14 @@ def _kurtosis(function: PointwiseFunction, ratio: float, log_std: float) -> floa
     result = expect(product(function, function), ratio * std, std)
     square, fourth = float(result.mean.value), float(result.second_moment.value)
     return fourth / square**2 if square > 0 else float("nan")
+
+
+@lru_cache(maxsize=4096)
+def _elasticity(function: PointwiseFunction, ratio: float, log_std: float) -> float:
+    mean, step = ratio * float(np.exp(log_std)), 0.01
+    stds = np.exp(np.array([log_std - step, log_std + step]))
+    low, high = expect(function, mean, stds).second_moment.value
+    return float(np.log(high / low) / (4 * step)) if low > 0 else float("nan")
 
 
 def slope_of(function: PointwiseFunction) -> PointwiseFunction:

@@ -15,7 +15,7 @@ from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge, ForwardCr
 from lensnet.predict.moments.forward import field_shape, forward
 from lensnet.predict.moments.selection import pool_behind, selected_slope
 from lensnet.predict.prediction import Check, Effect, Prediction
-from lensnet.predict.scatter import own_scatter
+from lensnet.predict.scatter import DRAWS_FOLLOW, Scatter, own_scatter, scatter_after
 
 SideQuantities = Mapping[tuple[str, str, str], Field]
 CROSS_MOMENT = "cross_moment"
@@ -40,22 +40,27 @@ def propagate(
     cross = ForwardCross(network, out.signals)
     upstream: dict[str, tuple[Check, ...]] = {}
     errors: dict[str, float] = {INPUT: 0.0}
-    scatters: dict[str, float] = {INPUT: 0.0}
+    scatters: dict[str, Scatter] = {INPUT: Scatter()}
     for node in network:
         signals = [out.signals[producer].with_side(side_of(node, port, sides)) for producer, port in wires(node)]
         crosses = forward_crosses(node, cross, sides)
         result, effects = forward(node, signals, crosses)
         doubts = _doubts_from(node, upstream)
+        if node.component.scale_invariant:  # whatever chance has done to the scale upstream, it ends here
+            doubts = tuple(check for check in doubts if not check.text.startswith(DRAWS_FOLLOW))
         own = max((effect.error for effect in effects), default=0.0)
         errors[node.path] = own + max(errors[producer] for producer in node.inputs)
-        scatters[node.path] = own_scatter(node, signals) + (
-            0.0 if node.component.scale_invariant else max(scatters[producer] for producer in node.inputs)
-        )
+        before = [scatters[producer] for producer in node.inputs]
+        scatters[node.path] = scatter_after(node, signals, before, result.second_moment)
+        if not any(check.text.startswith(DRAWS_FOLLOW) for check in doubts) and (
+            unstable := scatters[node.path].check()
+        ):
+            doubts = (*doubts, unstable)
         if effects[0].status == "not-modelled" and measured and node.path in measured:
             result, doubts = measured[node.path], ()
         out.signals[node.path] = result
         upstream[node.path] = doubts or _new_doubts(node, effects)
-        out.effects += [_through(effect, doubts, errors[node.path], scatters[node.path]) for effect in effects]
+        out.effects += [_through(effect, doubts, errors[node.path], scatters[node.path].variance) for effect in effects]
     if gradients:
         _propagate_gradients(network, out, sides, upstream)
     return out
