@@ -19,9 +19,9 @@ import sympy as sp
 from numpy.typing import NDArray
 from scipy import special
 
+from lensnet.algebra.constants import number
 from lensnet.algebra.piecewise_moments import Form, piecewise_form
 from lensnet.algebra.pointwise import PointwiseFunction, X
-from lensnet.algebra.stable import as_float
 
 Array = NDArray[np.float64]
 _EPS = 4 * np.finfo(float).eps
@@ -45,7 +45,7 @@ def _recognised(function: PointwiseFunction) -> Form | None:
     factor, core = rest.as_independent(X, as_Add=False)
     if not (offset.is_number and factor.is_number):
         return None
-    a, b = as_float(offset), as_float(factor)
+    a, b = number(offset), number(factor)
     if isinstance(core, sp.Add):
         return _gelu_sum(core, a, b)
     base = _BASES.get(type(core))
@@ -73,7 +73,7 @@ def _affine(expression: sp.Expr) -> tuple[float, float] | None:
     coefficients = sp.Poly(expression, X).all_coeffs()
     if len(coefficients) != 2:
         return None
-    return as_float(coefficients[0]), as_float(coefficients[1])
+    return number(coefficients[0]), number(coefficients[1])
 
 
 def _shifted(base: Form, a: float, b: float, c: float, d: float) -> Form:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lensnet.algebra.lowering import TapeError, extremum_arguments
+from lensnet.algebra.lowering import extremum_arguments
+from lensnet.algebra.program import TapeError
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
 
 _FLAT = (sp.sign, sp.Heaviside, sp.floor, sp.ceiling)

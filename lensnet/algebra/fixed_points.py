@@ -1,7 +1,7 @@
 """Fixed points of a second-moment map, and equations solved for a parameter.
 
-    fixed_points(lambda q: 2.35 * gelu_second_moment(q))       # numeric: where they are, slopes, stability
-    solve_for(sp.Eq(g**2 * q / 2, q), g)                       # symbolic: [sqrt(2)], the He gain of a relu stack
+fixed_points(lambda q: 2.35 * gelu_second_moment(q))       # numeric: where they are, slopes, stability
+solve_for(sp.Eq(g**2 * q / 2, q), g)                       # symbolic: [sqrt(2)], the He gain of a relu stack
 """
 
 from __future__ import annotations

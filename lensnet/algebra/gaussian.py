@@ -91,9 +91,7 @@ def expect(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Gaus
     return GaussianMoments(*(Expectation(v.reshape(shape), e.reshape(shape)) for v, e in pairs))
 
 
-def cross_moment(
-    first: PointwiseFunction, second: PointwiseFunction, mean: ArrayLike, std: ArrayLike
-) -> Expectation:
+def cross_moment(first: PointwiseFunction, second: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Expectation:
     """E[first(x)*second(x)] for one Gaussian x: two branches of the same signal that meet again."""
     return expect(product(first, second), mean, std).mean
 

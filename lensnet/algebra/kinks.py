@@ -11,7 +11,7 @@ import sympy as sp
 from numpy.typing import NDArray
 from sympy.core.relational import Relational
 
-from lensnet.algebra.lowering import number
+from lensnet.algebra.constants import number
 from lensnet.algebra.tape import Tape, TapeError, compile_tape
 
 Array = NDArray[np.float64]

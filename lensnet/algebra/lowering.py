@@ -8,7 +8,6 @@ Operations whose arguments are all constant are evaluated here and now.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,10 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import And, BooleanFalse, BooleanTrue, Not, Or
 
 from lensnet.algebra import stable
+from lensnet.algebra.constants import number
 from lensnet.algebra.numpy_backend import NUMPY_OPERATIONS
+from lensnet.algebra.program import CALL, SPECIAL, Program, TapeError, allocate
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
-
-CALL = "call:"
-"""Prefix of an operation that is looked up at call time (a position operator)."""
-SPECIAL = "special:"
-"""Prefix of an operation found in the registry of special functions."""
 
 _COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum", "eq", "ne", "and", "or"})
 _LARGEST_UNROLLED_POWER = 64
@@ -65,25 +61,6 @@ _RELATIONS: dict[type, str] = {
     sp.Ne: "ne",
 }
 _FILL_CANDIDATES = (0.5, -0.5, 1.5, -1.5, 0.05, -0.05, 7.0, -7.0, 60.0, -60.0)
-
-
-class TapeError(ValueError):
-    """An expression that cannot be compiled, or a call that does not supply what the expression needs."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """Operations over registers; `initial` holds the constants, `inputs` says where each symbol's value goes."""
-
-    inputs: tuple[tuple[str, int], ...]
-    initial: tuple[Any, ...]
-    steps: tuple[tuple[str, tuple[int, ...], int], ...]
-    outputs: tuple[int, ...]
-
-    @property
-    def operators(self) -> tuple[str, ...]:
-        """Names that a call must supply as operators."""
-        return tuple(sorted({op.removeprefix(CALL) for op, _, _ in self.steps if op.startswith(CALL)}))
 
 
 def lower(expressions: Mapping[str, sp.Expr]) -> Program:
@@ -297,61 +274,9 @@ class Lowering:
         self._memo, self._renamed = outer
         return slot
 
-    # --- registers ----------------------------------------------------------------------------------------------
-
     def finish(self, outputs: list[int]) -> Program:
-        """Drop what no output needs and reuse registers, so that a large intermediate lives only as long as needed."""
-        needed = set(outputs)
-        kept: list[tuple[str, tuple[int, ...], int]] = []
-        for step in reversed(self._steps):
-            if step[2] in needed:
-                needed.update(step[1])
-                kept.append(step)
-        kept.reverse()
-        last_use = {slot: index for index, (_, arguments, _) in enumerate(kept) for slot in arguments}
-        register: dict[int, int] = {}
-        initial: list[Any] = []
-        for slot, value in self._constants.items():
-            if slot in needed:
-                register[slot] = len(initial)
-                initial.append(value)
-        inputs = []
-        for name, slot in self._inputs.items():
-            register[slot] = len(initial)
-            initial.append(None)
-            inputs.append((name, register[slot]))
-        fixed, free, steps = set(register), [], []
-        for index, (operation, arguments, slot) in enumerate(kept):
-            sources = tuple(register[argument] for argument in arguments)
-            for argument in set(arguments):
-                if last_use[argument] == index and argument not in fixed and argument not in outputs:
-                    free.append(register[argument])
-            if free:
-                register[slot] = free.pop()
-            else:
-                register[slot] = len(initial)
-                initial.append(None)
-            steps.append((operation, sources, register[slot]))
-        return Program(tuple(inputs), tuple(initial), tuple(steps), tuple(register[slot] for slot in outputs))
-
-
-def number(expression: sp.Basic) -> float:
-    """A sympy number as a float: inf and nan for infinities, correctly rounded for rationals.
-
-    Raises:
-        TapeError: the number is complex.
-    """
-    if isinstance(expression, sp.Rational):
-        try:
-            return int(expression.p) / int(expression.q)
-        except OverflowError:
-            return float("inf") if expression > 0 else float("-inf")
-    if expression in (sp.nan, sp.zoo):
-        return float("nan")
-    try:
-        return float(expression)
-    except TypeError as error:
-        raise TapeError(f"not a real number: {expression}") from error
+        """The program of the given outputs, without what none of them needs."""
+        return allocate(self._inputs, self._constants, self._steps, outputs)
 
 
 def extremum_arguments(expression: sp.Basic) -> list[sp.Basic]:

@@ -21,7 +21,10 @@ _CHECKS = 41
 _TOLERANCE = 1e-12
 _DEEPEST = 44
 _DEEPEST_NON_FINITE = 6
-_MOST_PANELS = 4096
+_NO_GAIN, _ROUNDING = 0.3, 1e4
+"""A misfit that halving leaves above 0.3 of itself is rounding, if it is below 1e4 times what is allowed."""
+_MOST_TURNS = 24
+_MOST_PANELS = 2048
 """Per shell; a function that still is not resolved (sin(exp(x))) shows in the error estimate of the integral."""
 _FIRST_PANELS = 4
 
@@ -61,53 +64,58 @@ class Mesh:
         return self._shells[index]
 
     def _refined(self, ends: Array) -> Array:
-        """Halve panels until each is resolved."""
+        """Halve panels until each is resolved, or halving stops helping because only rounding is left."""
         kept = [ends]
         low, high = ends[:-1], ends[1:]
+        before = np.full(low.shape, np.inf)
         for depth in range(_DEEPEST):
-            resolved, finite = self._resolved(low, high)
-            split = ~resolved if depth < _DEEPEST_NON_FINITE else ~resolved & finite
+            misfit, finite = self._misfit(low, high)
+            split = (misfit > 1.0) & ~((misfit > _NO_GAIN * before) & (misfit < _ROUNDING))
+            split |= ~finite & (depth < _DEEPEST_NON_FINITE)
             if not split.any() or split.sum() > _MOST_PANELS:
                 break
             middle = 0.5 * (low + high)[split]
             low, high = np.concatenate([low[split], middle]), np.concatenate([middle, high[split]])
+            before = np.tile(misfit[split], 2)
             kept.append(middle)
         return np.unique(np.concatenate(kept))
 
     def _joined(self, ends: Array, kinks: Array) -> Array:
         """Join neighbouring panels wherever the joint panel is resolved as well: smooth tails need few."""
         idle = 0
-        parity = 0
-        while ends.size > 2 and idle < 2:  # every other inner end in turn: never two neighbours at once
-            inner = np.arange(1 + parity, ends.size - 1, 2)
+        for turn in range(_MOST_TURNS):  # every other inner end in turn: never two neighbours at once
+            inner = np.arange(1 + turn % 2, ends.size - 1, 2)
             inner = inner[~np.isin(ends[inner], kinks)]
-            parity = 1 - parity
-            resolved, _ = self._resolved(ends[inner - 1], ends[inner + 1])
-            idle = 0 if resolved.any() else idle + 1
+            misfit, finite = self._misfit(ends[inner - 1], ends[inner + 1])
+            resolved = finite & (misfit <= 1.0)
             ends = np.delete(ends, inner[resolved])
+            idle = 0 if resolved.any() else idle + 1
+            if idle == 2:
+                break
         return ends
 
-    def _resolved(self, low: Array, high: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Whether each panel is resolved, and whether the function is finite on it."""
+    def _misfit(self, low: Array, high: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Error of interpolation over what is allowed, per panel (0 where not finite), and whether all is finite."""
         nodes, checks, interpolate = _interpolation()
         half, middle = 0.5 * (high - low)[:, None], 0.5 * (high + low)[:, None]
         known = self._sample(middle + half * nodes)
         truth = self._sample(middle + half * checks)
         with np.errstate(all="ignore"):
-            guess = known @ interpolate.T
+            error = np.max(np.abs(known @ interpolate.T - truth), axis=-1)
             size = np.maximum(np.max(np.abs(known), axis=-1), np.max(np.abs(truth), axis=-1))
             # rounding of x alone moves f by f'*ulp(x); the last function of the stack may be the slope
             noise = 4e-16 * np.max(np.abs(middle) + half, axis=-1) * np.max(size, axis=0)
-            error = np.max(np.abs(guess - truth), axis=-1)
-            resolved = np.all(error <= _TOLERANCE * (size + 1e-3 * self._global_scale()[:, None]) + noise, axis=0)
+            allowed = _TOLERANCE * (size + 1e-3 * self._global_scale()[:, None]) + noise
+            misfit = np.max(np.where(error <= allowed, 1.0, error / allowed), axis=0)
         finite = np.all(np.isfinite(size), axis=0)
-        return resolved & finite, finite
+        return np.where(finite, misfit, 0.0), finite
 
     def _global_scale(self) -> Array:
         """Typical size of each function over [-4, 4]: panels where it is far smaller need no relative accuracy."""
         if self._scale is None:
             values = np.abs(self._sample(np.linspace(-4.0, 4.0, 257) + 1e-3))
-            self._scale = np.array([np.median(row[np.isfinite(row)]) if row.size else 0.0 for row in values])
+            finite = [row[np.isfinite(row)] for row in values]
+            self._scale = np.array([np.median(row) if row.size else 0.0 for row in finite])
         return self._scale
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import sympy as sp
 from sympy.core.relational import Relational
 
+from lensnet.algebra.constants import number
 from lensnet.algebra.kinks import Kinks
-from lensnet.algebra.lowering import TapeError, number
+from lensnet.algebra.program import TapeError
 
 _LARGEST_DEGREE = 12
 _MOST_PIECES = 24

@@ -18,9 +18,7 @@ Form = Callable[[Array, Array], tuple[Array, Array]]
 _EPS = 4 * np.finfo(float).eps
 
 
-def piecewise_form(
-    breaks: tuple[float, ...], polynomials: tuple[Coefficients, ...], degree: int | None
-) -> Form:
+def piecewise_form(breaks: tuple[float, ...], polynomials: tuple[Coefficients, ...], degree: int | None) -> Form:
     """The form of a piecewise polynomial; one that is homogeneous of a degree scales at mean 0: c*std**degree."""
     unit, unit_error = piecewise_polynomial(breaks, polynomials, np.zeros(1), np.ones(1))
 

@@ -90,7 +90,7 @@ class PointwiseFunction:
 
     @cached_property
     def monotone(self) -> str | None:
-        """"increasing", "decreasing", "constant" or None, from slopes and jumps on a grid over [-100, 100]."""
+        """ "increasing", "decreasing", "constant" or None, from slopes and jumps on a grid over [-100, 100]."""
         grid = np.sinh(np.linspace(-np.arcsinh(100.0), np.arcsinh(100.0), 4001))
         slopes = self.derivative(grid)
         steps = np.concatenate([slopes[np.isfinite(slopes)], [height for _, height in self.jumps]])
@@ -112,7 +112,9 @@ class PointwiseFunction:
         height = right - left
         wider = np.abs(self(points + 4.0 * offset) - self(points - 4.0 * offset))
         jumps = (np.abs(height) > 1e-9 * (np.abs(right) + np.abs(left))) & (np.abs(height) > 0.75 * wider)
-        jumps &= np.isfinite(height) & (np.abs(height) > 1e-20)
+        # nor is what a slope makes of a position that is rounded itself
+        bend = offset * (np.abs(self.derivative(points + offset)) + np.abs(self.derivative(points - offset)))
+        jumps &= np.isfinite(height) & (np.abs(height) > np.maximum(1e-20, bend))
         return tuple((float(point), float(h)) for point, h in zip(points[jumps], height[jumps], strict=True))
 
     def to_latex(self) -> str:
@@ -144,6 +146,7 @@ def pointwise(
     return _pointwise(name or str(expression), bound, tuple(sorted(float(kink) for kink in kinks)))
 
 
+@lru_cache(maxsize=1024)
 def compose(outer: PointwiseFunction, inner: PointwiseFunction) -> PointwiseFunction:
     """x -> outer(inner(x)); its kinks are those of `inner` and where `inner` meets a kink of `outer`."""
     expression = outer.expression.xreplace({X: inner.expression})
@@ -155,6 +158,7 @@ def compose(outer: PointwiseFunction, inner: PointwiseFunction) -> PointwiseFunc
     return _combined(f"{outer.name} of {inner.name}", expression, points, complete)
 
 
+@lru_cache(maxsize=1024)
 def product(first: PointwiseFunction, second: PointwiseFunction) -> PointwiseFunction:
     """x -> first(x)*second(x): the integrand of the cross moment of two branches that meet."""
     kinks = first.kinks.merged(second.kinks)
@@ -163,6 +167,7 @@ def product(first: PointwiseFunction, second: PointwiseFunction) -> PointwiseFun
     )
 
 
+@lru_cache(maxsize=1024)
 def total(first: PointwiseFunction, second: PointwiseFunction) -> PointwiseFunction:
     """x -> first(x) + second(x)."""
     kinks = first.kinks.merged(second.kinks)

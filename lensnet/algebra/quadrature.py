@@ -28,9 +28,7 @@ _ROUNDING = 4 * np.finfo(float).eps
 def mesh_of(function: PointwiseFunction) -> Mesh:
     """The function's panels, kept with it."""
     if "mesh" not in function.tables:
-        function.tables["mesh"] = Mesh(
-            lambda x: np.stack([function(x), function.derivative(x)]), function.kinks.points
-        )
+        function.tables["mesh"] = Mesh(lambda x: np.stack([function(x), function.derivative(x)]), function.kinks.points)
     mesh: Mesh = function.tables["mesh"]
     return mesh
 

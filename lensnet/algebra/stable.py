@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
+from lensnet.algebra.constants import number
+from lensnet.algebra.exponentials import exponential_sum, hyperbolic_sum, unit_exponential_sum
+
 if TYPE_CHECKING:
     from lensnet.algebra.lowering import Lowering
 
@@ -77,7 +80,7 @@ def _pairs_up(factor: sp.Expr) -> bool:
     if isinstance(factor, sp.Pow):
         if isinstance(factor.base, sp.tanh):
             return bool(factor.exp == 2)
-        return bool(factor.exp == -1) and _unit_exponential_sum(factor.base) is not None
+        return bool(factor.exp == -1) and unit_exponential_sum(factor.base) is not None
     return False
 
 
@@ -95,7 +98,7 @@ def _pair(lowering: Lowering, rest: sp.Expr, factor: sp.Expr, sign: int) -> int 
     elif isinstance(factor.base, sp.tanh):
         value = lowering.emit("square", lowering.emit("sech", lowering.expression(factor.base.args[0])))
     else:
-        exponent = _unit_exponential_sum(factor.base)
+        exponent = unit_exponential_sum(factor.base)
         value = lowering.emit("sigmoid", lowering.expression(exponent))
     return lowering.emit("mul", lowering.expression(rest if sign == 1 else -rest), value)
 
@@ -108,7 +111,7 @@ def lower_product(lowering: Lowering, expression: sp.Mul | sp.Pow) -> int:
     coefficient, factors = expression.as_coeff_mul()
     powers = [_base_and_exponent(factor) for factor in factors]
     scale, slots = _quotients(lowering, powers)
-    scale *= as_float(coefficient)
+    scale *= number(coefficient)
     below: list[int] = []
     for base, exponent in powers:
         if base.is_number and exponent.is_number and _constant(lowering, base**exponent) is not None:
@@ -138,10 +141,10 @@ def _constant(lowering: Lowering, expression: sp.Expr) -> float | None:
         if base is None or base <= 0 or not isinstance(exponent, sp.Rational):
             return None
         try:
-            return float(math.sqrt(base) ** int(exponent.p) if exponent.q == 2 else base ** as_float(exponent))
+            return float(math.sqrt(base) ** int(exponent.p) if exponent.q == 2 else base ** number(exponent))
         except OverflowError:
             return None
-    return as_float(expression) if expression.is_Rational or expression is sp.pi or expression is sp.E else None
+    return number(expression) if expression.is_Rational or expression is sp.pi or expression is sp.E else None
 
 
 def _product(lowering: Lowering, slots: list[int]) -> int:
@@ -179,7 +182,7 @@ def _quotients(lowering: Lowering, powers: list[tuple[sp.Expr, sp.Expr]]) -> tup
             powers.remove(item)
             factor, found = _logistic(lowering, powers, *exponentials, count)
         else:
-            hyperbolic = _hyperbolic(base)
+            hyperbolic = hyperbolic_sum(base)
             if hyperbolic is None or hyperbolic[0] != "cosh":
                 continue
             powers.remove(item)
@@ -222,7 +225,7 @@ def _hyperbolic_quotient(
     """(coefficient*cosh u)**-count with the powers of sinh u that stand above it."""
     scale, slots = coefficient**-count, []
     for item in list(powers):
-        above = _hyperbolic(item[0])
+        above = hyperbolic_sum(item[0])
         if above is None or above[0] != "sinh" or above[2] != u or not (item[1].is_Integer and item[1].is_positive):
             continue
         times = min(int(item[1]), count)
@@ -243,7 +246,7 @@ def _hyperbolic_quotient(
 def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
     """Slot of log(argument): positive factors with a safe logarithm are taken out of a product."""
     coefficient, factors = argument.as_coeff_mul()
-    scale = as_float(coefficient)
+    scale = number(coefficient)
     if scale <= 0 or not factors:
         return lowering.emit("log", lowering.expression(argument))
     rest: list[sp.Expr] = []
@@ -254,7 +257,7 @@ def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
         if slot is None:
             rest.append(factor)
         else:
-            slots.append(lowering.scaled(slot, as_float(exponent)))
+            slots.append(lowering.scaled(slot, number(exponent)))
     if not slots:
         return lowering.emit("log", lowering.expression(argument))
     if rest:
@@ -269,7 +272,7 @@ def _safe_log(lowering: Lowering, base: sp.Expr) -> int | None:
     """Slot of log(base) for a base that is positive everywhere and whose logarithm has a form of its own."""
     if isinstance(base, sp.exp):
         return lowering.expression(base.args[0])
-    hyperbolic = _hyperbolic(base)
+    hyperbolic = hyperbolic_sum(base)
     if hyperbolic is not None and hyperbolic[0] == "cosh" and hyperbolic[1] > 0:
         slot = lowering.emit("logcosh", lowering.expression(hyperbolic[2]))
         return lowering.shifted(slot, math.log(hyperbolic[1]))
@@ -290,7 +293,7 @@ def _log_of_sum(lowering: Lowering, base: sp.Add) -> int | None:
         constant, (coefficient, function) = base.args[0], base.args[1].as_coeff_Mul()
         if isinstance(function, sp.erf) and abs(coefficient) == constant:
             sign = 1 if coefficient > 0 else -1
-            return _log_erfc(lowering, as_float(constant), -sign * function.args[0])
+            return _log_erfc(lowering, number(constant), -sign * function.args[0])
     if sp.S.One in base.args and not _split_pairs(lowering, base)[0]:
         return lowering.emit("log1p", lowering.expression(base - 1))
     return None
@@ -300,48 +303,3 @@ def _log_erfc(lowering: Lowering, scale: float, u: sp.Expr) -> int:
     """log(scale*erfc(u)) by the logarithm of the normal distribution: erfc(u) = 2*Phi(-sqrt(2)*u)."""
     slot = lowering.emit("log_ndtr", lowering.scaled(lowering.expression(u), -math.sqrt(2.0)))
     return lowering.shifted(slot, math.log(2.0 * scale))
-
-
-# --- shapes -------------------------------------------------------------------------------------------------------
-
-
-def exponential_sum(expression: sp.Expr) -> tuple[float, float, sp.Expr] | None:
-    """(a, b, w) when the expression is a + b*exp(w) with numbers a, b; otherwise None."""
-    if not isinstance(expression, sp.Add) or len(expression.args) != 2:
-        return None
-    constant, term = expression.args
-    if not constant.is_Number:
-        constant, term = term, constant
-    coefficient, function = term.as_coeff_Mul()
-    if not constant.is_Number or not coefficient.is_Number or not isinstance(function, sp.exp):
-        return None
-    return as_float(constant), as_float(coefficient), function.args[0]
-
-
-def _unit_exponential_sum(expression: sp.Expr) -> sp.Expr | None:
-    """w when the expression is 1 + exp(w)."""
-    found = exponential_sum(expression)
-    return found[2] if found is not None and found[:2] == (1.0, 1.0) else None
-
-
-def _hyperbolic(expression: sp.Expr) -> tuple[str, float, sp.Expr] | None:
-    """(name, c, u) when the expression is c*sinh(u) or c*cosh(u), or the sum of two exponentials that makes it."""
-    if isinstance(expression, sp.sinh | sp.cosh):
-        name, scale, argument = type(expression).__name__, 1.0, expression.args[0]
-    elif isinstance(expression, sp.Add) and len(expression.args) == 2:
-        (first, grow), (second, decay) = (term.as_coeff_Mul() for term in expression.args)
-        if not (isinstance(grow, sp.exp) and isinstance(decay, sp.exp) and first.is_Number and second.is_Number):
-            return None
-        if grow.args[0] + decay.args[0] != 0 or abs(first) != abs(second):
-            return None
-        name, scale, argument = "cosh" if first == second else "sinh", 2.0 * as_float(first), grow.args[0]
-    else:
-        return None
-    if argument.could_extract_minus_sign():
-        argument, scale = -argument, scale if name == "cosh" else -scale
-    return name, scale, argument
-
-
-def as_float(value: sp.Expr) -> float:
-    """A sympy number as a float, rationals correctly rounded."""
-    return int(value.p) / int(value.q) if isinstance(value, sp.Rational) else float(value)

@@ -26,8 +26,8 @@ _FLOOR = 0.1
 _NODES_ALONE, _STD_NODES, _MEAN_NODES = 14, 10, 11
 _STD_CHECKS, _MEAN_CHECKS = (-0.93, -0.4, 0.17, 0.61), (-0.96, -0.55, 0.08, 0.47, 0.9)
 _MOST_HALVINGS = 7
-_MOST_PATCHES = 160
-"""Per call; further patches are left as they are, with the error they have."""
+_MOST_PATCHES = 400
+"""Per call, old and new; further patches are left as they are, with the error they have."""
 _MOST_KEPT = 10_000
 _BLOCK = 1024
 
@@ -138,8 +138,8 @@ def _roots(mean: Array, log_std: Array) -> Iterator[tuple[_Box, NDArray[np.intp]
 
 def _patch(function: PointwiseFunction, box: _Box, budget: list[int]) -> _Patch:
     patches: dict[_Box, _Patch] = function.tables.setdefault("patches", {})
+    budget[0] -= 1  # also for a patch that is there already: the same field gives the same numbers again
     if box not in patches:
-        budget[0] -= 1
         patches[box] = _fitted(function, box)
     return patches[box]
 

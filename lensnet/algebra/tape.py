@@ -23,8 +23,9 @@ import numpy as np
 import sympy as sp
 
 from lensnet.algebra.derivative import derivative
-from lensnet.algebra.lowering import CALL, SPECIAL, TapeError, lower
+from lensnet.algebra.lowering import lower
 from lensnet.algebra.numpy_backend import NUMPY_OPERATIONS
+from lensnet.algebra.program import CALL, SPECIAL, TapeError
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
 
 __all__ = ["Tape", "TapeError", "compile_tape", "formula_latex"]

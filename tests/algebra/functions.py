@@ -23,6 +23,10 @@ class Case:
         return pointwise(self.expression)
 
 
+def side(x: float) -> float:
+    return float(x > 0) - float(x < 0)
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
@@ -60,7 +64,10 @@ CASES: dict[str, Case] = {
     "identity": Case(X, lambda x: x, lambda x: 1.0),
     "relu": Case(sp.Max(0, X), lambda x: max(x, 0.0), lambda x: float(x > 0), (0,)),
     "leaky": Case(
-        sp.Piecewise((X, X > 0), (X / 10, True)), lambda x: x if x > 0 else x / 10, lambda x: 1.0 if x > 0 else 0.1, (0,)
+        sp.Piecewise((X, X > 0), (X / 10, True)),
+        lambda x: x if x > 0 else x / 10,
+        lambda x: 1.0 if x > 0 else 0.1,
+        (0,),
     ),
     "abs": Case(sp.Abs(X), abs, lambda x: math.copysign(1.0, x), (0,)),
     "elu": Case(
@@ -76,16 +83,12 @@ CASES: dict[str, Case] = {
         (0,),
     ),
     "gelu": Case(X * Phi, lambda x: x * cdf(x), lambda x: cdf(x) + x * phi(x)),
-    "silu": Case(
-        X / (1 + sp.exp(-X)), lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x))
-    ),
+    "silu": Case(X / (1 + sp.exp(-X)), lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x))),
     "mish": Case(X * sp.tanh(sp.log(1 + sp.exp(X))), lambda x: x * math.tanh(softplus(x)), mish_slope),
     "tanh": Case(sp.tanh(X), math.tanh, sech2),
     "sigmoid": Case(1 / (1 + sp.exp(-X)), sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
     "softplus": Case(sp.log(1 + sp.exp(X)), softplus, sigmoid),
-    "hardtanh": Case(
-        sp.Max(-1, sp.Min(1, X)), lambda x: max(-1.0, min(1.0, x)), lambda x: float(abs(x) < 1), (-1, 1)
-    ),
+    "hardtanh": Case(sp.Max(-1, sp.Min(1, X)), lambda x: max(-1.0, min(1.0, x)), lambda x: float(abs(x) < 1), (-1, 1)),
     "hardswish": Case(
         X * sp.Min(6, sp.Max(0, X + 3)) / 6, lambda x: x * min(6.0, max(0.0, x + 3)) / 6, hardswish_slope, (-3, 3)
     ),
@@ -93,8 +96,8 @@ CASES: dict[str, Case] = {
     "sin": Case(sp.sin(X), math.sin, math.cos),
     "cos": Case(sp.cos(X), math.cos, lambda x: -math.sin(x)),
     "square": Case(X**2, lambda x: x * x, lambda x: 2 * x),
-    "step": Case(sp.Heaviside(X), lambda x: 0.5 * (1 + (x > 0) - (x < 0)), lambda x: 0.0, (0,)),
-    "sign": Case(sp.sign(X), lambda x: float((x > 0) - (x < 0)), lambda x: 0.0, (0,)),
+    "step": Case(sp.Heaviside(X), lambda x: 0.5 * (1 + side(x)), lambda x: 0.0, (0,)),
+    "sign": Case(sp.sign(X), side, lambda x: 0.0, (0,)),
     "exp": Case(sp.exp(X), math.exp, math.exp),
     "x^5": Case(X**5, lambda x: x**5, lambda x: 5 * x**4),
     "tanh 50x": Case(sp.tanh(50 * X), lambda x: math.tanh(50 * x), lambda x: 50 * sech2(50 * x)),
@@ -111,7 +114,7 @@ CASES: dict[str, Case] = {
         lambda x: x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)),
         lambda x: gelu_tanh_slope(x),
     ),
-}  # fmt: skip
+}
 
 
 def gelu_tanh_slope(x: float) -> float:
