@@ -35,21 +35,16 @@ class CompiledFormula:
     @cached_property
     def short_expression(self) -> sympy.Expr:
         """The formula as written, abbreviations unexpanded."""
-        arities = {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
-        names = sorted(self.symbols) + [name for name, _ in self.let]
-        return parse_formula(self.text, names, OPERATORS, special=arities)
+        return self._parsed([*sorted(self.symbols), *(name for name, _ in self.let)], {})
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The formula in the symbols of the engine, abbreviations expanded."""
-        expression = self.short_expression
-        for index in range(len(self.let) - 1, -1, -1):
-            name, text = self.let[index]
-            found = {symbol for symbol in expression.free_symbols if symbol.name == name}
-            if found:
-                inner = CompiledFormula(text, self.symbols, self.let[:index]).short_expression
-                expression = expression.xreplace(dict.fromkeys(found, inner))
-        return expression
+        """The formula in the symbols of the engine, abbreviations expanded (by the parser, which bounds the result)."""
+        return self._parsed(sorted(self.symbols), dict(self.let))
+
+    def _parsed(self, symbols: list[str], let: Mapping[str, str]) -> sympy.Expr:
+        arities = {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
+        return parse_formula(self.text, symbols, OPERATORS, special=arities, let=let)
 
     @cached_property
     def uses(self) -> frozenset[str]:
