@@ -201,6 +201,7 @@ class Expander:
         if missing:
             self._problem(place, f"{component.name} needs {', '.join(missing)}")
             return sources[0]
+        defaults |= {key: value for key, value in item.parameters.items() if key in component.parameters}
         body = component.spec.body or []
         return self._inner(item, defaults, place, body, place, name, place, prefix, scope, sources, nesting)
 
