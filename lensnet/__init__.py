@@ -3,6 +3,7 @@
     net = lensnet.load("alexnet")        # a spec by name or file
     report = net.run(seeds=8)            # predicted beside measured, with verdicts
     report                               # shows itself in a terminal and in a notebook
+    lensnet.derive("relu")               # where its effects come from, step by step
 
 Importing lensnet imports neither torch nor sympy; both come with the first prediction or measurement.
 """
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lensnet.api import Net, load
+    from lensnet.derivation.api import derive
 
 __version__ = "0.1.0"
-__all__ = ["Net", "__version__", "load"]
+__all__ = ["Net", "__version__", "derive", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from lensnet import api
 
         return getattr(api, name)
+    if name == "derive":
+        from lensnet.derivation.api import derive
+
+        return derive
     raise AttributeError(f"module 'lensnet' has no attribute {name!r}")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lensnet.cli import catalogue, checking, measuring, saved, starting
+from lensnet.cli import catalogue, checking, derive, measuring, saved, starting
 from lensnet.cli.ending import INTERNAL, crash, guarded, set_debug
 
+# A verb is listed when it works. The next ones (ladder, import, design, ...) get a file each and a line below.
 MAIN, LOOK, MAKE = "The main job", "Look and check", "Make"
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command(rich_help_panel=MAIN)(guarded(saved.report))
 app.command(rich_help_panel=LOOK)(guarded(checking.lint))
 app.command(rich_help_panel=LOOK)(guarded(checking.show))
 app.command(rich_help_panel=LOOK)(guarded(catalogue.components))
+app.command(rich_help_panel=LOOK)(guarded(derive.derive))
 app.command(rich_help_panel=LOOK)(guarded(catalogue.cite))
 app.command(rich_help_panel=MAKE)(guarded(checking.schema))
 

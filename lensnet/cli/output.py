@@ -65,15 +65,15 @@ class Output:
         if self.json is not None:
             from lensnet.report.json import to_json
 
-            _put(self.json, to_json(report))
+            put(self.json, to_json(report))
         if self.markdown is not None:
             from lensnet.report.markdown import to_markdown
 
-            _put(self.markdown, to_markdown(report.only_bad() if self.only_bad else report))
+            put(self.markdown, to_markdown(report.only_bad() if self.only_bad else report))
         if self.html is not None:
             from lensnet.report.html import page
 
-            _put(self.html, page(report))
+            put(self.html, page(report))
         if self.plot is not None:
             report.plot(self.plot)
         return status
@@ -94,7 +94,8 @@ def console(file: TextIO | None = None) -> Console:
     return Console(file=file or sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def _put(file: str, text: str) -> None:
+def put(file: str, text: str) -> None:
+    """Write a file; `-` is standard output."""
     if file == "-":
         sys.stdout.write(text)
         return
