@@ -63,7 +63,7 @@ def run(
         results.append(result)
         start += todo
         report = bench.report(results, settings, backward)
-        done, wanted = start - first_seed, report.seeds_wanted
+        done, wanted = start - first_seed, report.seeds_within(most)
         if result.interrupted or wanted is None or done >= most:
             return report
         batch = batch[: result.batch]
@@ -103,7 +103,7 @@ class _Bench:
         signal = self.structure.signals[INPUT]
         examples = results[-1].batch
         if signal.mean.shape[0] > examples:
-            signal = Signal(signal.mean[:examples], signal.second_moment[:examples], signal.law)
+            signal = Signal(signal.mean[:examples], signal.second_moment[:examples], signal.law, signal.side)
         through = propagate(self.network, signal, self.sides, measured, gradients)
         return report_on(self.network, through, self.ensemble, _circumstances(results), settings)
 
@@ -137,11 +137,21 @@ def input_signal(network: Network, batch: Tensor | None = None) -> Signal:
 
 
 def _gaussian_signal(source: InputSource) -> Signal:
+    """One typical example; the declared correlations go along as side quantities for the first component."""
     options: Mapping[str, object] = source.options
     mean, std = float(str(options.get("mean", 0.0))), float(str(options.get("std", 1.0)))
     size = (1, *source.shape.positions)
     means, variance = np.full(size, mean), np.full(size, std**2)
-    return Signal(means, variance + means**2, Law(means, variance, terms=float("inf"), origin=INPUT))
+    second = mean**2 + std**2
+    between_positions = float(str(options.get("position_correlation", 0.0)))
+    side: dict[str, float] = {}
+    if source.shape.positions and second > 0:
+        side = {"position_correlation": between_positions, "window_correlation": between_positions}
+        side["token_gram"] = (mean**2 + std**2 * between_positions) / second
+    else:
+        side["batch_correlation"] = float(str(options.get("correlation", 0.0)))
+    law = Law(means, variance, terms=float("inf"), origin=INPUT)
+    return Signal(means, variance + means**2, law, side)
 
 
 __all__ = ["input_signal", "measure_only", "predict", "run"]

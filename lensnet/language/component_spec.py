@@ -121,6 +121,7 @@ class Need(Spec):
     otherwise: Number | None = None
     when: Condition | None = None  # not needed where this comparison of parameters and shapes fails
     port: Text | None = None
+    also: SymbolName | None = None  # another name under which `given:` may declare it
     about: Text = ""
 
 

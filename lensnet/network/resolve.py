@@ -54,20 +54,25 @@ class Resolver:
         shape = self._shape(placed, geometry, scope, inputs, shapes)
         scope |= {"channels_out": shape.channels, "positions_out": shape.position_count}
         weights = self._weights(placed, parameters, scope)
-        given = {
-            name: self.reader.number(placed, ("given", name), value, scope) for name, value in placed.given.items()
-        }
-        for name in given:
-            if name not in component.needs and name != "cross_moment":
-                options = did_you_mean(name, [*component.needs, "cross_moment"])
-                raise self.reader.refuse(
-                    placed, ("given", name), f"{component.name} does not use '{name}'", options, key_itself=True
-                )
+        given = self._given(placed, scope)
         own = {name: value for name, value in parameters.items() if name in component.parameters}
         return Node(
             path, component, own, inputs, ports, shapes, shape, geometry, weights,
-            {name: float(value) for name, value in given.items()}, self.examples,
+            given, self.examples,
         )  # fmt: skip
+
+    def _given(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, float]:
+        """Declared side quantities, under the names that the component's effects use."""
+        needs = placed.component.needs
+        names = {need.also: name for name, need in needs.items() if need.also} | {name: name for name in needs}
+        names["cross_moment"] = "cross_moment"
+        out: dict[str, float] = {}
+        for key, value in placed.given.items():
+            if key not in names:
+                message = f"{placed.component.name} does not use '{key}'"
+                raise self.reader.refuse(placed, ("given", key), message, did_you_mean(key, names), key_itself=True)
+            out[names[key]] = float(self.reader.number(placed, ("given", key), value, scope))
+        return out
 
     def _ports(self, placed: Placed, inputs: Sequence[str]) -> tuple[str, ...]:
         component = placed.component

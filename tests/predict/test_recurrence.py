@@ -28,7 +28,7 @@ body:
 
 
 def test_two_rectifiers_over_a_skip_pass_together() -> None:
-    """Both rectifiers are active together: x > 0 and x + r > 0 for independent standard normal x and r is 3/8 likely."""
+    """x > 0 and x + r > 0 for independent standard normal x and r happens with probability 3/8."""
     spec, document = load_network_spec(Source("net.yaml", SPEC))
     network = build_network(spec, document)
     prediction = propagate(network, input_signal(network))

@@ -82,6 +82,8 @@ def _propagate_gradients(
         if any(use not in out.gradients for use in uses):
             continue  # behind a component without a backward model
         signals = [out.signals[producer].with_side(side_of(node, port, sides)) for producer, port in wires(node)]
+        if uses == [OUTPUT]:
+            signals = [replace(signal, side={**indifferent_probe(node), **signal.side}) for signal in signals]
         gradient, gradient_crosses = out.gradients[uses[0]], None
         if node.component.is_fork:
             gradient = np.stack(np.broadcast_arrays(*(out.gradients[use] for use in uses)))
@@ -120,6 +122,16 @@ def wires(node: Node) -> list[tuple[str, str]]:
 def side_of(node: Node, port: str, sides: SideQuantities) -> dict[str, Field]:
     """The side quantities known at one port, by name."""
     return {name: sides[node.path, port, name] for name in node.component.needs if (node.path, port, name) in sides}
+
+
+def indifferent_probe(node: Node) -> dict[str, float]:
+    """What is known of the gradient at the network's output: the probe is random, so all its correlations vanish."""
+    needs = node.component.needs.items()
+    return {
+        name: float(need.otherwise)
+        for name, need in needs
+        if name.startswith("gradient_") and need.otherwise is not None
+    }
 
 
 def forward_crosses(node: Node, cross: ForwardCross, sides: SideQuantities) -> dict[tuple[int, int], Field | None]:
