@@ -131,7 +131,7 @@ def _closed(f: CutFunction, forms: Mapping[str, ClosedForm | None]) -> Step:
     rules = dict.fromkeys(rule for form in found.values() for rule in form.rules)
     parts: list[Part] = []
     if rules:
-        parts.append("No integral is looked up. What is used:")
+        parts.append("What is used:")
         parts += [f"- {rule.value}." for rule in rules]
     by_sympy = [name for name, form in found.items() if not form.rules and not form.general]
     if by_sympy:
