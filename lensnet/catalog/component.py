@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lensnet.language.component_spec import ComponentSpec, Effect, LinearCoherence, Need
 from lensnet.language.document import Document
+from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import effect_symbols
+from lensnet.quantities.quantity import QUANTITIES
 
 if TYPE_CHECKING:
     from lensnet.catalog.coherence import Coherence
@@ -34,6 +36,11 @@ class Component:
         self.optics = spec.optics
         self.intuition = spec.intuition
         self.references: Mapping[str, str] = spec.references
+
+        for quantity in spec.needs:
+            if quantity not in QUANTITIES:
+                help = did_you_mean(quantity, QUANTITIES)
+                raise document.error(("needs", quantity), f"no quantity is called '{quantity}'", help, key=True)
 
     def __repr__(self) -> str:
         return f"Component({self.name})"

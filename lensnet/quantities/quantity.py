@@ -31,23 +31,64 @@ def _moments(name: str, symbol: str, scale: Scale, definition: str, shape: str =
     return Quantity(name, symbol, Level.MOMENTS, scale, definition, shape)
 
 
-def _kernel(name: str, symbol: str, definition: str, shape: str) -> Quantity:
+def _kernel(name: str, symbol: str, shape: str, definition: str) -> Quantity:
     return Quantity(name, symbol, Level.KERNEL, "linear", definition, shape)
+
+
+# The sets over which a norm takes its statistics: all samples of the batch, the positions of an example, a group.
+_SETS = {
+    "batch": ("scalar", "two samples (examples or positions) of one channel"),
+    "position": ("examples", "two positions of one channel of one example"),
+    "group": ("examples", "two samples of one group of channels of one example"),
+}
+
+
+def _set_quantities() -> list[Quantity]:
+    out = []
+    for name, (shape, pair) in _SETS.items():
+        spread = "how unequal the variances V of the sets are, E(V + eps) E 1/(V + eps)"
+        out += [
+            _kernel(f"{name}_correlation", "rho", shape, f"average centred correlation between {pair}"),
+            _kernel(f"{name}_dispersion", "D", shape, spread),
+            _kernel(
+                f"gradient_{name}_correlation",
+                "rho_g",
+                shape,
+                f"the same of the gradient at the output, between {pair}",
+            ),
+            _kernel(
+                f"gradient_{name}_alignment", "rho_a", shape, "the same of the gradient times the normalised signal"
+            ),
+            _kernel(
+                f"gradient_{name}_dispersion", "D_g", shape, f"{spread}, weighted by the gradient's power in a set"
+            ),
+        ]
+    return out
 
 
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (
         _moments("mean", "m", "linear", "E x over channels and weight draws, per example and position"),
-        _moments("second_moment", "q", "log", "E x^2 over channels and weight draws; backward: of dL/dx with L = <r, y>"),
+        _moments("second_moment", "q", "log", "E x^2, as the mean; backward: of dL/dx with L = <r, y>"),
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
-        _kernel("cross_moment", "k", "E a b over channels, for two signals that meet, per example and position", "field"),
-        _kernel("token_correlation", "rho", "E_c x_i x_j averaged over pairs i != j, over q", "examples"),
-        _kernel("token_gram", "G", "E_c x_i x_j for every pair of tokens", "(E, T, T)"),
-        _kernel("window_gram", "W", "E_c x_a x_b for every pair of taps of a window, averaged over windows", "(k, k)"),
-        _kernel("batch_mean_square", "S", "E_c (mean of x_c over examples and positions)^2", "scalar"),
-        _kernel("batch_overlap", "r", "E_c x_c times the mean of x_c over examples and positions", "field"),
-        _kernel("position_mean_square", "S", "E_c (mean of x_c over the positions of an example)^2", "examples"),
-        _kernel("position_overlap", "r", "E_c x_c times the mean of x_c over the positions of its example", "field"),
+        *_set_quantities(),
+        _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
+        _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
+        _kernel("token_gram", "G", "(E, T, T)", "E_c x_i x_j for every pair of positions"),
+        _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),
+        _kernel("window_correlation", "rho", "scalar", "average centred correlation between two taps of a window"),
+        _kernel("window_gram", "W", "(k, k)", "E_c x_a x_b for every pair of taps, averaged over windows"),
+        _kernel(
+            "window_products", "W", "(E, *positions_out, pairs)", "E_c x_a x_b for every pair of taps of every window"
+        ),
+        _kernel(
+            "gradient_window_correlation", "rho_g", "scalar", "correlation of the gradients of windows that overlap"
+        ),
+        _kernel("gradient_signal_coherence", "C", "examples", "E_c (sum_i g_i x_i)^2 over sum_i E_c g_i^2 E_c x_i^2"),
+        _kernel("batch_mean_square", "S", "scalar", "E_c (mean of x_c over examples and positions)^2"),
+        _kernel("batch_overlap", "r", "field", "E_c x_c times the mean of x_c over examples and positions"),
+        _kernel("position_mean_square", "S", "examples", "E_c (mean of x_c over the positions of an example)^2"),
+        _kernel("position_overlap", "r", "field", "E_c x_c times the mean of x_c over the positions of its example"),
     )
 }
