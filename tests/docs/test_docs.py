@@ -73,7 +73,8 @@ def test_commands_and_options_exist():
     known = commands()
     for page in PAGES:
         text = page.read_text()
-        for verb in re.findall(r"`lensnet ([a-z]+)", text) + re.findall(r"^\s*lensnet ([a-z]+)", text, re.M):
+        fenced = "".join(match[2] for match in BLOCK.finditer(text))
+        for verb in re.findall(r"`lensnet ([a-z]+)", text) + re.findall(r"^\s*lensnet ([a-z]+)", fenced, re.M):
             assert verb in known, f"{page.name} speaks of `lensnet {verb}`"
         options = {name for command in known.values() for parameter in command.params for name in parameter.opts}
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
