@@ -73,10 +73,13 @@ class FieldOperators:
         return reduce(lambda y, at: at[1].scatter(y, at[0] + 1), enumerate(self._axes), field)
 
     def mean_positions(self, field: Field) -> Field:
-        """Average over positions; the axes stay (with length 1) unless the component removes them."""
+        """Average over positions, of the input or the output; the axes stay (with length 1) unless the component
+        removes them."""
         keep = not isinstance(self.geometry, Collapse | Flatten)
-        field = self._spread(field, self.positions)
-        return field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep)
+        field = np.atleast_1d(np.asarray(field, dtype=float))
+        if field.ndim == 1 and self.positions:
+            field = field.reshape(-1, *([1] * len(self.positions)))
+        return np.asarray(field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep))
 
     def mean_batch(self, field: Field) -> Field:
         """Average over examples and positions, all axes kept with length 1."""
