@@ -53,7 +53,10 @@ class ForwardCross:
 
     def _fill(self, later: str, earlier: str) -> None:
         if (later, earlier) not in self._known:
-            self._known[later, earlier] = self._work_out(later, earlier)
+            found = self._work_out(later, earlier)
+            if found is None and self._shape(later) == self._shape(earlier) and self._changes_sign(later, earlier):
+                found = self.signals[later].mean * self.signals[earlier].mean
+            self._known[later, earlier] = found
 
     def covariance(self, a: str, b: str) -> Field | None:
         moment = self.moment(a, b)
@@ -84,6 +87,19 @@ class ForwardCross:
         if coherence.kind == "pointwise":
             return self._pointwise(node, earlier, means)
         return None
+
+    def _changes_sign(self, later: str, earlier: str) -> bool:
+        """Whether `later` is a linear function, of any geometry, of fresh weights that `earlier` has not seen: turning
+        the sign of these weights turns its sign alone, so that the two are uncorrelated."""
+        path = _source(self.network, later)
+        while path != INPUT and self.order[path] > self.order[earlier]:
+            node = self.network[path]
+            if node.component.coherence.kind == "fresh":
+                return not any(law.bias_mean for law in node.weights.values())
+            if node.component.coherence.kind != "linear" or len(node.ports) > 1:
+                return False
+            path = _source(self.network, node.inputs[0])
+        return False
 
     def _shape(self, path: str) -> Shape:
         return self.network.input.shape if path == INPUT else self.network[path].shape
@@ -117,6 +133,24 @@ class BackwardCross:
         """E[g1 g2] per example and position; None where no rule reaches."""
         if first == second:
             return self.gradients[first]
+        found = self._unrolled(first, second)
+        if found is None and (self._changes_sign(first, second) or self._changes_sign(second, first)):
+            return np.zeros_like(self.gradients[first])
+        return found
+
+    def _changes_sign(self, edge: Edge, other: Edge) -> bool:
+        """Whether a gradient is a linear function, of any geometry, of fresh weights that the other does not pass."""
+        while edge != OUTPUT:
+            node = self.network[edge[0]]
+            if node.component.coherence.kind == "fresh":
+                return self.order[node.path] < self.order[other[0]]
+            uses = self._uses(node.path)
+            if node.component.coherence.kind != "linear" or len(node.ports) > 1 or len(uses) > 1:
+                return False
+            edge = uses[0]
+        return False
+
+    def _unrolled(self, first: Edge, second: Edge) -> Field | None:
         if self.order[first[0]] > self.order[second[0]]:
             first, second = second, first
         node = self.network[first[0]]
