@@ -1,13 +1,23 @@
 """Algebra: formulas become numbers.
 
-tape.py         sympy expression -> compiled program for numpy and torch (lowering.py, stable.py, the two back ends)
-derivative.py   derivatives almost everywhere
-special.py      special functions that formulas call by name
-kinks.py        where a function of one variable jumps or bends
-pointwise.py    one activation function: formula, kinks, flags, callables
-gaussian.py     its expectations under a Gaussian (closed forms, quadrature, tables), with error estimates
-fixed_points.py fixed points of a map, and symbolic solving
-worker.py       heavy symbolic algebra in a killable process
+Formulas
+    tape.py              a sympy expression compiled for numpy and torch: `compile_tape`
+    lowering.py          expression -> list of operations; stable.py, exponentials.py: forms that keep their digits
+    program.py           the list of operations; numpy_backend.py, torch_backend.py: what each operation does
+    derivative.py        derivatives almost everywhere
+    special.py           special functions that formulas call by name; mixing/: those of attention and gates
+
+Functions of one variable under a Gaussian
+    pointwise.py         an activation: formula, kinks, flags, callables; chains, products, sums of two
+    kinks.py, pieces.py  where it bends or jumps; the polynomials between
+    gaussian.py          `expect`: its averages, each with an error estimate; `cross_moment`, `jump_density`
+    closed_forms.py      where there is one (piecewise_moments.py: relu, clip, ...)
+    quadrature.py        otherwise Gauss-Legendre panels (mesh.py finds them)
+    table.py             interpolation, for fields of very many different inputs
+
+Equations
+    fixed_points.py      fixed points of a moment map; an equation solved for a symbol
+    worker.py            symbolic algebra in a process that can be killed (transport.py: its messages)
 
 Nothing is imported here: `lensnet lint` must stay free of scipy and torch.
 """

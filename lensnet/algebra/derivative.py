@@ -56,7 +56,7 @@ class _Derivation:
             return self._extremum(expression)
         if isinstance(expression, sp.Piecewise):
             pairs = [(self.of(branch.args[0]), branch.args[1]) for branch in expression.args]
-            return sp.Piecewise(*pairs)
+            return sp.Piecewise(*pairs, evaluate=False)
         return self._function(expression)
 
     def _product(self, expression: sp.Mul) -> sp.Expr:
@@ -115,4 +115,6 @@ def _selected(gap: sp.Expr, first: sp.Expr, second: sp.Expr) -> sp.Expr:
         return first
     if first.is_number and second.is_number:
         return second + (first - second) * sp.Heaviside(gap, sp.S.Half)
-    return sp.Piecewise((first, gap > 0), (second, gap < 0), ((first + second) / 2, True))
+    # unevaluated: sympy would turn a comparison of a `where` into one of conditions
+    above, below = sp.StrictGreaterThan(gap, 0, evaluate=False), sp.StrictLessThan(gap, 0, evaluate=False)
+    return sp.Piecewise((first, above), (second, below), ((first + second) / 2, True), evaluate=False)

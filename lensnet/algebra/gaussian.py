@@ -123,11 +123,12 @@ def _spread(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array
         lost = ~np.all(error <= _CLOSED_FORM_LOSS * relative_scale(value, mean, std), axis=0)
         # infinite second moments (exp at a large std) are answers, not losses; and what is nothing beside the rest
         # of the field (relu ten std below its kink) needs no digits of its own
-        lost &= ~np.any(np.isinf(value), axis=0) & ~(value[1] < _NEGLIGIBLE * np.max(np.nan_to_num(value[1])))
+        known = np.where(error[1] < 1e-3 * np.abs(value[1]), value[1], 0.0)
+        lost &= ~np.any(np.isinf(value), axis=0) & ~(np.abs(value[1]) + error[1] < _NEGLIGIBLE * np.max(known))
     if lost.any():
         other, other_error = _integrated(function, mean[lost], std[lost])
         # beyond 12 std quadrature sees nothing; the closed form still does
-        better = (other_error < error[:, lost]) & (other != 0.0)
+        better = (other_error < error[:, lost]) & ((other != 0.0) | (np.abs(value[:, lost]) <= error[:, lost]))
         value[:, lost] = np.where(better, other, value[:, lost])
         error[:, lost] = np.where(better, other_error, error[:, lost])
     return value, error

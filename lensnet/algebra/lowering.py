@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
-from sympy.logic.boolalg import And, BooleanFalse, BooleanTrue, Not, Or
+from sympy.logic.boolalg import ITE, And, BooleanFalse, BooleanTrue, Not, Or
 
 from lensnet.algebra import stable
 from lensnet.algebra.constants import number
@@ -170,6 +170,9 @@ class Lowering:
             return self.constant(bool(expression))
         if expression.is_Number or expression.is_NumberSymbol or expression is sp.S.ComplexInfinity:
             return self.constant(number(expression))
+        if expression is sp.I:
+            # sqrt(-2) in a branch: not real, hence no number, there and nowhere else
+            return self.constant(float("nan"))
         if isinstance(expression, sp.Add):
             return stable.lower_sum(self, expression)
         if isinstance(expression, sp.Mul | sp.Pow):
@@ -182,7 +185,7 @@ class Lowering:
             return self._heaviside(expression)
         if isinstance(expression, sp.Piecewise):
             return self._piecewise(expression)
-        if isinstance(expression, Relational | And | Or | Not):
+        if isinstance(expression, Relational | And | Or | Not | ITE):
             return self._condition(expression)
         if isinstance(expression, AppliedUndef):
             return self._named(expression)
@@ -219,6 +222,9 @@ class Lowering:
         if isinstance(expression, Not):
             return self.emit("not", self.expression(expression.args[0]))
         slots = [self.expression(argument) for argument in expression.args]
+        if isinstance(expression, ITE):
+            chosen = self.emit("and", slots[0], slots[1])
+            return self.emit("or", chosen, self.emit("and", self.emit("not", slots[0]), slots[2]))
         if isinstance(expression, Relational):
             name = _RELATIONS.get(type(expression))
             if name is None:

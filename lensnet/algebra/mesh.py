@@ -24,7 +24,7 @@ _DEEPEST_NON_FINITE = 6
 _NO_GAIN, _ROUNDING = 0.3, 1e4
 """A misfit that halving leaves above 0.3 of itself is rounding, if it is below 1e4 times what is allowed."""
 _MOST_TURNS = 24
-_MOST_PANELS = 2048
+_MOST_PANELS = 1024
 """Per shell; a function that still is not resolved (sin(exp(x))) shows in the error estimate of the integral."""
 _FIRST_PANELS = 4
 
@@ -43,6 +43,18 @@ class Mesh:
         self._shells: dict[int, Array] = {}
         self._spans: dict[tuple[int, int], Array] = {}
         self._scale: Array | None = None
+        self._unresolved = np.zeros((0, 2))
+
+    def unresolved(self, x: Array) -> NDArray[np.bool_]:
+        """Whether points lie in panels that no halving resolved: at a pole, a jump nobody declared, or in wild parts.
+
+        Only the shells looked at so far are known.
+        """
+        if not self._unresolved.size:
+            return np.zeros(x.shape, dtype=bool)
+        intervals = self._unresolved[np.argsort(self._unresolved[:, 0])]
+        place = np.searchsorted(intervals[:, 0], x, side="right") - 1
+        return (place >= 0) & (x <= intervals[np.maximum(place, 0), 1])
 
     def ends(self, low: float, high: float) -> Array:
         """Ascending panel ends that cover [low, high] (and somewhat more)."""
@@ -72,7 +84,10 @@ class Mesh:
             misfit, finite = self._misfit(low, high)
             split = (misfit > 1.0) & ~((misfit > _NO_GAIN * before) & (misfit < _ROUNDING))
             split |= ~finite & (depth < _DEEPEST_NON_FINITE)
-            if not split.any() or split.sum() > _MOST_PANELS:
+            if not split.any():
+                break
+            if depth == _DEEPEST - 1 or sum(map(len, kept)) + split.sum() > _MOST_PANELS:
+                self._unresolved = np.concatenate([self._unresolved, np.stack([low[split], high[split]], axis=1)])
                 break
             middle = 0.5 * (low + high)[split]
             low, high = np.concatenate([low[split], middle]), np.concatenate([middle, high[split]])

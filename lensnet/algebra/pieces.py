@@ -97,6 +97,9 @@ def _holds(condition: sp.Basic, symbol: sp.Symbol, sample: float) -> bool:
         return any(_holds(part, symbol, sample) for part in condition.args)
     if isinstance(condition, sp.Not):
         return not _holds(condition.args[0], symbol, sample)
+    if isinstance(condition, sp.ITE):
+        chosen = condition.args[1 if _holds(condition.args[0], symbol, sample) else 2]
+        return _holds(chosen, symbol, sample)
     if condition in (sp.true, sp.false):
         return bool(condition)
     raise TapeError(f"cannot decide the condition {condition}")

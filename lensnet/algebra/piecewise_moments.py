@@ -89,6 +89,8 @@ def _truncated_moments(low: Array | None, high: Array | None, count: int, size: 
         # both differences are exact where their terms are small: take the one on the side of the interval
         upper, lower = special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
         mass = np.where(low + high > 0, upper, lower)
+    # beyond 39 the density is 0, and its products with powers of the edge must be too, not 0 times infinity
+    low, high = (None if edge is None else np.clip(edge, -40.0, 40.0) for edge in (low, high))
     moments, sizes = [mass], [mass]
     boundary = [(edge, sign, _density(edge)) for edge, sign in ((low, 1.0), (high, -1.0)) if edge is not None]
     # an edge is rounded too: that moves the integral by edge**2 times the terms below
@@ -110,5 +112,5 @@ def _truncated_moments(low: Array | None, high: Array | None, count: int, size: 
 
 
 def _density(z: Array) -> Array:
-    """Normal density; 0 beyond 39, where its products with powers of z would be 0 times infinity."""
+    """Normal density; 0 beyond 39."""
     return np.where(np.abs(z) > 39.0, 0.0, np.exp(-0.5 * z * z)) / math.sqrt(2 * math.pi)

@@ -108,13 +108,14 @@ class PointwiseFunction:
             return ()
         # as close as the position is known; what shrinks with the distance is no jump (4x for a slope, 2x for a root)
         offset = np.where(points == 0.0, 1e-60, 64.0 * np.spacing(np.abs(points)))
-        right, left = self(points + offset), self(points - offset)
-        height = right - left
-        wider = np.abs(self(points + 4.0 * offset) - self(points - 4.0 * offset))
-        jumps = (np.abs(height) > 1e-9 * (np.abs(right) + np.abs(left))) & (np.abs(height) > 0.75 * wider)
-        # nor is what a slope makes of a position that is rounded itself
-        bend = offset * (np.abs(self.derivative(points + offset)) + np.abs(self.derivative(points - offset)))
-        jumps &= np.isfinite(height) & (np.abs(height) > np.maximum(1e-20, bend))
+        with np.errstate(all="ignore"):
+            right, left = self(points + offset), self(points - offset)
+            height = right - left
+            wider = np.abs(self(points + 4.0 * offset) - self(points - 4.0 * offset))
+            jumps = (np.abs(height) > 1e-9 * (np.abs(right) + np.abs(left))) & (np.abs(height) > 0.75 * wider)
+            # nor is what a slope makes of a position that is rounded itself
+            bend = offset * (np.abs(self.derivative(points + offset)) + np.abs(self.derivative(points - offset)))
+            jumps &= np.isfinite(height) & (np.abs(height) > np.maximum(1e-20, bend))
         return tuple((float(point), float(h)) for point, h in zip(points[jumps], height[jumps], strict=True))
 
     def to_latex(self) -> str:

@@ -64,14 +64,18 @@ def _integrate(
     function: PointwiseFunction, mean: Array, std: Array, reach: float
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """One pass with a given reach; also tells for which pairs the ends of the reach matter."""
-    # rows: coarse rule, fine rule, absolute values, absolute values in the outermost unit of z
-    sums = np.zeros((4, INTEGRANDS, mean.size))
+    # rows: coarse rule, fine rule, sizes for rounding, absolute values in the outermost unit of z, in unresolved panels
+    sums = np.zeros((5, INTEGRANDS, mean.size))
+    mesh = mesh_of(function)
     for owner, low, high in _panels(function, mean, std, reach):
-        for row, terms in zip(sums, _panel_sums(function, mean[owner], std[owner], low, high, reach), strict=True):
+        parts = _panel_sums(function, mean[owner], std[owner], low, high, reach)
+        wild = parts[2] * mesh.unresolved(mean[owner] + std[owner] * 0.5 * (low + high))
+        for row, terms in zip(sums, (*parts, wild), strict=True):
             for total, values in zip(row, terms, strict=True):
                 total += np.bincount(owner, weights=values, minlength=total.size)
-    coarse, fine, size, tail = sums
-    error = np.abs(fine - coarse) + _ROUNDING * size
+    coarse, fine, size, tail, wild = sums
+    # where even tiny panels do not resolve the function (a pole) nothing is known but its size
+    error = np.abs(fine - coarse) + _ROUNDING * size + wild
     heavy = np.any(~(tail <= 1e-18 * size), axis=0)
     if reach == _WIDE:
         # what the last panels hold bounds what is missing beyond them

@@ -82,7 +82,8 @@ class _Patch:
 
     def good(self, tolerance: float, floor: Array) -> bool:
         """Whether the checks agree to the tolerance, or to an absolute floor (one per integrand)."""
-        return bool(np.all(self.deviation <= tolerance * self.scale + floor[:, None]))
+        # what is not finite stays so however small the patch
+        return not bool(np.any(self.deviation > tolerance * self.scale + floor[:, None]))
 
 
 def interpolate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array, Array]:
