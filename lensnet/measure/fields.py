@@ -1,24 +1,21 @@
 """Averages over channels: one number per example and position, in few passes over the tensor.
 
-A measured forward pass must cost little more than a bare one, so these reductions are chosen by memory traffic. An
-image is read once, block by block: the sum over channels is a product with a row of ones (full bandwidth), the products
-are formed in a buffer that stays in the processor's cache. Sums over channels run in the precision of the tensor (a few
-thousand terms: relative rounding 1e-6) and everything after them in float64; where float32 would overflow, or lose
-digits to underflow, the sum is repeated in float64 (exact up to 1e154).
+A measured forward pass must cost little more than a bare one, so these reductions are chosen by memory traffic (see
+`blocks`). Sums over channels run in the precision of the tensor (a few thousand terms: relative rounding 1e-6) and
+everything after them in float64; where float32 would overflow, or lose digits to underflow, the sum is repeated in
+float64 (exact up to 1e154).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isfinite
 
 import torch
 from torch import Tensor
 
+from lensnet.measure.blocks import channel_products, channel_products_and_inner, channel_sums
 from lensnet.network.shape import Shape
 
-# Elements of one block per thread: 1 MiB of float32, which stays in a core's own cache.
-_BLOCK = 1 << 18
 # Terms of one inner product in float32; the products of the pieces add up in float64.
 _PIECE = 1 << 20
 # Elements that are widened to float64 at a time: the copies take 400 MiB at most.
@@ -31,11 +28,7 @@ def channel_moments(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """E_c[x_c] and E_c[x_c^2]: float64, both of shape (N, *positions)."""
     if not _in_blocks(x, shape):
         return channel_mean(x, shape), channel_product(x, x, shape)
-    total, squares = _sums(x), _sums(x)
-    ones = x.new_ones(1, x.shape[1])
-    for part, block, buffer in _blocks(x):
-        torch.matmul(ones, block, out=total[part])
-        torch.matmul(ones, torch.mul(block, block, out=buffer), out=squares[part])
+    total, squares = channel_sums(x)
     return _repaired(_grid(total, shape), x, None, shape), _repaired(_grid(squares, shape), x, x, shape)
 
 
@@ -57,11 +50,7 @@ def channel_product(a: Tensor, b: Tensor, shape: Shape) -> Tensor:
             [(x.double() * y.double()).mean(axis) for x, y in zip(a.split(step), b.split(step), strict=True)]
         )
     if _in_blocks(a, shape) and _in_blocks(b, shape):
-        sums, others = _sums(a), b.flatten(2)
-        ones = a.new_ones(1, a.shape[1])
-        for part, block, buffer in _blocks(a):
-            torch.matmul(ones, torch.mul(block, others[part], out=buffer), out=sums[part])
-        total = _grid(sums, shape)
+        total = _grid(channel_products(a, b), shape)
     elif a is b:
         total = torch.linalg.vector_norm(a, 2, axis).square_()
     else:
@@ -73,14 +62,8 @@ def gradient_moments(x: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor,
     """E_c[g_c^2], float64 of shape (N, *positions), and <x, g> over everything, a float64 number."""
     if not (_in_blocks(x, shape) and _in_blocks(gradient, shape)):
         return channel_product(gradient, gradient, shape), inner_product(x, gradient)
-    sums, others = _sums(gradient), x.flatten(2)
-    ones = x.new_ones(1, x.shape[1])
-    inner = []
-    for part, block, buffer in _blocks(gradient):
-        inner.append(torch.dot(block.reshape(-1), others[part].reshape(-1)))
-        torch.matmul(ones, torch.mul(block, block, out=buffer), out=sums[part])
-    second = _repaired(_grid(sums, shape), gradient, gradient, shape)
-    return second, _checked(torch.stack(inner), x, gradient)
+    squares, inner = channel_products_and_inner(x, gradient)
+    return _repaired(_grid(squares, shape), gradient, gradient, shape), _checked(inner, x, gradient)
 
 
 def inner_product(a: Tensor, b: Tensor) -> Tensor:
@@ -113,21 +96,6 @@ def _plain(x: Tensor) -> bool:
 
 def _in_blocks(x: Tensor, shape: Shape) -> bool:
     return len(shape.positions) == 2 and _plain(x) and x.is_contiguous()
-
-
-def _blocks(x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Slices of examples, the images as (n, C, H*W), and a buffer of the same shape to write products into."""
-    rows = x.flatten(2)
-    step = max(1, _BLOCK * torch.get_num_threads() // max(1, rows.shape[1] * rows.shape[2]))
-    buffer = torch.empty_like(rows[:step])
-    for start in range(0, rows.shape[0], step):
-        block = rows[start : start + step]
-        yield slice(start, start + step), block, buffer[: block.shape[0]]
-
-
-def _sums(x: Tensor) -> Tensor:
-    """Room for one sum over channels per position: (N, 1, H*W)."""
-    return x.new_empty(x.shape[0], 1, x.shape[2] * x.shape[3])
 
 
 def _grid(sums: Tensor, shape: Shape) -> Tensor:
