@@ -165,7 +165,7 @@ def _fitted(function: PointwiseFunction, box: _Box) -> _Patch:
 
 def _typical_scale(function: PointwiseFunction, mean: Array, std: Array) -> Array:
     """Average of the scale of each integrand over a few pairs of the field."""
-    some = np.unique(np.linspace(0, mean.size - 1, 40).astype(np.intp))
+    some = np.unique(np.linspace(0, mean.size - 1, 12).astype(np.intp))
     value, _ = integrate(function, mean[some], std[some])
     return np.asarray(np.mean(relative_scale(value, mean[some], std[some]), axis=1))
 
