@@ -53,7 +53,7 @@ def is_number(value: object) -> bool:
 def _number(value: Any) -> int | float:
     if not is_number(value):
         raise refuse(f"a number is needed here, not {describe(value)}")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def describe(value: Any) -> str:
