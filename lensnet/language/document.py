@@ -76,6 +76,9 @@ class Document:
         span = self.place(path, key)
         if column:
             span = span.inside(column - 1, length)
+        last = self.source.line_count
+        if span.line > last:  # an empty document ends behind the last line
+            span = Span(last, len(self.source.line(last)) + 1, 1)
         return Problem(span.source or self.source, span.line, span.column, max(1, span.length), message, help)
 
     def formula_problem(self, path: Path, error: FormulaError) -> Problem:
