@@ -167,6 +167,9 @@ class WindowMaximum:
         else:  # all examples are alike: one typical window for each position
             pairs = products.mean(axis=0)[output]
         correlations = gaussian_correlations(self.chain, levels, sds, share, pairs)
+        # Taps outside the input have no products: they are made independent of the real ones, whatever they read.
+        together = inside[:, :, None] & inside[:, None, :]
+        correlations = np.where(together, correlations, np.eye(inside.shape[1], dtype=correlations.dtype))
         return _Windows(levels, sds, inside, correlations)
 
     @cached_property
