@@ -24,7 +24,7 @@ def derivative(expression: sp.Expr, symbol: sp.Symbol | str) -> sp.Expr:
         TapeError: the expression holds a function of the symbol that has no known derivative (a position operator).
     """
     name = symbol if isinstance(symbol, str) else symbol.name
-    return _Derivation(name).of(sp.sympify(expression))
+    return _Derivation(name).of(sp.sympify(expression, strict=True))
 
 
 class _Derivation:

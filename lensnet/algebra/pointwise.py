@@ -184,14 +184,14 @@ def bind(expression: sp.Expr, parameters: Mapping[str, float], symbol: str = "x"
         TapeError: a symbol has no value, or a value is not finite.
     """
     values: dict[sp.Basic, sp.Basic] = {}
-    for free in sp.sympify(expression).free_symbols:
+    for free in sp.sympify(expression, strict=True).free_symbols:
         if free.name == symbol:
             values[free] = X
         elif free.name in parameters:
             values[free] = exact(parameters[free.name])
         else:
             raise TapeError(f"{free.name} in {expression} has no value")
-    return sp.sympify(expression).xreplace(values)
+    return sp.sympify(expression, strict=True).xreplace(values)
 
 
 def exact(value: float) -> sp.Rational:

@@ -53,12 +53,12 @@ class _Text(StrPrinter):
 
 def text(expression: Any) -> str:
     """In the syntax of spec files, but for `E[...]` and Owen's T(h, a)."""
-    return str(_Text().doprint(sp.sympify(expression)))
+    return str(_Text().doprint(sp.sympify(expression, strict=True)))
 
 
 def latex(expression: Any) -> str:
     """LaTeX with symbols of several letters upright and their parts as indices."""
-    out = sp.sympify(expression)
+    out = sp.sympify(expression, strict=True)
     long = {n for n in out.atoms(sp.Rational) if max(abs(n.p), n.q) > _LONGEST_FRACTION}
     out = out.xreplace({number: sp.Float(number, 6) for number in long})
     names = {symbol: sp.Symbol(symbol_latex(symbol.name), real=True) for symbol in out.free_symbols}
