@@ -14,7 +14,7 @@ from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross
 from lensnet.predict.moments.forward import forward
 from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
-from lensnet.predict.moments.recurrence import remembered_slope, skip_behind
+from lensnet.predict.moments.recurrence import remembered_slope, skip_behind, slope_before
 from lensnet.predict.moments.selection import pool_behind, selected_slope
 from lensnet.predict.prediction import Effect, Prediction
 
@@ -63,6 +63,8 @@ def predict_locally(network: Network, through: Prediction, observed: Observed) -
             selected = _selected(network, node, here[0], observed, signals, cross)
             if selected is None and (skip := skip_behind(network, node)) and skip.edge in observed.gradients:
                 selected = remembered_slope(node, skip, signals, gradient, observed.gradients[skip.edge])
+            if selected is None:
+                selected = slope_before(network, node, here[0])
             effects += backward(node, here, gradient, crosses, gradient_crosses, False, selected).values()
     return effects
 

@@ -13,7 +13,7 @@ from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.moments.forward import field_shape, forward
-from lensnet.predict.moments.recurrence import remembered_slope, skip_behind
+from lensnet.predict.moments.recurrence import remembered_slope, skip_behind, slope_before
 from lensnet.predict.moments.selection import pool_behind, selected_slope
 from lensnet.predict.prediction import Check, Effect, Prediction
 from lensnet.predict.scatter import DRAWS_FOLLOW, Scatter, own_scatter, scatter_after
@@ -93,6 +93,8 @@ def _propagate_gradients(
         selected = _selected(network, node, out, sides)
         if selected is None and (skip := skip_behind(network, node)) and skip.edge in out.gradients:
             selected = remembered_slope(node, skip, out.signals, gradient, out.gradients[skip.edge])
+        if selected is None:
+            selected = slope_before(network, node, out.signals[node.inputs[0]])
         for port, effect in backward(node, signals, gradient, crosses, gradient_crosses, selected=selected).items():
             edge = (node.path, port)
             mine = tuple({c.text: c for c in (*known, *_doubts_from(node, upstream))}.values())

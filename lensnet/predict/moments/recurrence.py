@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensnet.algebra.gaussian import expect
+from lensnet.algebra.pointwise import compose, product
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Network, Node
 from lensnet.predict.environment import linear_factor
-from lensnet.predict.moments.pointwise import function_of, gaussian_behind
+from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
 
 Edge = tuple[str, str]
 _NODES = 96  # of the average over x, half of them on each side of its kinks
@@ -108,3 +109,19 @@ def _ratio(
     both = float(weight @ (steep * let_through))
     apart = float(weight @ steep) * float(weight @ let_through)
     return both / apart if apart > 0 else 1.0
+
+
+def slope_before(network: Network, node: Node, signal: Signal) -> Field | None:
+    """E[f'^2 h'(f)^2]/E[h'(f)^2] of an activation f whose only user is another activation h: both slopes depend on the
+    same value. None where there is no such user, or the law of the input is unknown."""
+    users = network.consumers(node.path)
+    if node.component.function is None or signal.law is None or len(users) != 1:
+        return None
+    follower = users[0][0]
+    if follower.component.function is None:
+        return None
+    own, law = function_of(node), signal.law
+    behind = compose(slope_of(function_of(follower)), own)
+    both = expect(chained(law, product(slope_of(own), behind)), law.mean, np.sqrt(law.variance)).second_moment.value
+    alone = expect(chained(law, behind), law.mean, np.sqrt(law.variance)).second_moment.value
+    return np.divide(both, alone, out=np.zeros_like(both), where=alone > 0)
