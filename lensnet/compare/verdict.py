@@ -167,7 +167,8 @@ def _seeds_wanted(seeds: int, error_bar: float, bar: float, widest: float) -> in
         return FEWEST_SEEDS
     if bar <= widest or widest <= 0:
         return 2 * seeds  # a difference on the edge: it must stand out more clearly, or go away
-    return max(seeds + 1, ceil(seeds * (2.2 * error_bar / widest) ** 2))
+    ratio = min(2.2 * error_bar / widest, 1e6)  # beyond this no budget will do, and squares overflow
+    return max(seeds + 1, ceil(seeds * ratio**2))
 
 
 def _relative_error(c: Contrast, relative: float, floor: float) -> float | None:
