@@ -4,6 +4,7 @@
     report = net.run(seeds=8)            # predicted beside measured, with verdicts
     report                               # shows itself in a terminal and in a notebook
     lensnet.derive("relu")               # where its effects come from, step by step
+    lensnet.rate_reduction(z, labels)    # nats, differentiable: for a training loop or a look at features
 
 Importing lensnet imports neither torch nor sympy; both come with the first prediction or measurement.
 """
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lensnet.api import Net, load
     from lensnet.derivation.api import derive
+    from lensnet.quantities.coding_rate import coding_rate, rate_reduction
 
 __version__ = "0.1.0"
-__all__ = ["Net", "__version__", "derive", "load"]
+__all__ = ["Net", "__version__", "coding_rate", "derive", "load", "rate_reduction"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +31,8 @@ def __getattr__(name: str) -> Any:
         from lensnet.derivation.api import derive
 
         return derive
+    if name in ("coding_rate", "rate_reduction"):
+        from importlib import import_module
+
+        return getattr(import_module("lensnet.quantities.coding_rate"), name)
     raise AttributeError(f"module 'lensnet' has no attribute {name!r}")

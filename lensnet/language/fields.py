@@ -163,6 +163,8 @@ ParameterValue = Annotated[
     WithJsonSchema({"type": ["number", "string", "boolean", "array"], "items": {"type": ["number", "string"]}}),
 ]
 Count = Annotated[int, PlainValidator(_evaluated_as(True, 1, 1e9)), WithJsonSchema(NUMBER_OR_FORMULA)]
+Natural = Annotated[int, PlainValidator(_evaluated_as(True, 0, 1e9)), WithJsonSchema(NUMBER_OR_FORMULA)]
+Share = Annotated[float, PlainValidator(_evaluated_as(False, 0, 1)), WithJsonSchema(NUMBER_OR_FORMULA)]
 Real = Annotated[float, PlainValidator(_evaluated_as(False)), WithJsonSchema(NUMBER_OR_FORMULA)]
 Positive = Annotated[float, PlainValidator(_evaluated_as(False, 0)), WithJsonSchema(NUMBER_OR_FORMULA)]
 Correlation = Annotated[float, PlainValidator(_evaluated_as(False, -1, 1)), WithJsonSchema(NUMBER_OR_FORMULA)]

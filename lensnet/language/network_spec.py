@@ -14,8 +14,10 @@ from lensnet.language.fields import (
     Correlation,
     Count,
     ItemName,
+    Natural,
     Positive,
     Real,
+    Share,
     Spec,
     SymbolName,
     Text,
@@ -50,6 +52,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class _Labelled(_Input):
+    """An input with classes. `corrupt`: share of labels that are redrawn uniformly over all classes, by `seed`."""
+
+    corrupt: Share = 0.0
+    seed: Natural = 0
+
+
 class GaussianInput(_Input):
     """Random vectors: `channels` numbers at each of `positions`. `correlation`: between any two examples."""
 
@@ -66,13 +75,39 @@ class GaussianInput(_Input):
         return given | ({"positions": list(self.positions)} if self.positions is not None else {})
 
 
-class DigitsInput(_Input):
-    """scikit-learn's handwritten digits, standardised; flat vectors of 64, or images of `size`."""
+class GaussiansInput(_Labelled):
+    """A Gaussian cloud per class around a mean of length 1; any two means correlate by `class_correlation`."""
+
+    source: Literal["gaussians"]
+    channels: Count
+    classes: Count
+    std: Positive = 0.1
+    class_correlation: Share = 0.0
+
+
+class SubspacesInput(_Labelled):
+    """A random subspace of `dimension` directions per class, with Gaussian points in it and `noise` around it."""
+
+    source: Literal["subspaces"]
+    channels: Count
+    classes: Count
+    dimension: Count
+    noise: Positive = 0.0
+    orthogonal: bool = False
+
+
+class DigitsInput(_Labelled):
+    """scikit-learn's handwritten digits, standardised; flat vectors of 64, or images of `size`.
+
+    `skip`: leave out the first so many. `shift: true`: each image is moved round its edges by a random step.
+    """
 
     source: Literal["digits"]
     size: Sizes | None = None
     channels: Count | None = None
     standardise: bool = True
+    skip: Natural = 0
+    shift: bool = False
 
 
 class PhotosInput(_Input):
@@ -94,12 +129,16 @@ class TokensInput(_Input):
     exponent: Positive = 1.0
 
 
-class FileInput(_Input):
-    """An array in a .npz, .npy or .safetensors file, or a folder of images; `path` is relative to the spec."""
+class FileInput(_Labelled):
+    """An array in a .npz, .npy or .safetensors file, or a folder of images; `path` is relative to the spec.
+
+    `labels`: the array of the same file that holds the class of each example, as integers from 0.
+    """
 
     source: Literal["file"]
     path: Text
     key: Text | None = None
+    labels: Text | None = None
     vocabulary: Count | None = None
     size: Sizes | None = None
     channels: Count | None = None
@@ -107,7 +146,8 @@ class FileInput(_Input):
 
 
 InputSpec = Annotated[
-    GaussianInput | DigitsInput | PhotosInput | TokensInput | FileInput, Field(discriminator="source")
+    GaussianInput | GaussiansInput | SubspacesInput | DigitsInput | PhotosInput | TokensInput | FileInput,
+    Field(discriminator="source"),
 ]
 
 

@@ -23,7 +23,7 @@ STAND_INS: dict[str, Any] = {
 }
 TAGS = {
     "type": ("integer", "real", "boolean", "choice", "pair"),
-    "source": ("gaussian", "digits", "photos", "tokens", "file"),
+    "source": ("gaussian", "gaussians", "subspaces", "digits", "photos", "tokens", "file"),
 }
 KINDS = {
     "string_type": "text",

@@ -6,7 +6,7 @@ the seed; gaussian and tokens are drawn from a generator of their own, so the gl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lensnet.measure.labelled import gaussians, shifted, subspaces
 from lensnet.network.array_file import InputError, read_rows
 from lensnet.network.graph import InputSource
 from lensnet.network.input import image_files, image_size
@@ -22,26 +23,21 @@ from lensnet.network.input import image_files, image_size
 GOLDEN = (np.sqrt(5.0) - 1) / 2
 
 
-def load_batch(source: InputSource, seed: int = 0) -> Tensor:
-    """The batch in torch's layout for `source.shape` (`Shape.tensor_shape`): float32, or int64 for token ids.
+def load_batch(source: InputSource, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The batch in torch's layout for `source.shape` (`Shape.tensor_shape`): of `dtype`, or int64 for token ids.
 
     Raises InputError when a file does not hold what it must.
     """
-    loaders = {"gaussian": _gaussian, "digits": _digits, "photos": _photos, "tokens": _tokens, "file": _file}
+    loaders: dict[str, Callable[[InputSource, int], Tensor]] = {
+        "gaussian": _gaussian, "gaussians": gaussians, "subspaces": subspaces,
+        "digits": _digits, "photos": _photos, "tokens": _tokens, "file": _file,
+    }  # fmt: skip
     batch = loaders[source.source](source, seed)
+    batch = batch.to(dtype) if batch.is_floating_point() else batch
     expected = source.shape.tensor_shape(source.batch)
     if tuple(batch.shape) != expected:
         raise InputError(f"the input has the shape {tuple(batch.shape)}; {expected} was expected")
     return batch
-
-
-def load_labels(source: InputSource) -> Tensor | None:
-    """The class of each example, int64 of shape (N,), where the source knows it (digits); None elsewhere."""
-    if source.source != "digits":
-        return None
-    from sklearn.datasets import load_digits
-
-    return torch.from_numpy(load_digits().target[: source.batch].astype(np.int64))
 
 
 def standardise(batch: Tensor) -> Tensor:
@@ -55,7 +51,7 @@ def standardise(batch: Tensor) -> Tensor:
     spread = centred.square().mean().sqrt()
     if not spread > 0:
         raise InputError("every value of the input is the same: it cannot be standardised")
-    return (centred / spread).float()
+    return centred / spread
 
 
 def _gaussian(source: InputSource, seed: int) -> Tensor:
@@ -78,17 +74,21 @@ def _gaussian(source: InputSource, seed: int) -> Tensor:
     x = float(options.get("mean") or 0) + float(options.get("std", 1)) * x
     if shape.positions and shape.channel_axis == 1:
         x = x.transpose(1, 2)
-    return x.reshape(shape.tensor_shape(source.batch)).float()
+    return x.reshape(shape.tensor_shape(source.batch))
 
 
 def _digits(source: InputSource, seed: int) -> Tensor:
     from sklearn.datasets import load_digits
 
-    images = torch.from_numpy(load_digits().images[: source.batch]).float()[:, None] / 16
+    first = int(source.options.get("skip") or 0)
+    images = torch.from_numpy(load_digits().images[first : first + source.batch]).float()[:, None] / 16
     if not source.shape.positions:
         return _scaled(images.flatten(1), source.options)
     height, width = source.shape.positions
-    return _scaled(_resized(images, height, width).repeat(1, source.shape.channels, 1, 1), source.options)
+    images = _resized(images, height, width).repeat(1, source.shape.channels, 1, 1)
+    if source.options.get("shift"):
+        images = shifted(images, int(source.options.get("seed") or 0))
+    return _scaled(images, source.options)
 
 
 def _photos(source: InputSource, seed: int) -> Tensor:
@@ -135,7 +135,7 @@ def _file(source: InputSource, seed: int) -> Tensor:
     rows = read_rows(path, source.options.get("key"), source.batch)
     if source.shape.kind == "ids":
         return _ids(rows, source.shape.channels, path)
-    batch = torch.from_numpy(rows.astype(np.float32))
+    batch = torch.from_numpy(rows.astype(np.float64))
     _finite(batch, path.name)
     return standardise(batch) if source.options.get("standardise") else batch
 

@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True)
 class InputSource:
-    """Where the signal comes from: `source` (gaussian, digits, photos, tokens, file) and its options as written."""
+    """Where the signal comes from: `source` (gaussian, digits, file, ...) and its options as written."""
 
     source: str
     options: Mapping[str, Any]

@@ -3,16 +3,21 @@
 | source | options (default) | one example |
 |---|---|---|
 | gaussian | channels, positions ([]), mean (0), std (1), correlation (0), position_correlation (0) | a random vector |
-| digits | size (none: a flat vector of 64), channels (1) | scikit-learn's 8x8 digits, resized |
+| gaussians | channels, classes, std (0.1), class_correlation (0) | a point of one of several Gaussian clouds |
+| subspaces | channels, classes, dimension, noise (0), orthogonal (false) | a point near one of several subspaces |
+| digits | size (none: a flat vector of 64), channels (1), skip (0), shift (false) | scikit-learn's digits, resized |
 | photos | size (224), channels (3) | crops of scikit-learn's two photographs, resized |
 | tokens | length, vocabulary, distribution (zipf; or uniform), exponent (1) | `length` token ids |
-| file | path, key, vocabulary, size, channels, standardise | a row of an array, or an image of a folder |
+| file | path, key, labels, vocabulary, size, channels, standardise | a row of an array, or an image of a folder |
 
 All take `batch` (64). `size` is a number or `[height, width]`. `correlation` is that between any two examples,
 `position_correlation` that between any two positions of one example; their product where both differ. digits, photos
 and image folders are standardised by one mean and one standard deviation of the batch (`standardise: false` leaves
 pixels in 0..1); arrays are taken as they are unless `standardise: true`. Arrays are laid out (N, C), (N, T, C) or
 (N, C, H, W); with `vocabulary`, integers (N, T) are token ids.
+
+gaussians, subspaces, digits and files with `labels` know the class of every example. `corrupt` redraws that share of
+the labels uniformly over all classes; `seed` fixes the classes' places, the corruption and the shifts.
 """
 
 from __future__ import annotations
@@ -49,6 +54,8 @@ def input_source(options: Mapping[str, Any], folder: Path | None = None) -> Inpu
         batch = DEFAULT_BATCH if available is None else min(DEFAULT_BATCH, available)
     else:
         batch = _positive("batch", options["batch"])
+    if (classes := options.get("classes")) is not None and batch < classes:
+        raise InputError(f"a batch of {batch} leaves some of the {classes} classes empty", f"batch: {classes} or more")
     if available is not None and batch > available:
         raise InputError(f"a batch of {batch} was asked for; {held} has {available}", f"batch: {available}")
     return InputSource(str(options["source"]), options, shape, batch)
@@ -97,13 +104,35 @@ def _gaussian(options: Mapping[str, Any]) -> _Described:
     return Shape(_required(options, "channels"), tuple(_positive("positions", n) for n in axes)), None, ""
 
 
+def _gaussians(options: Mapping[str, Any]) -> _Described:
+    channels, classes = _required(options, "channels"), _required(options, "classes")
+    if classes > channels:
+        raise InputError(f"{classes} means need as many channels, not {channels}", f"channels: {classes} or more")
+    return Shape(channels), None, ""
+
+
+def _subspaces(options: Mapping[str, Any]) -> _Described:
+    channels, classes, size = (_required(options, name) for name in ("channels", "classes", "dimension"))
+    if size > channels or (options.get("orthogonal") and classes * size > channels):
+        needed = classes * size if options.get("orthogonal") else size
+        raise InputError(f"{channels} channels are too few for these subspaces", f"channels: {needed} or more")
+    return Shape(channels), None, ""
+
+
 def _digits(options: Mapping[str, Any]) -> _Described:
-    held = "scikit-learn's set of digits"
+    skipped = _natural("skip", options.get("skip") or 0)
+    if options.get("shift") and options.get("size") is None:
+        raise InputError("only images can be shifted", "give size: 8 (or larger)")
+    shape, held = _digits_shape(options), "scikit-learn's set of digits"
+    return shape, max(DIGITS - skipped, 0), f"{held} beyond the first {skipped}" if skipped else held
+
+
+def _digits_shape(options: Mapping[str, Any]) -> Shape:
     if options.get("size") is not None:
-        return Shape(_positive("channels", options.get("channels") or 1), image_size(options)), DIGITS, held
+        return Shape(_positive("channels", options.get("channels") or 1), image_size(options))
     if options.get("channels") not in (None, 1):
         raise InputError("flat digits have no channels of their own", "give size: 8 (or larger) for images")
-    return Shape(64), DIGITS, held
+    return Shape(64)
 
 
 def _photos(options: Mapping[str, Any]) -> _Described:
@@ -128,6 +157,8 @@ def _file(options: Mapping[str, Any]) -> _Described:
         known = f"known: {' '.join(ARRAY_SUFFIXES)}, or a folder of images"
         raise InputError(f"{path} " + ("has an unknown ending" if path.exists() else "does not exist"), known)
     header = read_header(path, options.get("key"))
+    if options.get("labels") is not None:
+        _check_labels(path, str(options["labels"]), header.shape[0])
     held = f"{header.name} in {path.name}"
     layouts = "lay it out as (N, C), (N, T, C) or (N, C, H, W)"
     if len(header.shape) not in (2, 3, 4) or 0 in header.shape[1:]:
@@ -137,6 +168,13 @@ def _file(options: Mapping[str, Any]) -> _Described:
     if header.kind not in "iu" or len(header.shape) != 2:
         raise InputError(f"{held} has the shape {header.shape} of kind {header.kind}", "token ids are integers (N, T)")
     return Shape(_required(options, "vocabulary"), header.shape[1:], kind="ids"), header.shape[0], held
+
+
+def _check_labels(path: Path, key: str, examples: int) -> None:
+    labels = read_header(path, key)
+    if labels.kind not in "iu" or labels.shape != (examples,):
+        found = f"{key} in {path.name} has the shape {labels.shape} of kind {labels.kind}"
+        raise InputError(found, f"labels are {examples} integers, the class of each example")
 
 
 def _row_shape(shape: tuple[int, ...]) -> Shape:
@@ -158,6 +196,10 @@ def _required(options: Mapping[str, Any], name: str) -> int:
     return _positive(name, options[name])
 
 
+def _natural(name: str, value: Any) -> int:
+    return 0 if value == 0 else _positive(name, value)
+
+
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
         raise InputError(f"{name}: {value} is not a positive whole number")
@@ -166,6 +208,8 @@ def _positive(name: str, value: Any) -> int:
 
 _SOURCES: dict[str, Callable[[Mapping[str, Any]], _Described]] = {
     "gaussian": _gaussian,
+    "gaussians": _gaussians,
+    "subspaces": _subspaces,
     "digits": _digits,
     "photos": _photos,
     "tokens": _tokens,

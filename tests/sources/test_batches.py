@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lensnet.measure.sources import load_batch, load_labels
+from lensnet.measure.labelled import load_labels
+from lensnet.measure.sources import load_batch
 from lensnet.network.array_file import InputError
 from lensnet.network.input import input_source
 
