@@ -11,8 +11,10 @@ from lensnet.catalog.component import Component
 from lensnet.catalog.locate import find_spec
 from lensnet.catalog.neighbours import components_of_file
 from lensnet.language.loading import load_network_spec
+from lensnet.levels.ladder import Level
 from lensnet.network.build import build_network
 from lensnet.network.graph import Network
+from lensnet.quantities.rows import DEFAULT_ROWS
 
 if TYPE_CHECKING:
     from lensnet.compare.report import Report
@@ -34,22 +36,25 @@ class Net:
     def name(self) -> str:
         return self.network.name
 
-    def predict(self, settings: Settings | None = None, gradients: bool = True) -> Report:
-        """What the effect models say, from the network's input alone."""
+    def predict(
+        self, settings: Settings | None = None, gradients: bool = True, level: str = "moments", **options: Any
+    ) -> Report:
+        """What the effect models of a level (or of `all`) say, from the network's input alone."""
         from lensnet.run import predict
 
-        return predict(self.network, settings, gradients)
+        return predict(self.network, settings, gradients, levels_of(level), **options)
 
-    def measure(self, seeds: int = 8, **options: Any) -> Report:
+    def measure(self, seeds: int = 8, level: str = "moments", **options: Any) -> Report:
         """Real forward and backward passes over weight draws; options as for `run`."""
         from lensnet.run import measure_only
 
-        return measure_only(self.network, seeds, **options)
+        return measure_only(self.network, seeds, levels_of(level), **options)
 
     def run(
         self,
         seeds: int = 8,
         *,
+        level: str = "moments",
         settings: Settings | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -57,18 +62,32 @@ class Net:
         first_seed: int = 0,
         most_seeds: int | None = None,
         progress: Progress | None = None,
+        rows: int = DEFAULT_ROWS,
     ) -> Report:
         """Predicted beside measured for every component.
 
-        seeds: weight draws. most_seeds: with undecided rows left, more seeds are added up to this number (default
-        4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises DeviceError for an absent device.
+        seeds: weight draws. level: `moments`, `kernel`, `spectrum`, `fluctuation` or `all`. rows: most rows of the
+        sample matrices that the levels below the moments look at. most_seeds: with undecided rows left, more seeds are
+        added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises
+        DeviceError for an absent device.
         """
         from lensnet.run import run
 
         return run(
             self.network, seeds, settings=settings, device=device, dtype=dtype, backward=backward,
-            first_seed=first_seed, most_seeds=most_seeds, progress=progress,
+            first_seed=first_seed, most_seeds=most_seeds, progress=progress, levels=levels_of(level), rows=rows,
         )  # fmt: skip
+
+
+def levels_of(level: str) -> tuple[Level, ...]:
+    """One level by name, or all of them. Raises ValueError for a name that is none."""
+    if level == "all":
+        return tuple(Level)
+    try:
+        return (Level(level),)
+    except ValueError:
+        known = ", ".join(map(str, Level))
+        raise ValueError(f"there is no level {level!r}; known: {known}, all") from None
 
 
 def load(name: str | Path, overrides: Iterable[str] = ()) -> Net:

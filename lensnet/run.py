@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -12,28 +12,42 @@ from lensnet.compare.comparison import Circumstances, report_on
 from lensnet.compare.ensemble import Ensemble
 from lensnet.compare.report import Report
 from lensnet.compare.settings import Settings
+from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.measure.ensemble import Progress, measure
 from lensnet.measure.fields import channel_mean, channel_product
 from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.network.graph import INPUT, InputSource, Network
+from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Prediction
+from lensnet.quantities.rows import DEFAULT_ROWS
 
 
-def predict(network: Network, settings: Settings | None = None, gradients: bool = True) -> Report:
+def predict(
+    network: Network,
+    settings: Settings | None = None,
+    gradients: bool = True,
+    levels: Sequence[Level] = (Level.MOMENTS,),
+    rows: int = DEFAULT_ROWS,
+) -> Report:
     """The prediction alone, from the declared input or the moments of the actual batch; no forward pass."""
-    return report_on(network, propagate(network, input_signal(network), gradients=gradients), None, None, settings)
+    batch = load_batch(network.input) if _is_below(levels) else None
+    through = propagate(network, input_signal(network, batch), gradients=gradients)
+    descent = _descent(network, through, batch, levels, rows, "float32", gradients)
+    return report_on(network, _with(through, descent), None, _announced(levels, descent), settings)
 
 
-def measure_only(network: Network, seeds: int = 8, **options: object) -> Report:
+def measure_only(
+    network: Network, seeds: int = 8, levels: Sequence[Level] = (Level.MOMENTS,), **options: object
+) -> Report:
     """The measurement alone; options as for `lensnet.measure.ensemble.measure`."""
     ensemble = Ensemble()
     batch = load_batch(network.input)
-    result = measure(network, batch, seeds, on_seed=lambda seed: ensemble.add(seed), **options)  # type: ignore[arg-type]
-    return report_on(network, None, ensemble, _circumstances([result]))
+    result = measure(network, batch, seeds, on_seed=ensemble.add, levels=levels, **options)  # type: ignore[arg-type]
+    return report_on(network, None, ensemble, replace(_circumstances([result]), levels=_names(levels)))
 
 
 def run(
@@ -47,18 +61,27 @@ def run(
     first_seed: int = 0,
     most_seeds: int | None = None,
     progress: Progress | None = None,
+    levels: Sequence[Level] = (Level.MOMENTS,),
+    rows: int = DEFAULT_ROWS,
 ) -> Report:
-    """Predict, measure, compare; rows left undecided get more seeds, up to `most_seeds`."""
+    """Predict, measure, compare; rows left undecided get more seeds, up to `most_seeds`.
+
+    `levels`: those of the ladder that the report has rows of. `rows`: most rows of the sample matrices whose Gram
+    matrices the levels below the moments look at.
+    """
     settings = settings or Settings()
     batch = load_batch(network.input)
     most = 4 * seeds if most_seeds is None else most_seeds
-    bench = _Bench(network, propagate(network, input_signal(network, batch), gradients=False))
+    structure = propagate(network, input_signal(network, batch), gradients=False)
+    bench = _Bench(
+        network, structure, tuple(levels), _descent(network, structure, batch, levels, rows, dtype, backward)
+    )
     results: list[Measurement] = []
     todo, start = seeds, first_seed
     while True:
         result = measure(
             network, batch, todo, start, device=device, dtype=dtype, backward=backward,
-            on_seed=bench.take, progress=progress,
+            on_seed=bench.take, progress=progress, levels=levels, rows=rows,
         )  # fmt: skip
         results.append(result)
         start += todo
@@ -76,6 +99,8 @@ class _Bench:
 
     network: Network
     structure: Prediction
+    levels: tuple[Level, ...]
+    descent: Descent
     ensemble: Ensemble = field(default_factory=Ensemble)
     sides: dict[tuple[str, str, str], Field] = field(default_factory=dict)
     outputs: dict[str, tuple[Field, Field]] = field(default_factory=dict)
@@ -84,7 +109,9 @@ class _Bench:
     def take(self, seed: SeedStatistics) -> None:
         if seed.seed in self.ensemble.seeds:  # the batch was halved and the seeds are measured again
             self.ensemble, self.sides, self.outputs = Ensemble(), {}, {}
-        self.ensemble.add(seed, predict_locally(self.network, self.structure, seed))
+            self.descent = self.descent.on(seed.outputs[INPUT].mean.shape[0])
+        local = predict_locally(self.network, self.structure, seed)
+        self.ensemble.add(seed, [*local, *self.descent.local(seed)])
         count = len(self.ensemble.seeds)
         for key, value in seed.side.items():
             self.sides[key] = _running(self.sides.get(key), value, count)
@@ -105,7 +132,39 @@ class _Bench:
         if signal.mean.shape[0] > examples:
             signal = Signal(signal.mean[:examples], signal.second_moment[:examples], signal.law, signal.side)
         through = propagate(self.network, signal, self.sides, measured, gradients)
-        return report_on(self.network, through, self.ensemble, _circumstances(results), settings)
+        how = replace(_circumstances(results), levels=_names(self.levels))
+        how = replace(how, notes=(*how.notes, *self.descent.notes))
+        return report_on(self.network, _with(through, self.descent), self.ensemble, how, settings)
+
+
+def _descent(
+    network: Network,
+    moments: Prediction,
+    batch: Tensor | None,
+    levels: Sequence[Level],
+    rows: int,
+    dtype: str,
+    gradients: bool,
+) -> Descent:
+    """The predictions of the levels below the moments, from the actual batch."""
+    values = None if batch is None or not _is_below(levels) else np.asarray(batch.double().numpy())
+    return Descent(network, Source(moments, values, rows, dtype, gradients), levels)
+
+
+def _with(moments: Prediction, descent: Descent) -> Prediction:
+    return Prediction([*moments.effects, *descent.effects], moments.signals, moments.gradients)
+
+
+def _is_below(levels: Collection[Level]) -> bool:
+    return bool(set(levels) - {Level.MOMENTS})
+
+
+def _names(levels: Collection[Level]) -> tuple[str, ...]:
+    return tuple(str(level) for level in Level if level in levels)
+
+
+def _announced(levels: Collection[Level], descent: Descent) -> Circumstances:
+    return Circumstances(levels=_names(levels), notes=descent.notes)
 
 
 def _running(before: Field | None, value: Field, count: int) -> Field:

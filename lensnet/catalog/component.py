@@ -151,6 +151,11 @@ class Component:
                     )
         return out
 
+    @cached_property
+    def predicted_quantities(self) -> frozenset[str]:
+        """Names of the quantities that its effects predict, at any level."""
+        return frozenset(quantity for effects in self.spec.effects.values() for quantity in effects)
+
     def effects(self, level: str) -> dict[str, EffectModel]:
         """Forward effects of a level: quantity -> model."""
         return {

@@ -89,6 +89,7 @@ _USERS = {
     "lensnet.compare.report.ReportError",
     "lensnet.measure.errors.MeasureError",
     "lensnet.network.array_file.InputError",
+    "lensnet.predict.engine.LevelError",
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from lensnet.cli.ending import UsageError
 from lensnet.cli.options import (
     AllRows,
     Device,
@@ -23,6 +22,7 @@ from lensnet.cli.options import (
     Overrides,
     Plot,
     Quiet,
+    Rows,
     Seeds,
     Spec,
     Tolerance,
@@ -33,8 +33,6 @@ from lensnet.cli.output import Output
 
 if TYPE_CHECKING:
     from lensnet.compare.settings import Settings
-
-AVAILABLE = (LevelChoice.MOMENTS, LevelChoice.AUTO, LevelChoice.ALL)
 
 
 def run(
@@ -47,6 +45,7 @@ def run(
     dtype: Dtype = DtypeChoice.FLOAT32,
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
+    rows: Rows = 128,
     tolerance: Tolerance = 0.05,
     view: View = ViewChoice.BOTH,
     only_bad: OnlyBad = False,
@@ -60,7 +59,7 @@ def run(
     """Predict every component, measure it, and show one beside the other with verdicts."""
     output = Output(_view(view), only_bad, all_rows, quiet, json, markdown, html, plot)
     output.check()
-    settings = _settings(tolerance, level)
+    settings = _settings(tolerance)
     from lensnet.api import load
     from lensnet.cli.progress import SeedBar
 
@@ -68,6 +67,8 @@ def run(
     with SeedBar(net.name, quiet) as bar:
         report = net.run(
             seeds,
+            level=_level(level),
+            rows=rows,
             settings=settings,
             device=device.value,
             dtype=dtype.value,
@@ -84,6 +85,7 @@ def predict(
     level: Level = LevelChoice.AUTO,
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
+    rows: Rows = 128,
     all_rows: AllRows = False,
     quiet: Quiet = False,
     json: Json = None,
@@ -94,20 +96,23 @@ def predict(
     """Show what the effect models say, without a single forward pass."""
     output = Output("both", False, all_rows, quiet, json, markdown, html, plot)
     output.check()
-    settings = _settings(0.05, level)
+    settings = _settings(0.05)
     from lensnet.api import load
 
-    return output.write(load(spec, overrides or ()).predict(settings, gradients=not forward_only))
+    net = load(spec, overrides or ())
+    return output.write(net.predict(settings, gradients=not forward_only, level=_level(level), rows=rows))
 
 
 def measure(
     spec: Spec,
+    level: Level = LevelChoice.MOMENTS,
     seeds: Seeds = 8,
     first_seed: FirstSeed = 0,
     device: Device = DeviceChoice.AUTO,
     dtype: Dtype = DtypeChoice.FLOAT32,
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
+    rows: Rows = 128,
     all_rows: AllRows = False,
     quiet: Quiet = False,
     json: Json = None,
@@ -125,6 +130,8 @@ def measure(
     with SeedBar(net.name, quiet) as bar:
         report = net.measure(
             seeds,
+            level=_level(level),
+            rows=rows,
             first_seed=first_seed,
             device=device.value,
             dtype=dtype.value,
@@ -138,10 +145,11 @@ def _view(view: ViewChoice) -> Literal["local", "through", "both"]:
     return {ViewChoice.LOCAL: "local", ViewChoice.THROUGH: "through"}.get(view, "both")  # type: ignore[return-value]
 
 
-def _settings(tolerance: float, level: LevelChoice) -> Settings:
-    if level not in AVAILABLE:
-        known = ", ".join(choice.value for choice in AVAILABLE)
-        raise UsageError(f"--level {level.value}: this version predicts at the level of moments; use one of {known}")
+def _settings(tolerance: float) -> Settings:
     from lensnet.compare.settings import Settings
 
     return Settings(tolerance=tolerance)
+
+
+def _level(level: LevelChoice) -> str:
+    return LevelChoice.MOMENTS.value if level is LevelChoice.AUTO else level.value

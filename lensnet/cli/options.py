@@ -63,6 +63,10 @@ Overrides = Annotated[
     ),
 ]
 ForwardOnly = Annotated[bool, typer.Option("--forward-only", help="Leave the gradients out.", rich_help_panel=HOW)]
+Rows = Annotated[
+    int,
+    typer.Option("--rows", min=2, help="Most samples whose Gram matrix the levels below look at.", rich_help_panel=HOW),
+]
 Tolerance = Annotated[
     float, typer.Option("--tolerance", min=0.0, help="Relative error of a component that agrees.", rich_help_panel=HOW)
 ]

@@ -21,6 +21,7 @@ from lensnet.compare.findings import (
     nonfinite_findings,
     range_findings,
 )
+from lensnet.compare.keys import keys_by_component, scale_of
 from lensnet.compare.places import depth_from_input, depth_from_output
 from lensnet.compare.report import Kind, Report
 from lensnet.compare.row import Assumption, Row
@@ -109,7 +110,7 @@ def report_on(
         for quantity, numbers in (("mean", source.mean), ("second_moment", source.second_moment)):
             if np.all(np.isfinite(numbers)):
                 values[Key(INPUT, quantity, "forward", None)] = float(np.mean(numbers))
-    rows = tuple(_rows(network, effects, ensemble, settings, how.levels[0]))
+    rows = tuple(row for level in how.levels for row in _rows(network, effects, ensemble, settings, level))
     scatter = {key: effect.scatter for key, effect in effects.items()}
     kind: Kind = "comparison" if through and ensemble.seeds else ("prediction" if through else "measurement")
     broken = {path for paths in ensemble.nonfinite.values() for path in paths}
@@ -148,39 +149,34 @@ def _findings(network: Network, values: dict[Key, float], ensemble: Ensemble, ho
 def _rows(
     network: Network, effects: Mapping[Key, Predicted], ensemble: Ensemble, settings: Settings, level: str
 ) -> Iterator[Row]:
+    """The rows of one level, component by component."""
     before, behind = depth_from_input(network), depth_from_output(network)
+    asked = keys_by_component(network, effects, ensemble, level)
     for node in network:
-        for key in _keys(node):
+        for key in asked[node.path]:
             effect, values = effects.get(key), ensemble.values(key)
             if effect is None and not values:
                 continue
             depth = before[node.path] if key.direction == "forward" else behind[node.path]
             size = _size(network, node, key, ensemble, effects)
             if ensemble.seeds:
-                yield _local_row(node, key, ensemble, size, settings, level)
-            yield _through_row(node, key, effect, values, size, depth, settings, level)
+                yield _local_row(node, key, ensemble, size, settings)
+            yield _through_row(node, key, effect, values, size, depth, settings)
 
 
-def _keys(node: Node) -> Iterator[Key]:
-    yield Key(node.path, "mean", "forward", None)
-    yield Key(node.path, "second_moment", "forward", None)
-    for port in node.ports:
-        yield Key(node.path, "second_moment", "backward", port)
-
-
-def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: Settings, level: str) -> Row:
+def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: Settings) -> Row:
     measured, local = ensemble.pairs(key)
     modelled = bool(local) or not ensemble.values(key)
     pair = Pair(
         predicted=None,
         measured=measured if modelled else ensemble.values(key),
         local=local if modelled else None,
-        scale="signed" if key.quantity == "mean" else "positive",
+        scale=scale_of(key.quantity),
         size=size,
         declared=ensemble.declared_error(key),
         assumptions=ensemble.assumptions(key),
     )
-    return _row(node, key, "local", pair, settings, level)
+    return _row(node, key, "local", pair, settings)
 
 
 def _through_row(
@@ -191,7 +187,6 @@ def _through_row(
     size: float,
     depth: int,
     settings: Settings,
-    level: str,
 ) -> Row:
     assumptions: tuple[Assumption, ...] = ()
     if effect is not None:
@@ -200,24 +195,24 @@ def _through_row(
     pair = Pair(
         predicted=None if effect is None else _value(effect),
         measured=values,
-        scale="signed" if key.quantity == "mean" else "positive",
+        scale=scale_of(key.quantity),
         size=size,
         declared=0.0 if effect is None else effect.error,
         scatter=None if effect is None else effect.scatter,
         depth=depth,
         assumptions=assumptions,
     )
-    return _row(node, key, "through", pair, settings, level)
+    return _row(node, key, "through", pair, settings)
 
 
-def _row(node: Node, key: Key, view: str, pair: Pair, settings: Settings, level: str) -> Row:
+def _row(node: Node, key: Key, view: str, pair: Pair, settings: Settings) -> Row:
     result = judge(pair, settings)
     return Row(
         component=node.path,
         kind=node.kind,
         quantity=key.quantity,
         direction=key.direction,
-        level=level,
+        level=key.level,
         view="local" if view == "local" else "through",
         predicted=result.predicted,
         measured=result.measured,
@@ -244,6 +239,8 @@ def _size(network: Network, node: Node, key: Key, ensemble: Ensemble, effects: M
             value = _value(effects[other])
         return value or 0.0
 
+    if key.quantity not in ("mean", "second_moment"):
+        return 1.0
     if key.quantity == "mean":
         return sqrt(known(Key(node.path, "second_moment", "forward", None)))
     if key.direction == "forward":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lensnet.compare.row import Assumption, View
 from lensnet.compare.settings import Settings
 
-Scale = Literal["positive", "signed", "log"]
+Scale = Literal["positive", "signed", "bounded", "log"]
 
 SPREAD_LIMIT = 0.1
 """Variance over seeds of the logarithm of the local prediction above which ratios are compared."""
@@ -26,7 +26,8 @@ class Pair:
     predicted: the through prediction, or None when nothing is predicted.
     measured: one number per seed.
     local: the local prediction of each seed (paired with `measured`); None in the through view.
-    scale: `positive` (second moments, gains as factors), `signed` (means) or `log` (already in nats).
+    scale: `positive` (second moments, gains as factors), `signed` (means), `bounded` (cosines, of size 1) or `log`
+        (already in nats).
     size: magnitude of the signal that an absolute tolerance is relative to (rms for a mean, input second moment else).
     declared: relative error that the formula itself declares.
     scatter: predicted variance over weight draws of the logarithm, where known.

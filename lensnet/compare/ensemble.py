@@ -14,12 +14,21 @@ from lensnet.compare.row import Assumption, Direction
 
 
 class Key(NamedTuple):
-    """Which number: a quantity of a component, forward at its output or backward at one of its input ports."""
+    """Which number: a quantity of a component, forward at its output or backward at one of its input ports.
+
+    `level`: at which level it was predicted. A measured number has none: it is the same whoever predicts it.
+    """
 
     component: str
     quantity: str
     direction: Direction
     port: str | None
+    level: str = "moments"
+
+    @property
+    def measured(self) -> Key:
+        """The key of the number that was measured."""
+        return self._replace(level="moments")
 
 
 class Statistics(Protocol):
@@ -34,6 +43,8 @@ class Statistics(Protocol):
     def gradients(self) -> Mapping[tuple[str, str], NDArray[np.float64]]: ...
     @property
     def invariant(self) -> Mapping[str, float]: ...
+    @property
+    def scalars(self) -> Mapping[tuple[str, str, str, str | None], float]: ...
 
 
 class Moments(Protocol):
@@ -77,10 +88,12 @@ class Predicted(Protocol):
     def checks(self) -> tuple[Condition, ...]: ...
     @property
     def status(self) -> str: ...
+    @property
+    def level(self) -> str: ...
 
 
 def key_of(effect: Predicted) -> Key:
-    return Key(effect.component, effect.quantity, effect.direction, effect.port)
+    return Key(effect.component, effect.quantity, effect.direction, effect.port, str(effect.level))
 
 
 @dataclass
@@ -121,6 +134,9 @@ class Ensemble:
             self._measure(Key(path, "second_moment", "forward", None), seed, moments.second_moment)
         for (path, port), gradient in statistics.gradients.items():
             self._measure(Key(path, "second_moment", "backward", port), seed, gradient)
+        for (path, quantity, direction, at), value in statistics.scalars.items():
+            key = Key(path, quantity, "forward" if direction == "forward" else "backward", at)
+            self.measured.setdefault(key, {})[seed] = float(value)
         for path, value in statistics.invariant.items():
             self.invariant.setdefault(path, {})[seed] = float(value)
         if statistics.nonfinite:
@@ -146,14 +162,18 @@ class Ensemble:
 
     def pairs(self, key: Key) -> tuple[list[float], list[float]]:
         """(measured, locally predicted), one number each per seed that has both."""
-        measured, local = self.measured.get(key, {}), self._local.get(key, _Local()).values
+        measured, local = self.measured.get(key.measured, {}), self._local.get(key, _Local()).values
         both = [seed for seed in self.seeds if seed in measured and seed in local]
         return [measured[seed] for seed in both], [local[seed] for seed in both]
 
     def values(self, key: Key) -> list[float]:
         """One measured number per seed, in the order of the seeds."""
-        measured = self.measured.get(key, {})
+        measured = self.measured.get(key.measured, {})
         return [measured[seed] for seed in self.seeds if seed in measured]
+
+    def quantities(self, component: str) -> list[Key]:
+        """Everything measured at a component, as keys of measured numbers."""
+        return [key for key in self.measured if key.component == component]
 
     def typical(self, key: Key) -> float | None:
         """Median over the seeds of the measured numbers that are finite; None when there are none."""

@@ -18,6 +18,8 @@ the square root of the number of components above, up to `depth_cap` times.
 A mean is held against the rms value of its signal (`scale`), since its own size may be zero by symmetry: its bar is a
 test when it moves the energy mean**2 by no more than `resolution` of the second moment.
 
+A cosine is held against 1 likewise, and its bar is a test when it is no wider than `resolution`.
+
 Heavy tails. In the through view a positive quantity whose logarithm scatters widely over weight draws (`scatter` above
 `scatter_limit`) has a sample mean that lies far below its expectation most of the time, and an error bar that is wrong
 too. There the logarithms are compared: the expectation is estimated as exp(mean ln + var ln / 2), with the standard
@@ -145,7 +147,7 @@ def _decide(pair: Pair, c: Contrast, median: float | None, failed: bool, setting
 
 def _floor(pair: Pair, settings: Settings) -> float:
     """The absolute part of the tolerance."""
-    if pair.scale == "signed":
+    if pair.scale in ("signed", "bounded"):
         return settings.mean_floor * settings.tolerance * _size(pair)
     return settings.zero_floor * _size(pair) if pair.scale == "positive" else 0.0
 
@@ -158,6 +160,8 @@ def _widest_test(pair: Pair, c: Contrast, resolution: float) -> float:
     """The widest error bar that still is a test."""
     if pair.scale == "signed":
         return hypot(c.predicted, sqrt(resolution) * _size(pair)) - abs(c.predicted)
+    if pair.scale == "bounded":
+        return resolution * _size(pair)
     return log1p(resolution) if c.nats else resolution * c.unit
 
 

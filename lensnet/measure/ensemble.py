@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from lensnet.levels.ladder import Level
 from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state, release
 from lensnet.measure.errors import MeasureError
+from lensnet.measure.grams import BELOW_MOMENTS, read_scalars
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.measure.together import draws_together, measure_together
 from lensnet.network.graph import INPUT, Network
+from lensnet.quantities.rows import DEFAULT_ROWS
 
 OnSeed = Callable[[SeedStatistics], None]
 
@@ -42,6 +45,8 @@ def measure(
     keep_seeds: bool = True,
     on_seed: OnSeed | None = None,
     progress: Progress | None = None,
+    levels: Collection[Level] = (Level.MOMENTS,),
+    rows: int = DEFAULT_ROWS,
 ) -> Measurement:
     """Measure `seeds` weight draws of a network on one batch.
 
@@ -51,10 +56,15 @@ def measure(
     so, and the seeds are measured again from the first (`on_seed` is then called again for them). Ctrl-C ends the
     measurement and returns what was finished, `interrupted` set.
 
+    `levels`: below the moments, Gram matrices over at most `rows` sampled rows and the numbers read off them are
+    measured too.
+
     The caller's random state and torch settings stay as they were. Raises `DeviceError` for a GPU that is absent,
     `MeasureError` where even one example does not fit, `ImplementationError` for a component without a layer.
     """
     where, number = choose_device(device), choose_dtype(dtype)
+    wanted = BELOW_MOMENTS & set(levels)
+    rows = rows if wanted else 0
     result = Measurement([], str(where), dtype, len(batch))
     with quiet_state(where):
         module = _built(network, where, number).train(train)
@@ -66,8 +76,9 @@ def measure(
                 progress.start(seeds)
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
             try:
-                for done in _passes(module, network, data, range(first_seed, first_seed + seeds), backward):
+                for done in _passes(module, network, data, range(first_seed, first_seed + seeds), backward, rows):
                     finished += 1
+                    read_scalars(network, done, wanted, len(batch), rows)
                     if keep_seeds:
                         result.seeds.append(done)
                     if on_seed is not None:
@@ -95,13 +106,13 @@ def _built(network: Network, device: torch.device, dtype: torch.dtype) -> GraphM
 
 
 def _passes(
-    module: GraphModule, network: Network, batch: Tensor, seeds: range, backward: bool
+    module: GraphModule, network: Network, batch: Tensor, seeds: range, backward: bool, rows: int
 ) -> Iterator[SeedStatistics]:
     """The statistics of the seeds in order: several draws at a time where that is faster."""
     several = draws_together(network, module, batch)
     while several > 1 and len(seeds) > 1:
         try:
-            done = measure_together(module, network, batch, seeds[:several], backward)
+            done = measure_together(module, network, batch, seeds[:several], backward, rows)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -111,7 +122,7 @@ def _passes(
     known = None
     for seed in seeds:
         draw(module, network, seed, examples=len(batch))
-        done_now = measure_pass(module, network, batch, seed, backward, known)
+        done_now = measure_pass(module, network, batch, seed, backward, known, rows=rows)
         known = done_now.outputs.get(INPUT)
         yield done_now
 

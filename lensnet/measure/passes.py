@@ -15,10 +15,11 @@ from torch.fx.node import Node as FxNode
 from lensnet.measure.device import is_out_of_memory
 from lensnet.measure.draw import generator
 from lensnet.measure.errors import MeasureError
-from lensnet.measure.estimators import gradient_quantities, needed, signal_quantities
+from lensnet.measure.estimators import gradient_quantities, needed, output_quantities, signal_quantities
 from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
+from lensnet.measure.grams import sampled_gram
 from lensnet.measure.layers.merge import Identity
-from lensnet.measure.statistics import OutputStatistics, SeedStatistics
+from lensnet.measure.statistics import OutputStatistics, ScalarKey, SeedStatistics
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 
@@ -31,20 +32,25 @@ def measure_pass(
     backward: bool = True,
     known_input: OutputStatistics | None = None,
     sides: bool = True,
+    rows: int = 0,
 ) -> SeedStatistics:
     """Measure one weight draw, which the module already holds, on `batch` (on the module's device).
 
     The loss is L = <r, y> with r iid standard normal, from the seed's own generator. Gradients are those of the
     activations only; parameters get none. A port's gradient is taken on an alias of its own, so that the uses of a
     forked signal stay apart. `known_input`: statistics of this batch from an earlier pass; they do not depend on the
-    weights. `sides`: measure the side quantities that components ask for.
+    weights. `sides`: measure the side quantities that components ask for. `rows`: most rows of the sample matrices
+    whose Gram matrices are kept; none for 0. Gradients of different examples can be compared only when the same
+    question is put to all: those Gram matrices are of L = sum_e <r, y_e> with one r, from a backward pass of its own.
     """
-    probe = Probe(module, network, backward, sides)
+    probe = Probe(module, network, backward, sides, rows)
     if known_input is not None:
         probe.outputs[INPUT] = torch.from_numpy(known_input.mean), torch.from_numpy(known_input.second_moment)
     with torch.set_grad_enabled(backward):
         output = probe.run(batch.detach())
         if backward and output.requires_grad:
+            if rows:
+                probe.send_back_together(output, cotangent(seed, output[:1]).expand_as(output))
             probe.send_back(output, cotangent(seed, output))
     return probe.collect(seed)
 
@@ -57,17 +63,24 @@ def cotangent(seed: int, output: Tensor) -> Tensor:
 class Probe(Interpreter):
     """Runs the graph; every value is freed after its last use, as in the bare module."""
 
-    def __init__(self, module: GraphModule, network: Network, backward: bool, with_sides: bool = True) -> None:
+    def __init__(
+        self, module: GraphModule, network: Network, backward: bool, with_sides: bool = True, rows: int = 0
+    ) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.network = network
         self.backward = backward
         self.with_sides = with_sides
+        self.rows = rows
         self.shapes: dict[str, Shape] = {INPUT: network.input.shape, **{node.path: node.shape for node in network}}
         self.outputs: dict[str, tuple[Tensor, Tensor]] = {}
         self.gradients: dict[tuple[str, str], Tensor] = {}
         self.side: dict[tuple[str, str, str], Tensor] = {}
         self.invariant: dict[str, Tensor] = {}
+        self.together = False
+        self.scalars: dict[ScalarKey, Tensor] = {}
+        self.grams: dict[str, Tensor] = {}
+        self.gradient_grams: dict[tuple[str, str], Tensor] = {}
 
     def run_node(self, n: FxNode) -> Any:
         path = n.meta.get("path")
@@ -81,6 +94,8 @@ class Probe(Interpreter):
             value = self._component(node, layer, values)
             if isinstance(layer, Identity) and node.inputs[0] in self.outputs:  # a fork: the same tensor once more
                 self.outputs[path] = self.outputs[node.inputs[0]]
+                if node.inputs[0] in self.grams:
+                    self.grams[path] = self.grams[node.inputs[0]]
         if not torch.is_tensor(value) or not value.is_floating_point():
             return value
         return self.open(partial(self._record, path), value)[0]
@@ -101,6 +116,8 @@ class Probe(Interpreter):
             if is_out_of_memory(error):
                 raise
             raise MeasureError(f"{node.path}: {error}") from error
+        if self.with_sides and needed(node, "output"):
+            made = self.open(partial(self._measure_output, node), made)[0]
         if self.with_sides and self.backward and needed(node, "gradient"):
             made = self.open(partial(self._watch_output, node), made, values[0])[0]
         return made
@@ -110,6 +127,9 @@ class Probe(Interpreter):
         if path not in self.outputs:
             with torch.no_grad():
                 self.outputs[path] = self.moments(value, self.shapes[path])
+        if self.rows and path not in self.grams:
+            with torch.no_grad():
+                self.grams[path] = self.gram(value, self.shapes[path])
         return (value.detach().requires_grad_() if self.backward and not value.requires_grad else value,)
 
     def _measure_sides(self, node: Node, *values: Tensor) -> tuple[Tensor, ...]:
@@ -117,6 +137,12 @@ class Probe(Interpreter):
             for (port, quantity), value in self.sides(partial(signal_quantities, node), *values).items():
                 self.side[node.path, port, quantity] = value
         return values
+
+    def _measure_output(self, node: Node, made: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            for quantity, value in self.sides(partial(output_quantities, node), made).items():
+                self.scalars[node.path, quantity, "forward", None] = value
+        return (made,)
 
     def _watch(self, node: Node, *values: Tensor) -> tuple[Tensor, ...]:
         """Aliases of the inputs whose gradients are measured when they come."""
@@ -131,6 +157,9 @@ class Probe(Interpreter):
 
     def _keep(self, path: str, port: str, producer: str, shape: Shape, held: list[Tensor], gradient: Tensor) -> None:
         with torch.no_grad():
+            if self.together:
+                self.gradient_grams[path, port] = self.gram(gradient, shape)
+                return
             self.gradients[path, port], product = self.gradient_moments(held.pop(), gradient, shape)
         total = self.invariant.get(producer)
         self.invariant[producer] = product if total is None else total + product
@@ -141,6 +170,8 @@ class Probe(Interpreter):
             held = [x.detach()]
 
             def keep(gradient: Tensor) -> None:
+                if self.together:
+                    return
                 with torch.no_grad():
                     sides = self.sides(partial(gradient_quantities, node), gradient, held.pop())
                     self.side.update({(node.path, port, quantity): value for (port, quantity), value in sides.items()})
@@ -148,6 +179,12 @@ class Probe(Interpreter):
             made = made.view_as(made)
             made.register_hook(keep)
         return (made,)
+
+    def send_back_together(self, output: Tensor, weights: Tensor) -> None:
+        """A first backward pass, for the Gram matrices of gradients: every example is asked the same."""
+        self.together = True
+        torch.autograd.backward(output, weights, retain_graph=True)
+        self.together = False
 
     def send_back(self, output: Tensor, weights: Tensor) -> None:
         """The backward pass of L = <weights, output>."""
@@ -160,6 +197,9 @@ class Probe(Interpreter):
     def gradient_moments(self, value: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
         return gradient_moments(value, gradient, shape)
 
+    def gram(self, value: Tensor, shape: Shape) -> Tensor:
+        return sampled_gram(value, shape, self.rows)
+
     def sides(self, measure: Callable[..., dict[Any, Tensor]], *values: Tensor) -> dict[Any, Tensor]:
         return measure(*values)
 
@@ -171,6 +211,9 @@ class Probe(Interpreter):
         out.gradients = {key: value.cpu().numpy() for key, value in self.gradients.items()}
         out.side = {key: value.cpu().numpy() for key, value in self.side.items()}
         out.invariant = {path: float(value) for path, value in self.invariant.items()}
+        out.scalars = {key: float(value) for key, value in self.scalars.items()}
+        out.grams = {path: value.cpu().numpy() for path, value in self.grams.items()}
+        out.gradient_grams = {key: value.cpu().numpy() for key, value in self.gradient_grams.items()}
         if self.backward:
             fill_silent_ports(self.network, out)
         out.nonfinite = nonfinite(out)

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+ScalarKey = tuple[str, str, str, str | None]
+"""(component, quantity, direction, port): `forward` at the output (port None), `backward` at an input port."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class SeedStatistics:
     `side[path, port, quantity]`: side quantities that the component asked for at that port (arrays, shapes as the
     quantity defines them); `cross_moment` between two ports uses the port name `"a,b"`.
     `invariant[path]`: <x, dL/dx> summed over the batch at the output of a component.
+    `grams[path]`: E_c z_a z_b over the sampled rows of a component's output, `(R, R)` (see `lensnet.quantities.rows`);
+    `gradient_grams[path, port]`: the same of dL/dx at an input port, L = sum_e <r, y_e> with one r for all examples.
+    Both are empty at the level of moments.
+    `scalars[path, quantity, direction, port]`: numbers of one draw that lower levels, or a component's own effects,
+    predict.
     `nonfinite`: paths whose output or gradient holds NaN or Inf, in order of execution.
     """
 
@@ -40,6 +48,9 @@ class SeedStatistics:
     gradients: dict[tuple[str, str], Field] = field(default_factory=dict)
     side: dict[tuple[str, str, str], Field] = field(default_factory=dict)
     invariant: dict[str, float] = field(default_factory=dict)
+    grams: dict[str, Matrix] = field(default_factory=dict)
+    gradient_grams: dict[tuple[str, str], Matrix] = field(default_factory=dict)
+    scalars: dict[ScalarKey, float] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
 
 

@@ -45,10 +45,10 @@ def draws_together(network: Network, module: GraphModule, batch: Tensor) -> int:
 
 
 def measure_together(
-    module: GraphModule, network: Network, batch: Tensor, seeds: Sequence[int], backward: bool = True
+    module: GraphModule, network: Network, batch: Tensor, seeds: Sequence[int], backward: bool = True, rows: int = 0
 ) -> list[SeedStatistics]:
     """Statistics of several weight draws, as `measure_pass` gives them one by one."""
-    probe = _StackedProbe(module, network, backward, len(seeds))
+    probe = _StackedProbe(module, network, backward, len(seeds), rows)
     recorder = _Recorder(module, probe)
     stacked = _stacked_draws(module, network, seeds, len(batch))
 
@@ -59,6 +59,9 @@ def measure_together(
         inputs = batch.detach().expand(len(seeds), *batch.shape)
         output = vmap(run, randomness="different")(stacked, inputs)
         if backward and output.requires_grad:
+            if rows:
+                one = torch.stack([cotangent(seed, output[0, :1]) for seed in seeds])
+                probe.send_back_together(output, one.expand_as(output))
             probe.send_back(output, torch.stack([cotangent(seed, output[0]) for seed in seeds]))
     return probe.split(seeds)
 
@@ -116,8 +119,8 @@ class _Stacked(torch.autograd.Function):
 class _StackedProbe(Probe):
     """A probe whose statistics have a leading axis for the draws."""
 
-    def __init__(self, module: GraphModule, network: Network, backward: bool, draws: int) -> None:
-        super().__init__(module, network, backward)
+    def __init__(self, module: GraphModule, network: Network, backward: bool, draws: int, rows: int) -> None:
+        super().__init__(module, network, backward, rows=rows)
         self.draws = draws
 
     def open(self, look: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> tuple[Tensor, ...]:
@@ -129,6 +132,9 @@ class _StackedProbe(Probe):
 
     def gradient_moments(self, value: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
         return self._second(gradient, shape), _inner(value, gradient)
+
+    def gram(self, value: Tensor, shape: Shape) -> Tensor:
+        return torch.stack([super(_StackedProbe, self).gram(one, shape) for one in value])
 
     def sides(self, measure: Callable[..., dict[Any, Tensor]], *values: Tensor) -> dict[Any, Tensor]:
         by_draw = [measure(*(value[draw] for value in values)) for draw in range(self.draws)]
@@ -148,6 +154,8 @@ class _StackedProbe(Probe):
         gradients = {key: value.cpu().numpy() for key, value in self.gradients.items()}
         sides = {key: value.cpu().numpy() for key, value in self.side.items()}
         invariants = {path: value.cpu().numpy() for path, value in self.invariant.items()}
+        grams = {path: value.cpu().numpy() for path, value in self.grams.items()}
+        gradient_grams = {key: value.cpu().numpy() for key, value in self.gradient_grams.items()}
         out = []
         for place, seed in enumerate(seeds):
             one = SeedStatistics(seed)
@@ -157,6 +165,9 @@ class _StackedProbe(Probe):
             one.gradients = {key: value[place] for key, value in gradients.items()}
             one.side = {key: value[place] for key, value in sides.items()}
             one.invariant = {path: float(value[place]) for path, value in invariants.items()}
+            one.scalars = {key: float(value[place]) for key, value in self.scalars.items()}
+            one.grams = {path: value[place] for path, value in grams.items()}
+            one.gradient_grams = {key: value[place] for key, value in gradient_grams.items()}
             if self.backward:
                 fill_silent_ports(self.network, one)
             one.nonfinite = nonfinite(one)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Signal
 
 Field = NDArray[np.float64]
@@ -29,7 +30,8 @@ class Effect:
 
     `field`: `(E, *positions)`; `value`: its average; `error`: declared relative error of the formula (dimensionless);
     `status`: `out-of-regime` when a check fails here or upstream; `scatter`: predicted relative variance over weight
-    draws of the value (leading order in 1/width), which tells how many seeds a comparison needs.
+    draws of the value (leading order in 1/width), which tells how many seeds a comparison needs. `level`: where on the
+    ladder the prediction was made; one quantity may be predicted at several levels.
     """
 
     component: str
@@ -41,6 +43,7 @@ class Effect:
     checks: tuple[Check, ...]
     status: Status
     scatter: float = 0.0
+    level: Level = Level.MOMENTS
 
     @property
     def value(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lensnet.levels.ladder import Level
 
-Scale = Literal["linear", "log", "nats", "bits", "count"]
+Scale = Literal["linear", "log", "nats", "bits", "count", "bounded"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Quantity:
     """A named number (or field) of a signal.
 
     `definition` says what is averaged over what, for prediction and measurement alike; `scale` how two values of it
-    compare (`log`: as a ratio); `shape` what the estimator returns: `scalar`, `examples` (E,), `field`
-    (E, *positions), or a matrix.
+    compare (`log`: as a ratio; `bounded`: a cosine, whose size is 1); `shape` what the estimator returns: `scalar`,
+    `examples` (E,), `field` (E, *positions), or a matrix.
     """
 
     name: str
@@ -33,6 +33,27 @@ def _moments(name: str, symbol: str, scale: Scale, definition: str, shape: str =
 
 def _kernel(name: str, symbol: str, shape: str, definition: str) -> Quantity:
     return Quantity(name, symbol, Level.KERNEL, "linear", definition, shape)
+
+
+def _of_samples() -> list[Quantity]:
+    """Numbers of the Gram matrix between samples and of its spectrum: one for a component."""
+    cosine = "average cosine between the signals of"
+    backward = "backward: of dL/dx, L = sum_e <r, y_e> with one r for all examples"
+    kernel = [
+        ("correlation", "c", f"{cosine} two examples at the same position; {backward}"),
+        ("position_cosine", "c_p", f"{cosine} two positions of one example; {backward}"),
+    ]
+    spectrum: list[tuple[str, str, Scale, str]] = [
+        ("rank", "rank", "count", "eigenvalues of the sample Gram matrix above 1e-5 of the largest"),
+        ("stable_rank", "r_s", "count", "sum of the eigenvalues over the largest"),
+        ("effective_rank", "r_e", "count", "exp of the entropy of the singular values (Roy and Vetterli 2007)"),
+        ("participation_ratio", "PR", "count", "(sum of eigenvalues)^2 over the sum of their squares"),
+        ("coding_rate", "R", "nats", "1/2 logdet(I + d/(rows*eps2) G), eps2 = 0.5, nats per sample matrix"),
+    ]
+    return [
+        *(Quantity(name, sign, Level.KERNEL, "bounded", text, "scalar") for name, sign, text in kernel),
+        *(Quantity(name, sign, Level.SPECTRUM, scale, text, "scalar") for name, sign, scale, text in spectrum),
+    ]
 
 
 # The sets over which a norm takes its statistics: all samples of the batch, the positions of an example, a group.
@@ -72,6 +93,7 @@ QUANTITIES: dict[str, Quantity] = {
         _moments("mean", "m", "linear", "E x over channels and weight draws, per example and position"),
         _moments("second_moment", "q", "log", "E x^2, as the mean; backward: of dL/dx with L = <r, y>"),
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
+        *_of_samples(),
         *_set_quantities(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),

@@ -34,6 +34,8 @@ class Point:
 def beam(report: Report, direction: Direction, branches: bool = False) -> list[Point]:
     """The propagated second moment at every component, in network order; the first port of several, backward.
 
+    Where several levels predict it, the first of them is drawn.
+
     Without `branches` only along the chain: a drawing that jumps into every branch and back shows nothing.
     """
     views = {row.view for row in report.rows}
@@ -41,8 +43,9 @@ def beam(report: Report, direction: Direction, branches: bool = False) -> list[P
     side = {row.component for row in report.budget if not row.chain}
     rows: dict[str, Row] = {}
     verdicts: dict[str, list[str]] = {}
-    for row in report.rows:
-        if row.quantity != "second_moment" or row.direction != direction:
+    sizes = [row for row in report.rows if row.quantity == "second_moment" and row.direction == direction]
+    for row in sizes:
+        if row.level != sizes[0].level:
             continue
         verdicts.setdefault(row.component, []).append(row.verdict)
         if row.view == "through" or "through" not in views:

@@ -124,12 +124,24 @@ def _rule(report: Report) -> str:
 
 
 def _rows(report: Report) -> str:
-    head = ("component", "kind", "", "view", "predicted", "measured ± se", "error", "slack", "verdict", "does not hold")
+    head = (
+        "component",
+        "kind",
+        "",
+        "level",
+        "view",
+        "predicted",
+        "measured ± se",
+        "error",
+        "slack",
+        "verdict",
+        "does not hold",
+    )
     last, lines = "", []
     for row in report.rows:
         lines.append(("first" if row.component != last else "", _cells(row, row.component != last)))
         last = row.component
-    return _table(head, lines, range(4, 8))
+    return _table(head, lines, range(5, 9))
 
 
 def _cells(row: Row, first: bool) -> list[str]:
@@ -138,6 +150,7 @@ def _cells(row: Row, first: bool) -> list[str]:
         _said(row.component) if first else "",
         _said(row.kind) if first else "",
         _said(what),
+        escape(row.level),
         escape(row.view),
         short(row.predicted),
         with_error(row.measured, row.standard_error),

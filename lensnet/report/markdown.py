@@ -62,8 +62,8 @@ def _coverage(report: Report) -> str:
 
 
 def _rows(report: Report) -> str:
-    head = ["component", "kind", "quantity", "view", "predicted", "measured ± se", "error", "slack", "verdict"]
-    return _table(head, (_cells(row) for row in report.rows), right=range(4, 8))
+    head = ["component", "kind", "quantity", "level", "view", "predicted", "measured ± se", "error", "slack", "verdict"]
+    return _table(head, (_cells(row) for row in report.rows), right=range(5, 9))
 
 
 def _cells(row: Row) -> list[str]:
@@ -74,6 +74,7 @@ def _cells(row: Row) -> list[str]:
         escape(row.component),
         escape(row.kind),
         escape(what),
+        row.level,
         row.view,
         short(row.predicted),
         with_error(row.measured, row.standard_error),

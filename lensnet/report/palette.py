@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lensnet.quantities.quantity import QUANTITIES
+
 
 @dataclass(frozen=True)
 class Look:
@@ -31,8 +33,8 @@ PREDICTED = "#2b6cb0"
 INK = "#1f2933"
 FAINT = "#9aa5b1"
 
-SYMBOLS = {("mean", "forward"): "m", ("second_moment", "forward"): "q", ("second_moment", "backward"): "p"}
-"""Symbols of the formulas: m and q of the signal, p of the gradient."""
+SYMBOLS = {("second_moment", "backward"): "p"}
+"""Where the symbol of a gradient's quantity is not that of the signal's."""
 
 OPTICS = {
     "moments": "geometric optics: rays",
@@ -45,7 +47,13 @@ SEVERE_FIRST = ("deviates", "undecided", "out-of-regime", "not-modelled", "agree
 
 
 def symbol(quantity: str, direction: str) -> str:
-    return SYMBOLS.get((quantity, direction), quantity.replace("_", " "))
+    """`q` for the second moment of a signal, `p` for that of a gradient, `c'` for the correlation of gradients."""
+    if (quantity, direction) in SYMBOLS:
+        return SYMBOLS[quantity, direction]
+    known = QUANTITIES.get(quantity)
+    if known is None:
+        return quantity.replace("_", " ")
+    return known.symbol + ("'" if direction == "backward" else "")
 
 
 def severest(verdicts: list[str]) -> str:

@@ -36,9 +36,11 @@ class Line:
         return self.local or self.through
 
 
-def rows_lines(report: Report, width: int, folded: bool) -> list[Text]:
-    """The table as lines at most `width` wide; components keep the numbers that they have in the drawing."""
-    rows = [row for row in report.rows if not (row.kind == "fork" and row.direction == "forward")]
+def rows_lines(report: Report, width: int, folded: bool, level: str) -> list[Text]:
+    """The table of one level, at most `width` wide; components keep the numbers that they have in the drawing."""
+    rows = [
+        row for row in report.rows if row.level == level and not (row.kind == "fork" and row.direction == "forward")
+    ]
     numbers = {path: i + 1 for i, path in enumerate(dict.fromkeys(row.component for row in report.rows))}
     both = {row.view for row in rows} == {"local", "through"}
     wide = width >= WIDE
@@ -48,7 +50,7 @@ def rows_lines(report: Report, width: int, folded: bool) -> list[Text]:
     by_component: dict[str, list[Row]] = {}
     for row in rows:
         by_component.setdefault(row.component, []).append(row)
-    for group in _groups(report, list(by_component), folded):
+    for group in _groups(rows, list(by_component), folded):
         members = [row for path in group.members for row in by_component[path]]
         label = Text(said(group.label), style="" if len(group.members) == 1 else "bold")
         number = str(numbers[group.members[0]])
@@ -58,11 +60,11 @@ def rows_lines(report: Report, width: int, folded: bool) -> list[Text]:
     return grid.lines(width)
 
 
-def _groups(report: Report, components: Sequence[str], folded: bool) -> list[Fold]:
+def _groups(rows: Sequence[Row], components: Sequence[str], folded: bool) -> list[Fold]:
     """Folded blocks, each followed by the members that deviate on their own account."""
     if not folded:
         return unfolded(components)
-    guilty = {row.component for row in report.rows if row.view == "local" and row.verdict == "deviates"}
+    guilty = {row.component for row in rows if row.view == "local" and row.verdict == "deviates"}
     out: list[Fold] = []
     for group in fold(components):
         out.append(group)

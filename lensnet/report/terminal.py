@@ -16,7 +16,7 @@ from lensnet.compare.row import Row
 from lensnet.compare.verdict import rule
 from lensnet.report.budget_table import budget_lines, legend
 from lensnet.report.fold import FOLD_ABOVE
-from lensnet.report.palette import OPTICS, SEVERITIES, VERDICTS
+from lensnet.report.palette import OPTICS, SEVERITIES, VERDICTS, symbol
 from lensnet.report.strip import strip
 from lensnet.report.table import rows_lines
 from lensnet.report.words import said
@@ -39,10 +39,14 @@ def render(report: Report, width: int, all_rows: bool = False) -> Iterator[Rende
         if report.kind == "comparison":
             yield from _rule(report)
         components = len({row.component for row in report.rows})
-        yield from rows_lines(report, width, folded=components > FOLD_ABOVE and not all_rows)
-        yield _legend(report)
+        folded = components > FOLD_ABOVE and not all_rows
+        for level in shown_levels(report):
+            if report.levels != ("moments",):
+                yield Text.assemble((level, "bold"), (f"  {OPTICS.get(level, '')}", "dim"))
+            yield from rows_lines(report, width, folded, level)
+            yield _legend(report, level)
+            yield Text("")
     if report.budget and report.coverage.components > 1:
-        yield Text("")
         sides = {"prediction": "predicted", "measurement": "measured"}.get(report.kind, "predicted | measured")
         yield Text.assemble(("budget", "bold"), (f"  what each component contributes, {sides}", "dim"))
         yield from budget_lines(report, width, folded=report.coverage.components > FOLD_ABOVE and not all_rows)
@@ -100,8 +104,21 @@ def _rule(report: Report) -> Iterator[RenderableType]:
     yield Text("")
 
 
-def _legend(report: Report) -> Text:
-    text = "m, q: mean and second moment of the signal; p: second moment of the gradient of <r, y>."
+def shown_levels(report: Report) -> list[str]:
+    """The levels that have rows, in the order of the ladder."""
+    present = {row.level for row in report.rows}
+    return [level for level in OPTICS if level in present]
+
+
+def _legend(report: Report, level: str) -> Text:
+    """The symbols of the table, the views, in one paragraph."""
+    names = {row.quantity: row for row in report.rows if row.level == level}
+    if level == "moments":
+        text = "m, q: mean and second moment of the signal; p: second moment of the gradient of <r, y>."
+    else:
+        text = "; ".join(f"{symbol(name, 'forward')}: {name.replace('_', ' ')}" for name in names) + "."
+        if any(row.direction == "backward" for row in report.rows if row.level == level):
+            text += " p and dashes ('): of the gradient, the same question r put to every example."
     if report.kind == "comparison":
         views = {row.view for row in report.rows}
         if "local" in views:

@@ -43,7 +43,8 @@ def worst_box(report: Report) -> Group | None:
 def _entry(row: Row) -> list[Text]:
     look = VERDICTS[row.verdict]
     where = f"{row.component} ({row.kind})"
-    head = Text.assemble((f"{look.symbol} {where}", look.style), f"  {symbol(row.quantity, row.direction)}, {row.view}")
+    what = f"  {symbol(row.quantity, row.direction)}, {row.view}" + (f", {row.level}" if row.level != "moments" else "")
+    head = Text.assemble((f"{look.symbol} {where}", look.style), what)
     numbers = f"  predicted {short(row.predicted)}, measured {with_error(row.measured, row.standard_error)}"
     if row.error is not None:
         numbers += f", error {percent(row.error)}"

@@ -22,7 +22,7 @@ ALLOWED = {
     "catalog": {"language", "algebra", "quantities"},
     "network": {"language", "catalog"},
     "predict": {"algebra", "catalog", "levels", "network", "quantities"},
-    "measure": {"catalog", "network", "quantities"},
+    "measure": {"catalog", "network", "quantities", "levels"},
     "compare": {"network", "levels", "quantities"},
     "report": {"compare", "network", "levels", "quantities"},
 }

@@ -122,7 +122,6 @@ def test_quiet_view_and_only_bad(lensnet: Lensnet, net: Any) -> None:
         (["run", "x", "--html", "/"], "this is a folder"),
         (["run", "x", "--plot", "beam.txt"], ".png"),
         (["run", "x", "--plot", "-"], "file name"),
-        (["run", "x", "--level", "spectrum"], "level of moments"),
         (["run", "x", "--level", "nonsense"], "nonsense"),
         (["run", "x", "--seeds", "0"], "seeds"),
         (["run", "x", "--tolerance", "-1"], "tolerance"),

@@ -28,6 +28,7 @@ class Draw:
     outputs: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     invariant: dict[str, float] = field(default_factory=dict)
+    scalars: dict[tuple[str, str, str, str | None], float] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
 
 

@@ -13,7 +13,14 @@ from lensnet.network.weights import WeightLaw
 
 
 def component(name: str, **fields: Any) -> Any:
-    facts = {"name": name, "implementation": name, "function": None, "needs": {}, "homogeneous": False}
+    facts = {
+        "name": name,
+        "implementation": name,
+        "function": None,
+        "needs": {},
+        "homogeneous": False,
+        "predicted_quantities": frozenset(),
+    }
     return SimpleNamespace(**{**facts, **fields})
 
 

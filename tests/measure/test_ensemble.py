@@ -166,10 +166,10 @@ def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, examples: int, error: E
     """Make passes over more than so many examples fail, after the first few."""
     real, count = ensemble.measure_pass, iter(range(1000))
 
-    def limited(module: Any, given: Network, batch: torch.Tensor, *rest: Any) -> SeedStatistics:
+    def limited(module: Any, given: Network, batch: torch.Tensor, *rest: Any, **options: Any) -> SeedStatistics:
         if len(batch) > examples and next(count) >= after:
             raise error
-        return real(module, given, batch, *rest)
+        return real(module, given, batch, *rest, **options)
 
     monkeypatch.setattr(ensemble, "measure_pass", limited)
     monkeypatch.setattr(ensemble, "draws_together", lambda *_: 1)

@@ -13,10 +13,19 @@ from lensnet.measure.estimators.registry import (
     estimators,
     gradient_quantities,
     needed,
+    output_quantities,
     signal_quantities,
 )
 
 for _family in iter_modules(__path__):
     import_module(f"{__name__}.{_family.name}")
 
-__all__ = ["Estimator", "estimator", "estimators", "gradient_quantities", "needed", "signal_quantities"]
+__all__ = [
+    "Estimator",
+    "estimator",
+    "estimators",
+    "gradient_quantities",
+    "needed",
+    "output_quantities",
+    "signal_quantities",
+]

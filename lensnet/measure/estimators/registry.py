@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensnet.network.graph import Node
 
-Subject = Literal["signal", "pair", "gradient"]
+Subject = Literal["signal", "pair", "gradient", "output"]
 Measure = Callable[..., Tensor]
 
 
@@ -36,6 +36,9 @@ def estimator(name: str, subject: Subject = "signal") -> Callable[[Measure], Mea
     - `gradient`: `measure(g, x, node)`, the gradient dL/dy at the component's output (of shape `node.shape`) and the
       tensor at its first input port (of shape `node.shapes_in[0]`).
 
+    - `output`: `measure(y, shape, node)`, the component's own output, where its effects predict this quantity: one
+      number.
+
     It returns a float64 tensor, and must not look at values (no `.item()`): it may run on a GPU.
     """
 
@@ -59,6 +62,9 @@ def needed(node: Node, subject: Subject) -> list[tuple[Estimator, str | None]]:
     A need that has no estimator is left out: what is neither declared nor measured puts the prediction out of its
     regime.
     """
+    if subject == "output":
+        own = [_ESTIMATORS.get(quantity) for quantity in node.component.predicted_quantities]
+        return [(found, None) for found in own if found is not None and found.subject == subject]
     needs: dict[str, Any] = dict(node.component.needs)
     if getattr(node.component, "uses_cross_moments", False):
         needs.setdefault("cross_moment", None)
@@ -82,6 +88,11 @@ def signal_quantities(node: Node, *values: Tensor) -> dict[tuple[str, str], Tens
             if shape == other:
                 out[f"{a},{b}", found.name] = found.measure(x, y, shape, node)
     return out
+
+
+def output_quantities(node: Node, y: Tensor) -> dict[str, Tensor]:
+    """The numbers that the component's effects predict of its output and that have an estimator of their own."""
+    return {found.name: found.measure(y, node.shape, node) for found, _ in needed(node, "output")}
 
 
 def gradient_quantities(node: Node, gradient: Tensor, x: Tensor) -> dict[tuple[str, str], Tensor]:
