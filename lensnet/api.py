@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lensnet.measure.ensemble import Progress
 
 
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class Net:
     """A loaded network: the graph, and the three things one does with it.
@@ -39,9 +42,11 @@ class Net:
     def predict(
         self, settings: Settings | None = None, gradients: bool = True, level: str = "moments", **options: Any
     ) -> Report:
-        """What the effect models of a level (or of `all`) say, from the network's input alone."""
-        from lensnet.run import predict
+        """What the effect models of a level say, from the network's input alone; `level` as for `run`."""
+        from lensnet.run import predict, predict_down
 
+        if level == AUTO:
+            return predict_down(self.network, settings, gradients, **options)
         return predict(self.network, settings, gradients, levels_of(level), **options)
 
     def measure(self, seeds: int = 8, level: str = "moments", **options: Any) -> Report:
@@ -54,7 +59,7 @@ class Net:
         self,
         seeds: int = 8,
         *,
-        level: str = "moments",
+        level: str = "auto",
         settings: Settings | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -66,23 +71,29 @@ class Net:
     ) -> Report:
         """Predicted beside measured for every component.
 
-        seeds: weight draws. level: `moments`, `kernel`, `spectrum`, `fluctuation` or `all`. rows: most rows of the
+        seeds: weight draws. level: `moments`, `kernel`, `spectrum`, `fluctuation`, `all`, or `auto` for
+        the cheapest level that holds, number by number. rows: most rows of the
         sample matrices that the levels below the moments look at. most_seeds: with undecided rows left, more seeds are
         added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises
         DeviceError for an absent device.
         """
-        from lensnet.run import run
+        from lensnet.run import run, run_down
 
-        return run(
-            self.network, seeds, settings=settings, device=device, dtype=dtype, backward=backward,
-            first_seed=first_seed, most_seeds=most_seeds, progress=progress, levels=levels_of(level), rows=rows,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "settings": settings, "device": device, "dtype": dtype, "backward": backward, "first_seed": first_seed,
+            "most_seeds": most_seeds, "progress": progress, "rows": rows,
+        }  # fmt: skip
+        if level == AUTO:
+            return run_down(self.network, seeds, **options)
+        return run(self.network, seeds, levels=levels_of(level), **options)
 
 
 def levels_of(level: str) -> tuple[Level, ...]:
-    """One level by name, or all of them. Raises ValueError for a name that is none."""
+    """One level by name, or all of them; `auto` begins with the moments. Raises ValueError for a name that is none."""
     if level == "all":
         return tuple(Level)
+    if level == AUTO:
+        return (Level.MOMENTS,)
     try:
         return (Level(level),)
     except ValueError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from lensnet.compare.climb import climb, needs_descent
 from lensnet.compare.comparison import Circumstances, report_on
 from lensnet.compare.ensemble import Ensemble
 from lensnet.compare.report import Report
@@ -19,7 +21,7 @@ from lensnet.measure.fields import channel_mean, channel_product
 from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.network.graph import INPUT, InputSource, Network
-from lensnet.predict.engine import Descent, Source
+from lensnet.predict.engine import Descent, Source, has_engine
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Prediction
@@ -91,6 +93,29 @@ def run(
             return report
         batch = batch[: result.batch]
         todo = min(max(wanted - done, 1), most - done)
+
+
+def run_down(network: Network, seeds: int = 8, *, progress: Progress | None = None, **options: Any) -> Report:
+    """`run` from the cheapest level down: the levels below are asked only where a number of the moments does not hold.
+
+    Of every number the report keeps the cheapest level that holds, and findings say what a lower level explains.
+    Options as for `run`, without `levels`.
+    """
+    first = run(network, seeds, progress=progress, **options)
+    below = tuple(level for level in (Level.KERNEL, Level.FLUCTUATION) if has_engine(level))
+    if not below or not needs_descent(first) or any(finding.kind == "interrupted" for finding in first.findings):
+        return first
+    options |= {"levels": (Level.MOMENTS, *below), "most_seeds": first.seeds}
+    return climb(run(network, first.seeds, progress=progress, **options))
+
+
+def predict_down(network: Network, settings: Settings | None = None, gradients: bool = True, **options: Any) -> Report:
+    """`predict` from the cheapest level down; options as for `predict`, without `levels`."""
+    first = predict(network, settings, gradients)
+    below = tuple(level for level in (Level.KERNEL, Level.FLUCTUATION) if has_engine(level))
+    if not below or not needs_descent(first):
+        return first
+    return climb(predict(network, settings, gradients, (Level.MOMENTS, *below), **options))
 
 
 @dataclass
@@ -213,4 +238,4 @@ def _gaussian_signal(source: InputSource) -> Signal:
     return Signal(means, variance + means**2, law, side)
 
 
-__all__ = ["input_signal", "measure_only", "predict", "run"]
+__all__ = ["input_signal", "measure_only", "predict", "predict_down", "run", "run_down"]

@@ -67,7 +67,7 @@ def run(
     with SeedBar(net.name, quiet) as bar:
         report = net.run(
             seeds,
-            level=_level(level),
+            level=level.value,
             rows=rows,
             settings=settings,
             device=device.value,
@@ -100,7 +100,7 @@ def predict(
     from lensnet.api import load
 
     net = load(spec, overrides or ())
-    return output.write(net.predict(settings, gradients=not forward_only, level=_level(level), rows=rows))
+    return output.write(net.predict(settings, gradients=not forward_only, level=level.value, rows=rows))
 
 
 def measure(
@@ -130,7 +130,7 @@ def measure(
     with SeedBar(net.name, quiet) as bar:
         report = net.measure(
             seeds,
-            level=_level(level),
+            level=level.value,
             rows=rows,
             first_seed=first_seed,
             device=device.value,
@@ -150,6 +150,3 @@ def _settings(tolerance: float) -> Settings:
 
     return Settings(tolerance=tolerance)
 
-
-def _level(level: LevelChoice) -> str:
-    return LevelChoice.MOMENTS.value if level is LevelChoice.AUTO else level.value

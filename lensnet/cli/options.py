@@ -42,7 +42,10 @@ class ViewChoice(StrEnum):
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A network file, or the name of a bundled one: alexnet.")]
 
-Level = Annotated[LevelChoice, typer.Option("--level", help="Level of abstraction.", rich_help_panel=HOW)]
+Level = Annotated[
+    LevelChoice,
+    typer.Option("--level", help="Level of abstraction; auto: the cheapest that holds.", rich_help_panel=HOW),
+]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Weight draws to measure.", rich_help_panel=HOW)]
 MostSeeds = Annotated[
     int | None,

@@ -227,6 +227,7 @@ def _row(node: Node, key: Key, view: str, pair: Pair, settings: Settings) -> Row
         functional=result.functional,
         per_seed=tuple(pair.measured),
         seeds_wanted=result.seeds_wanted,
+        declared=pair.declared,
     )
 
 

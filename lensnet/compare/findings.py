@@ -25,7 +25,7 @@ FLOAT16_RANGE = (6.1e-5, 65504.0)
 class Finding:
     """`failure` fails the run (exit status 1), `doubt` leaves it undecided (4), a `note` informs.
 
-    `kind`: nonfinite, interrupted, gate, range, float16, dead, invariant, note.
+    `kind`: nonfinite, interrupted, gate, range, float16, dead, invariant, ladder, note.
     """
 
     kind: str

@@ -198,6 +198,7 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
         "functional": row.functional,
         "per_seed": list(row.per_seed),
         "seeds_wanted": row.seeds_wanted,
+        "declared": row.declared,
     }
 
 
@@ -212,6 +213,7 @@ def _from_dict(data: Mapping[str, Any]) -> Report:
         known["assumptions"] = tuple(
             Assumption(a["text"], _number(a["margin"]), a.get("below")) for a in entry["assumptions"]
         )
+        known["declared"] = _number(entry.get("declared", 0.0)) or 0.0
         known["per_seed"] = tuple(float(value) for value in entry.get("per_seed", ()))
         rows.append(Row(**known))
     covered = data["coverage"]

@@ -31,7 +31,8 @@ class Row:
     the prediction from the same seed's input), in the through view that of the measured mean. `tolerance` is the whole
     right-hand side atol + rtol*|predicted| + 2*se; `slack` = tolerance - |measured - predicted| (negative: violated);
     `error` = measured/predicted - 1, None near zero. Gains compare in logarithms where `functional` says so.
-    `seeds_wanted`: for an undecided row, about how many seeds would decide it.
+    `seeds_wanted`: for an undecided row, about how many seeds would decide it. `declared`: relative error that the
+    formula itself declares.
     """
 
     component: str
@@ -53,3 +54,4 @@ class Row:
     functional: str = "mean"
     per_seed: tuple[float, ...] = ()
     seeds_wanted: int | None = None
+    declared: float = 0.0

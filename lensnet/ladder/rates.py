@@ -1,0 +1,216 @@
+"""Rate tests: what a level drops must fall with the width at the order that it declares.
+
+The levels above `fluctuation` say that a layer is its own average. What is dropped is the scatter of one weight draw
+(and of one finite set of channels) around that average. If the claim is "up to O(1/width)", two things must be seen at
+four widths or more:
+
+- the relative variance of an output's second moment falls as 1/width (the slope is fitted), or there is none;
+- the average error of the formula stays within what the formula declares at that width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.ladder.trial import Trial, network_of, path_of
+from lensnet.measure.ensemble import measure
+from lensnet.measure.sources import load_batch
+from lensnet.measure.statistics import SeedStatistics
+from lensnet.network.graph import Network
+from lensnet.predict.moments.local import predict_locally
+from lensnet.predict.moments.propagate import propagate
+from lensnet.predict.prediction import Effect, Prediction
+from lensnet.run import input_signal
+
+WIDTHS = (1, 2, 4, 8)
+"""Factors on the channels of a trial."""
+
+NARROWEST = 32
+"""Channels from which on the next order in 1/width is small against the interval of a fit."""
+
+ORDER = 1.0
+"""Required order of the relative variance: it falls as width**-1."""
+
+NEXT_ORDER = 0.08
+"""What the next term, c/width relative to the first, may tilt the slope by over these widths."""
+
+EXACT = 1e-9
+"""Relative variance below which nothing scatters: a norm fixes what leaves it."""
+
+ROUNDING = 1e-5
+"""Relative error that float32 leaves in an average."""
+
+BEYOND_CHANCE = 3.5
+"""Standard errors at four widths at once: 1 in 500 by chance."""
+
+_WIDE = ("channels", "units", "filters", "heads", "reduced", "hidden")
+_MOST_EXAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a component's second moment does as its width grows.
+
+    `variances`: relative variance over draws at each of `widths`; `slope`, `interval`: fitted exponent and two standard
+    errors of it, None where nothing scatters. `errors`, `standard_errors`, `declared`: average relative error of the
+    formula, its standard error, and what the formula declares, at each width.
+    """
+
+    component: str
+    quantity: str
+    widths: tuple[int, ...]
+    variances: tuple[float, ...]
+    slope: float | None
+    interval: float | None
+    errors: tuple[float, ...]
+    standard_errors: tuple[float, ...]
+    declared: tuple[float, ...]
+
+    @property
+    def averages_itself(self) -> bool:
+        """Whether the scatter falls at the required order."""
+        if self.slope is None or self.interval is None:
+            return True
+        return self.slope + ORDER <= self.interval + NEXT_ORDER
+
+    @property
+    def within_declared(self) -> bool:
+        """Whether the average error is covered at every width."""
+        numbers = zip(self.errors, self.standard_errors, self.declared, strict=True)
+        return all(abs(error) <= BEYOND_CHANCE * se + allowed + ROUNDING for error, se, allowed in numbers)
+
+    @property
+    def holds(self) -> bool:
+        return self.averages_itself and self.within_declared
+
+    def told(self) -> str:
+        """`width^(-1.02 ± 0.11)`, or that nothing scatters."""
+        return "no scatter" if self.slope is None else f"width^({self.slope:+.2f} ± {self.interval:.2f})"
+
+
+def rate_test(
+    trial: Trial, draws: int = 64, factors: Sequence[int] = WIDTHS, advance: Callable[[], None] | None = None
+) -> list[Rate]:
+    """The rates of a component's second moments, forward and backward at every port.
+
+    Every draw has new weights and a new input batch, so both kinds of chance count. `advance` is called after each
+    width.
+    """
+    widths: list[int] = []
+    benches: list[_Bench] = []
+    for factor in factors:
+        wide = widened(trial, factor)
+        widths.append(int(wide.settings["channels"]))
+        benches.append(_measured(wide, draws))
+        if advance is not None:
+            advance()
+    keys = [key for key in benches[0].measured if all(key in other.measured for other in benches)]
+    return [_fit(trial.component, key, widths, benches) for key in keys]
+
+
+def widened(trial: Trial, factor: int) -> Trial:
+    """The trial with `factor` times as many channels (units, filters, heads) everywhere, from a narrowest width on."""
+    base = int(trial.settings["channels"])
+    least = 1 if trial.settings.get("kind") == "ids" else -(-NARROWEST // base)
+    changes = {key: int(trial.settings[key]) * factor * least for key in _WIDE if key in trial.settings}
+    examples = min(int(trial.settings.get("batch", _MOST_EXAMPLES)), _MOST_EXAMPLES)
+    return trial.at(**changes, batch=examples)
+
+
+@dataclass
+class _Bench:
+    """Numbers of one width: quantity -> one entry a draw, averaged over positions, for every example."""
+
+    network: Network
+    structure: Prediction
+    path: str
+    measured: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+    predicted: dict[str, list[float]] = field(default_factory=dict)
+    declared: dict[str, float] = field(default_factory=dict)
+
+    def take(self, seed: SeedStatistics) -> None:
+        self._measure("second moment", seed.outputs[self.path].second_moment)
+        for (at, port), gradient in seed.gradients.items():
+            if at == self.path:
+                self._measure(f"gradient at {port}", gradient)
+        for effect in predict_locally(self.network, self.structure, seed):
+            if effect.component == self.path and effect.quantity == "second_moment":
+                self._predict(effect)
+
+    def _measure(self, name: str, values: NDArray[np.float64]) -> None:
+        flat = np.asarray(values, dtype=float)
+        self.measured.setdefault(name, []).append(flat.reshape(len(flat), -1).mean(1))
+
+    def _predict(self, effect: Effect) -> None:
+        name = "second moment" if effect.direction == "forward" else f"gradient at {effect.port}"
+        if effect.value is not None:
+            self.predicted.setdefault(name, []).append(effect.value)
+            self.declared[name] = max(self.declared.get(name, 0.0), effect.error)
+
+    def error(self, name: str) -> tuple[float, float]:
+        """Average relative error of the local prediction, and its standard error over draws."""
+        measured = np.array([values.mean() for values in self.measured[name]])
+        predicted = np.array(self.predicted.get(name, []))
+        if len(predicted) != len(measured) or not np.all(np.isfinite(predicted)) or not predicted.mean() > 0:
+            return 0.0, float("inf")
+        differences = (measured - predicted) / predicted.mean()
+        return float(differences.mean()), float(differences.std(ddof=1)) / sqrt(len(differences))
+
+
+def _measured(trial: Trial, draws: int) -> _Bench:
+    network = network_of(trial)
+    bench = _Bench(network, propagate(network, input_signal(network), gradients=False), path_of(trial))
+    for index in range(draws):
+        measure(network, load_batch(network.input, index), 1, index, device="cpu", on_seed=bench.take, keep_seeds=False)
+    return bench
+
+
+def _fit(component: str, quantity: str, widths: Sequence[int], benches: Sequence[_Bench]) -> Rate:
+    variances = [_relative_variance(np.stack(bench.measured[quantity])) for bench in benches]
+    values = tuple(value for value, _ in variances)
+    slope = interval = None
+    if max(values) > EXACT:
+        slope, interval = _slope(widths, values, [error for _, error in variances])
+    errors = [bench.error(quantity) for bench in benches]
+    return Rate(
+        component,
+        quantity,
+        tuple(widths),
+        values,
+        slope,
+        interval,
+        tuple(error for error, _ in errors),
+        tuple(se for _, se in errors),
+        tuple(bench.declared.get(quantity, 0.0) for bench in benches),
+    )
+
+
+def _slope(widths: Sequence[int], values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Weighted least squares of ln value on ln width: the slope and two standard errors of it."""
+    x, y = np.log(np.array(widths, dtype=float)), np.log(np.maximum(values, EXACT))
+    weight = 1 / np.maximum(np.array(errors), 1e-3) ** 2
+    centre = np.sum(weight * x) / np.sum(weight)
+    spread = float(np.sum(weight * (x - centre) ** 2))
+    return float(np.sum(weight * (x - centre) * y)) / spread, 2 / sqrt(spread)
+
+
+def _relative_variance(sample: NDArray[np.float64]) -> tuple[float, float]:
+    """Variance over mean squared over draws, at fixed example, averaged over examples; and its relative error.
+
+    `sample`: `(draws, examples)`. Examples of one draw share its weights, so the error counts draws alone.
+    """
+    mean = sample.mean()
+    if not (mean > 0 and np.isfinite(mean)):
+        return 0.0, 1.0
+    squares = (sample - sample.mean(0)) ** 2 / mean**2
+    by_draw = squares.mean(1) * len(sample) / (len(sample) - 1)
+    value = float(by_draw.mean())
+    return value, float(by_draw.std(ddof=1)) / sqrt(len(sample)) / value if value > 0 else 1.0
+
+
+__all__ = ["Rate", "rate_test", "widened"]
