@@ -15,6 +15,10 @@ Functions of one variable under a Gaussian
     quadrature.py        otherwise Gauss-Legendre panels (mesh.py finds them)
     table.py             interpolation, for fields of very many different inputs
 
+Functions of two correlated Gaussians
+    dual.py              an activation's kernel E f(u) f(v), the same of its slope, two different functions that meet
+    bivariate/           closed forms (arc-cosine, erf, GELU, ELU, sines, at any mean) and Mehler series with their bound
+
 Equations
     fixed_points.py      fixed points of a moment map; an equation solved for a symbol
     worker.py            symbolic algebra in a process that can be killed (transport.py: its messages)

@@ -1,0 +1,177 @@
+"""Dual activations against nested quadrature split at the kinks, exact values of the literature, and each other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from lensnet.algebra.dual import Dual, dual, slope_of
+from lensnet.algebra.gaussian import expect
+from lensnet.algebra.pointwise import PointwiseFunction, X, pointwise
+from tests.algebra.functions import CASES
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
+ROOT = math.sqrt(2 * math.pi)
+LAWS = [
+    (1.0, 1.0, 0.5, 0.0, 0.0),
+    (2.0, 0.5, -0.9, 0.0, 0.0),
+    (0.09, 0.25, 0.1, -1.0, 0.5),
+    (4.0, 9.0, 5.5, 0.3, 1.0),
+    (1.0, 1.0, 0.999, 0.0, 0.0),
+]
+NAMES = [name for name in CASES if name not in ("abs sin", "tanh 50x", "x + relu", "step", "sign")]
+
+
+def panels(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and normal weights on panels between the ends (last axis), which are cut to [-12, 12] and sorted."""
+    cut = np.sort(np.clip(ends, -12.0, 12.0), axis=-1)
+    half = 0.5 * np.diff(cut)[..., None]
+    z = 0.5 * (cut[..., 1:] + cut[..., :-1])[..., None] + half * NODES
+    z, weight = (a.reshape(*ends.shape[:-1], -1) for a in (z, half * WEIGHTS))
+    return z, weight * np.exp(-z * z / 2) / ROOT
+
+
+def nested(f: PointwiseFunction, g: PointwiseFunction, law: tuple[float, ...]) -> float:
+    """E f(u) g(v): v given u on panels that end at the kinks of g, u on panels that crowd where those smear out."""
+    k11, k22, k12, m1, m2 = law
+    s1, slope = math.sqrt(k11), k12 / k11
+    rest = math.sqrt(k22 - k12 * slope)
+    outer = list(np.arange(-12.0, 12.1, 0.75))
+    for kink in f.kinks.points:
+        outer += [(kink - m1) / s1 + r for r in (0.0, -0.1, 0.1)]
+    for kink in g.kinks.points:
+        at, width = (kink - m2) / slope / s1, rest / abs(slope) / s1
+        outer += [at + side * width * 2.0**power for side in (-1, 1) for power in range(-2, 5)] + [at]
+    z, weight = panels(np.array(outer))
+    u = m1 + s1 * z
+    middle = (m2 + slope * (u - m1))[:, None]
+    grid = np.broadcast_to(np.arange(-12.0, 12.1, 1.5), (u.size, 17))
+    y, w = panels(np.concatenate([grid, *((kink - middle) / rest for kink in g.kinks.points)], axis=1))
+    return float(weight @ (f(u) * np.sum(w * g(middle + rest * y), axis=1)))
+
+
+def size(f: PointwiseFunction, variance: float, mean: float) -> float:
+    return math.sqrt(float(expect(f, mean, math.sqrt(variance)).second_moment.value))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_against_nested_quadrature(name: str) -> None:
+    function = CASES[name].function
+    activation = dual(function)
+    for f, method in ((function, activation.kernel), (slope_of(function), activation.gradient_kernel)):
+        for law in LAWS:
+            value, error = method(*law)
+            scale = size(f, law[0], law[3]) * size(f, law[1], law[4]) + 1e-300
+            off = abs(float(value) - nested(f, f, law))
+            assert off <= float(error) + 2e-13 * scale, f"{law}: off by {off}, bound {error}"
+
+
+def unit(name: str) -> Dual:
+    return dual(CASES[name].function)
+
+
+def test_closed_forms_of_the_literature() -> None:
+    k11, k22 = np.array([1.0, 0.3, 7.0]), np.array([1.0, 2.0, 0.1])
+    for c in (-0.999, -0.4, 0.0, 0.7, 0.99999):
+        k12 = c * np.sqrt(k11 * k22)
+        forms: dict[str, tuple[np.ndarray, np.ndarray]] = {
+            "relu": (
+                np.sqrt(k11 * k22) * (math.sqrt(1 - c * c) + (math.pi - math.acos(c)) * c) / (2 * math.pi),
+                (math.pi - math.acos(c)) / (2 * math.pi) * np.ones(3),
+            ),
+            "abs": (
+                np.sqrt(k11 * k22) * 2 / math.pi * (math.sqrt(1 - c * c) + c * math.asin(c)),
+                2 / math.pi * math.asin(c) * np.ones(3),
+            ),
+            "erf": (
+                2 / math.pi * np.arcsin(2 * k12 / np.sqrt((1 + 2 * k11) * (1 + 2 * k22))),
+                4 / math.pi / np.sqrt((1 + 2 * k11) * (1 + 2 * k22) - 4 * k12**2),
+            ),
+            "sin": (np.exp(-(k11 + k22) / 2) * np.sinh(k12), np.exp(-(k11 + k22) / 2) * np.cosh(k12)),
+            "exp": (np.exp((k11 + k22) / 2 + k12),) * 2,
+            "square": (k11 * k22 + 2 * k12**2, 4 * k12),
+        }
+        for name, (kernel, gradient) in forms.items():
+            value, slope = unit(name).both(k11, k22, k12)
+            np.testing.assert_allclose(value.value, kernel, rtol=2e-14, atol=1e-15)
+            np.testing.assert_allclose(slope.value, gradient, rtol=2e-14, atol=1e-15)
+
+
+def test_gelu_of_the_literature() -> None:
+    k11, k22 = np.array([1.0, 0.3, 7.0]), np.array([1.0, 2.0, 0.1])
+    k12 = np.array([0.5, -0.6, 0.8])
+    a = (1 + k11) * (1 + k22)
+    inner = (k12**2 + k11 * k22 * (a - k12**2)) / (a * np.sqrt(a - k12**2))
+    expected = k12 / 4 + (k12 * np.arcsin(k12 / np.sqrt(a)) + inner) / (2 * math.pi)
+    np.testing.assert_allclose(unit("gelu").kernel(k11, k22, k12).value, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["relu", "elu", "gelu", "tanh", "hardtanh", "sin", "square", "silu"])
+def test_correlation_one_is_the_second_moment(name: str) -> None:
+    mean, variance = np.array([0.0, 0.4, -2.0]), np.array([1.0, 4.0, 0.2])
+    moments = expect(CASES[name].function, mean, np.sqrt(variance))
+    value, error = unit(name).kernel(variance, variance, variance, mean, mean)
+    assert np.all(np.abs(value - moments.second_moment.value) <= error + moments.second_moment.error + 1e-14)
+    slope, wrong = unit(name).gradient_kernel(variance, variance, variance, mean, mean)
+    assert np.all(np.abs(slope - moments.slope_second_moment.value) <= wrong + 1e-12 * np.abs(slope))
+
+
+def test_two_functions_that_meet() -> None:
+    pairs = [("relu", "tanh"), ("gelu", "relu"), ("elu", "step"), ("sin", "gelu"), ("erf", "hardtanh"), ("exp", "sign")]
+    for first, second in pairs:
+        f, g = CASES[first].function, CASES[second].function
+        both = dual(f).pair(dual(g))
+        for law in LAWS[:4]:
+            value, error = both.kernel(*law)
+            assert abs(float(value) - nested(f, g, law)) <= float(error) + 3e-13, (first, second, law)
+
+
+@pytest.mark.parametrize("name", ["relu", "step", "tanh", "gelu", "sin"])
+def test_an_identity_that_meets_a_function(name: str) -> None:
+    identity = dual(pointwise(X))
+    for law in LAWS:
+        value, error = unit(name).cross(*law)
+        other, bound = identity.pair(unit(name)).kernel(*law)
+        assert abs(float(value - other)) <= float(error + bound) + 1e-14
+
+
+def test_shapes_zero_variances_and_bad_input() -> None:
+    d = np.array([1.0, 0.0, 4.0])
+    gram = np.array([[1.0, 0.0, 0.6], [0.0, 0.0, 0.0], [0.6, 0.0, 4.0]])
+    for name in ("relu", "gelu", "tanh", "sigmoid", "elu"):
+        value, error = unit(name).kernel(d[:, None], d[None, :], gram)
+        mean = float(CASES[name].value(0.0))
+        assert value.shape == (3, 3) and np.broadcast_to(error, (3, 3)).shape == (3, 3)
+        assert math.isclose(value[1, 1], mean * mean, abs_tol=1e-15)
+        first = float(expect(CASES[name].function, 0.0, 1.0).mean.value)
+        assert math.isclose(value[0, 1], first * mean, rel_tol=1e-12, abs_tol=1e-15)
+    with pytest.raises(ValueError, match="negative"):
+        unit("tanh").kernel(-1.0, 1.0, 0.0)
+    with pytest.raises(ValueError, match="negative"):
+        unit("relu").kernel(-1.0, 1.0, 0.0)
+
+
+def test_what_the_series_cannot_reach_is_in_its_bound() -> None:
+    """A bound of 1e-4 is an answer; a smaller one that is wrong is not."""
+    softsign, exact = unit("softsign"), CASES["softsign"].function
+    for gap in (1e-2, 1e-3, 1e-5):
+        law = (1.0, 1.0, 1.0 - gap, 0.0, 0.0)
+        slope, error = softsign.gradient_kernel(*law)
+        truth = nested(slope_of(exact), slope_of(exact), law)
+        assert abs(float(slope) - truth) <= float(error) + 1e-13
+
+
+FAMILY = [sp.sin(X) + X**3, X * sp.exp(-(X**2)), X**2 * sp.erf(X / 3) + 1, sp.exp(-(X**2) / 2) * sp.cos(X)]
+
+
+@pytest.mark.parametrize("expression", FAMILY, ids=str)
+def test_sums_and_products_inside_the_family(expression: sp.Expr) -> None:
+    function = pointwise(expression)
+    assert dual(function).method == "closed form"
+    for law in LAWS[:4]:
+        value, error = dual(function).kernel(*law)
+        scale = size(function, law[0], law[3]) * size(function, law[1], law[4])
+        assert abs(float(value) - nested(function, function, law)) <= float(error) + 2e-13 * scale
