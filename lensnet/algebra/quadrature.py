@@ -145,3 +145,18 @@ def _rule(count: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes on [-1, 1], and weights over sqrt(2*pi)."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return nodes, weights / np.sqrt(2.0 * np.pi)
+
+
+def gaussian_nodes(function: PointwiseFunction, mean: float, std: float) -> tuple[Array, Array]:
+    """Nodes z and weights of one fine rule: sum(weights * g(mean + std*z)) is E g(x), x ~ N(mean, std**2).
+
+    For any g that is as smooth as `function`, its powers and its slopes between the panels of `function`: one set of
+    nodes for many averages of the same function. Arrays of one dimension; std > 0.
+    """
+    nodes, weights = _rule(2 * NODES)
+    parts = [
+        (0.5 * (high + low)[:, None] + 0.5 * (high - low)[:, None] * nodes, 0.5 * (high - low)[:, None] * weights)
+        for _, low, high in _panels(function, np.array([mean]), np.array([std]), _NARROW)
+    ]
+    z = np.concatenate([z.ravel() for z, _ in parts])
+    return z, np.concatenate([weight.ravel() for _, weight in parts]) * np.exp(-0.5 * z * z)

@@ -1,0 +1,175 @@
+"""Backward: the scatter of ln p, the second moment of dL/dx for L = <r, y>, over weight draws and r.
+
+The same sources in the other direction: a dense layer multiplies by chi^2_n/n (n its inputs), a rectifier by its open
+gates. Two things are new.
+
+Every row sends back its own random question r, so the gradients of different rows start out unrelated and the batch
+average hides their noise. They turn towards each other on the way: with X = E (u.v)^2 and Y = E |u|^2|v|^2 of two rows,
+
+    dense layer (n inputs)   X' = X + (X + Y)/n,                              Y' = Y + 2X/n
+    slopes d = f'^2          X' = s^2 X + (D - s^2)(Y + 2X)/(n + 2),          Y' = Y + (D - 1)(Y + 2X)/(n + 2)
+
+with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y, averaged
+over all pairs of rows, is the share of the noise that the batch average keeps.
+
+And the slopes depend on the forward signal: what chance does to v there moves ln p by d ln E f'^2/d ln v, along the
+forward sources; a normalisation divides the gradient by the signal that came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from lensnet.levels.signal import Field, Signal
+from lensnet.network.graph import Network, Node
+from lensnet.predict.fluctuation.forward import STEP, Forward, average, orthogonal, scaled
+from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
+from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
+from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.moments.backward import backward
+from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge
+from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
+
+
+@dataclass(frozen=True)
+class GradientResponse:
+    """Of one edge: the response of ln p, and the average squared cosine of two rows' gradients (a row with itself: 1)."""
+
+    response: Response
+    alike: float
+
+
+class Backward:
+    """The responses of the gradient at every input port, from the network's output."""
+
+    def __init__(self, network: Network, forward: Forward, gradients: Mapping[tuple[str, str], Field]) -> None:
+        self.network = network
+        self.forward = forward
+        self.sources: Sources = forward.sources
+        self.gradients = gradients
+        self.cross = BackwardCross(network, forward.signals, gradients)
+        last = network.nodes[-1]
+        rows, units = last.examples * last.shape.position_count, last.shape.channels
+        law = chi_square(rows * units)
+        start = Response(self.sources.add(OUTPUT[0], "question", law, chi_square(units)))
+        self.responses: dict[Edge, GradientResponse] = {
+            OUTPUT: GradientResponse(start, 1 / rows + (1 - 1 / rows) / units)
+        }
+        for node in reversed(network.nodes):
+            uses: list[Edge] = [(user.path, port) for user, port in network.consumers(node.path)] or [OUTPUT]
+            if all(use in self.responses for use in uses):
+                self._before(node, uses)
+
+    def _before(self, node: Node, uses: list[Edge]) -> None:
+        known = [self.responses[use] for use in uses]
+        for index, port in enumerate(node.ports):
+            edge = (node.path, port)
+            if node.shapes_in[index].kind == "ids" or edge not in self.gradients:
+                continue
+            if node.component.is_fork:
+                self.responses[edge] = self._fork(node, uses, known)
+            elif node.component.function is not None:
+                self.responses[edge] = self._pointwise(node, known[0])
+            else:
+                self.responses[edge] = self._other(node, port, index, known[0])
+
+    def _pointwise(self, node: Node, after: GradientResponse) -> GradientResponse:
+        signal = self.forward.signals[node.inputs[0]]
+        law = gaussian_behind(signal)
+        origin = law.origin if law.origin in self.forward.responses else node.inputs[0]
+        mean, std = average(law)
+        if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+            return after
+        if law.chain:  # the slope at the chain's value, not the slope of the whole chain
+            gate = energy(chained(law, slope_of(function_of(node))), mean, std)
+        else:
+            gate = slope_energy(function_of(node), mean, std)
+        base = self.forward.responses[origin]
+        n, a = node.shape.channels, after.alike
+        pairs = self.forward.pairs(origin)
+        pair = pairs.average(gate.pair)
+        overlap = pairs.average(lambda c: slope_overlap(function_of(node), mean, std, c) ** 2) if not law.chain else 1.0
+        row = gate.slope_law(n)
+        share = pair * (1 + 2 * a) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
+        own = self.sources.add(node.path, "slopes", row.averaged(share), row)
+        sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
+        batch = self.sources.variance(base.gains)
+        shift = (
+            sensitivity * base.shift
+            + gate.log_curvature * batch / 2
+            + gate.bend * (self.sources.row_variance(base.gains) - batch) / 2
+            - gate.bend / n
+        )
+        x = overlap * a + (1 + pair - overlap) * (1 + 2 * a) / (n + 2)
+        y = 1 + pair * (1 + 2 * a) / (n + 2)
+        gains = after.response.gains + sensitivity * base.gains + own
+        return GradientResponse(Response(gains, after.response.shift + shift), min(x / y, 1.0))
+
+    def _other(self, node: Node, port: str, index: int, after: GradientResponse) -> GradientResponse:
+        response, a = after.response, after.alike
+        gains, shift = response.gains, response.shift
+        if not node.component.homogeneous and not (node.component.coherence.kind == "fresh" and len(node.weights) == 1):
+            for place, e in enumerate(self._sensitivities(node, port)):
+                before = self.forward.responses[node.inputs[place]]
+                gains, shift = gains + e * before.gains, shift + e * before.shift
+        if node.component.coherence.kind == "fresh" and node.weights:
+            n = node.shapes_in[index].channels
+            batch, row = LogLaw(), LogLaw()
+            for law in node.weights.values():
+                one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
+                batch, row = batch + one.averaged(a), row + one
+            gains = gains + self.sources.add(node.path, "weights", batch, row)
+            a = (a * (1 + 1 / n) + 1 / n) / (1 + 2 * a / n)
+        rows_out = node.examples * node.shape.position_count
+        rows_in = node.examples * node.shapes_in[index].position_count
+        if node.shape.channels > node.shapes_in[index].channels and rows_in > rows_out and not node.weights:
+            # positions become channels: the parts of one gradient are as good as unrelated
+            a = 1 / rows_in + (1 - 1 / rows_in) * max(a - 1 / rows_out, 1 / node.shapes_in[index].channels)
+        return GradientResponse(Response(gains, shift), min(a, 1.0))
+
+    def _sensitivities(self, node: Node, port: str) -> list[float]:
+        """d ln p_in/d ln q of every forward port, at a fixed gradient above, from the component's own formula."""
+        signals = [self.forward.signals[producer] for producer in node.inputs]
+        arriving = np.ones((signals[0].mean.shape[0], *node.shape.positions))
+
+        def level(place: int, factor: float) -> float:
+            changed: list[Signal] = [scaled(s, factor) if k == place else s for k, s in enumerate(signals)]
+            effect = backward(node, changed, arriving, self.forward.crosses(node)).get(port)
+            return float("nan") if effect is None or effect.value is None else effect.value
+
+        out = []
+        for place in range(len(signals)):
+            low, high = level(place, 1 - STEP), level(place, 1 + STEP)
+            known = low > 0 and high > 0
+            out.append(float(np.log(high / low) / np.log((1 + STEP) / (1 - STEP))) if known else 0.0)
+        return out
+
+    def _fork(self, node: Node, uses: list[Edge], known: list[GradientResponse]) -> GradientResponse:
+        """Gradients of several uses add; each counts with its share, and uncorrelated ones overlap by chance."""
+        power = [float(np.mean(self.gradients[use])) for use in uses]
+        crosses = {(i, j): self._cross(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
+        total = sum(power) + 2 * sum(crosses.values())
+        if not total > 0:
+            return known[0]
+        shares = [
+            (p + sum(value for pair, value in crosses.items() if i in pair)) / total for i, p in enumerate(power)
+        ]
+        gains = np.sum([s * k.response.gains for s, k in zip(shares, known, strict=True)], axis=0)
+        shift = sum(s * k.response.shift for s, k in zip(shares, known, strict=True))
+        spread = sum(s * self.sources.variance(k.response.gains) for s, k in zip(shares, known, strict=True))
+        shift += (spread - self.sources.variance(gains)) / 2
+        alike = sum(s * k.alike for s, k in zip(shares, known, strict=True))
+        n = node.shapes_in[0].channels
+        overlap = sum(4 * max(power[i] * power[j] - cross**2, 0.0) for (i, j), cross in crosses.items()) / total**2 / n
+        row = LogLaw(-overlap / 2, overlap)
+        if overlap > 0:
+            gains = gains + self.sources.add(node.path, "overlap back", row.averaged(float(alike)), row)
+        return GradientResponse(Response(gains, float(shift)), float(min(alike, 1.0)))
+
+    def _cross(self, first: Edge, second: Edge) -> float:
+        field = self.cross.moment(first, second)
+        return 0.0 if field is None else float(np.mean(field))

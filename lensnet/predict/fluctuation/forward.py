@@ -1,0 +1,225 @@
+"""Forward: which noise each component adds to ln q, and how it passes on what came before.
+
+    dense, convolution   adds ln(chi^2_n/n) (0 for square orthogonal weights), elasticity 1 - bias^2/q
+    activation           adds what its neurons do beyond the length of their input vector, elasticity d ln E f^2/d ln v
+    merge                adds the chance overlap of its branches, elasticity: each branch's share
+    anything else        adds nothing that is modelled, elasticity from its own moments formula
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from lensnet.levels.signal import Field, Law, Signal
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.weights import WeightLaw
+from lensnet.predict.environment import linear_factor
+from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
+from lensnet.predict.fluctuation.neuron import Energy, energy
+from lensnet.predict.fluctuation.pairs import RowPairs
+from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.moments.cross import ForwardCross
+from lensnet.predict.moments.forward import CrossFields, forward
+from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind
+from lensnet.predict.moments.propagate import forward_crosses
+
+Pairs = Callable[[str], RowPairs]
+STEP = 1e-3  # relative change of a second moment by which elasticities are found
+
+
+class Forward:
+    """The responses of every output of a network, in topological order."""
+
+    def __init__(self, network: Network, signals: Mapping[str, Signal], pairs: Pairs, sources: Sources) -> None:
+        self.network = network
+        self.signals = signals
+        self.pairs = pairs
+        self.sources = sources
+        self.cross = ForwardCross(network, signals)
+        self.responses: dict[str, Response] = {INPUT: Response(np.zeros(sources.most))}
+        for node in network:
+            self.responses[node.path] = self._after(node)
+
+    def _after(self, node: Node) -> Response:
+        signals = [self.signals[producer] for producer in node.inputs]
+        before = [self.responses[producer] for producer in node.inputs]
+        if node.component.function is not None:
+            return self._pointwise(node, signals[0])
+        if node.component.coherence.kind == "fresh" and node.weights:
+            return self._weights(node, signals, before)
+        if len(node.ports) == 1:
+            e = 1.0 if node.component.homogeneous else self._elasticities(node, signals)[0]
+            return before[0].passed(e)
+        return self._merge(node, signals, before)
+
+    def _weights(self, node: Node, signals: Sequence[Signal], before: Sequence[Response]) -> Response:
+        last = list(node.weights.values())[-1]
+        bias = last.bias_mean**2 + last.bias_std**2
+        total = float(np.mean(self.signals[node.path].second_moment))
+        if len(node.weights) == 1:
+            e = 1.0 - bias / total if total > 0 else 1.0
+        else:
+            e = self._elasticities(node, signals)[0]
+        base = before[0]
+        curvature = e * (1 - e) * self.sources.variance(base.gains) / 2
+        pairs = self.pairs(node.path)
+        batch, row = LogLaw(), LogLaw()
+        for law in node.weights.values():
+            if node.shapes_in[0].kind == "ids":
+                break  # the rows of a table are drawn one by one: see below
+            one = self.dense_law(node, law, node.shape.channels if law is last else law.fan_out)
+            batch, row = batch + one.averaged(pairs.square()), row + one
+        if node.shapes_in[0].kind == "ids":
+            row = chi_square(node.shape.channels)
+            batch = row.averaged(pairs.square())
+        gains = self.sources.add(node.path, "weights", batch, row)
+        return replace(base.passed(e, curvature), gains=e * base.gains + gains)
+
+    def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
+        """ln |W x|^2 over weight draws for one input, relative to its average."""
+        if law.distribution == "orthogonal":
+            return orthogonal(law.fan_in, units)
+        one = chi_square(units)
+        if law.excess_kurtosis:
+            excess = law.excess_kurtosis * self.input_kurtosis(node) / law.fan_in
+            one = one + LogLaw(-excess / (2 * units), excess / units)
+        return one
+
+    def input_kurtosis(self, node: Node) -> float:
+        """E x^4/(E x^2)^2 of what a weight layer multiplies: 3 for Gaussian values, 6 after a rectifier."""
+        law = self.signals[node.inputs[0]].law
+        if law is None or not law.chain:
+            return 3.0
+        mean, std = average(law)
+        return energy(law.chain[0], mean, std).moments[1] if std > 0 else 3.0
+
+    def _pointwise(self, node: Node, signal: Signal) -> Response:
+        law = gaussian_behind(signal)
+        origin = law.origin if law.origin in self.responses else node.inputs[0]
+        base = self.responses[origin]
+        mean, std = average(law)
+        if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+            return replace(base.passed(1.0), trusted=False)
+        neuron = energy(chained(law, function_of(node)), mean, std)
+        to_variance = (mean**2 + std**2) / std**2
+        gains = to_variance * base.gains
+        n = node.shape.channels
+        pairs = self.pairs(origin)
+        if neuron.own_variance > 0:
+            share = pairs.average(lambda c: neuron.pair(c, own=True)) / neuron.own_variance
+        else:
+            share = 1.0
+        own = neuron.own_law(n) + LogLaw(neuron.bend / n)  # the bend goes into the shift: no average reduces it
+        own, moved = self._not_gaussian(node, origin, neuron, own)
+        batch_variance, row_variance = self.sources.variance(gains), self.sources.row_variance(gains)
+        shift = (
+            neuron.log_curvature * batch_variance / 2
+            + neuron.bend * (row_variance - batch_variance) / 2
+            - neuron.bend / n
+            + moved
+        )
+        e = neuron.elasticity
+        new = self.sources.add(node.path, "activation", own.averaged(share), own)
+        return replace(base, gains=e * gains + new, shift=e * to_variance * base.shift + shift)
+
+    def _not_gaussian(self, node: Node, origin: str, neuron: Energy, own: LogLaw) -> tuple[LogLaw, float]:
+        """Weights that are not Gaussian leave a fourth cumulant in the pre-activations: more noise, and a shift."""
+        producer = self.network[origin] if origin in self.network else None
+        if producer is None or len(producer.weights) != 1:
+            return own, 0.0
+        (law,) = producer.weights.values()
+        if not law.excess_kurtosis:
+            return own, 0.0
+        fourth = law.excess_kurtosis * self.input_kurtosis(producer) / law.fan_in
+        quartic = float(neuron.coefficients[4]) * np.sqrt(24.0)
+        extra = fourth / 24 * (neuron.fourth_hermite - 2 * quartic) - neuron.elasticity**2 * fourth
+        n = node.shape.channels
+        return own + LogLaw(-extra / (2 * n), extra / n), fourth / 24 * quartic
+
+    def _merge(self, node: Node, signals: Sequence[Signal], before: Sequence[Response]) -> Response:
+        elasticities = self._elasticities(node, signals)
+        gains = np.sum([e * response.gains for e, response in zip(elasticities, before, strict=True)], axis=0)
+        shift = float(sum(e * response.shift for e, response in zip(elasticities, before, strict=True)))
+        # ln of a sum of shares is convex: half the variance of the branches around their common part
+        spread = sum(e * self.sources.variance(r.gains) for e, r in zip(elasticities, before, strict=True))
+        shift += (spread - self.sources.variance(gains)) / 2 if abs(sum(elasticities) - 1) < 0.05 else 0.0
+        overlap = self._overlap(node, signals)
+        if overlap > 0:
+            alike = np.sqrt(np.prod([self.pairs(producer).square() for producer in node.inputs[:2]]))
+            row = LogLaw(-overlap / 2, overlap)
+            gains = gains + self.sources.add(node.path, "overlap", row.averaged(float(alike)), row)
+        return Response(gains, shift, all(r.trusted for r in before))
+
+    def _overlap(self, node: Node, signals: Sequence[Signal]) -> float:
+        """Relative variance of a sum that the chance overlap of independent branches brings, for one row."""
+        if node.component.coherence.kind != "linear" or not node.component.uses_cross_moments:
+            return 0.0
+        factors = [float(np.mean(linear_factor(node, port, signals))) for port in node.ports]
+        total = float(np.mean(self.signals[node.path].second_moment))
+        if not total > 0:
+            return 0.0
+        crosses = self.crosses(node)
+        out = 0.0
+        for i, j in combinations(range(len(signals)), 2):
+            a, b = (float(np.mean(signals[k].second_moment)) for k in (i, j))
+            field = crosses.get((i, j))
+            common = 0.0 if field is None else float(np.mean(field)) ** 2
+            out += 4 * (factors[i] * factors[j]) ** 2 * max(a * b - common, 0.0)
+        return out / (node.shape.channels * total**2)
+
+    def crosses(self, node: Node) -> CrossFields:
+        return forward_crosses(node, self.cross, {})
+
+    def _elasticities(self, node: Node, signals: Sequence[Signal]) -> list[float]:
+        """d ln q_out/d ln q_in of every port, from the component's own moments formula."""
+        crosses = self.crosses(node)
+
+        def level(port: int, factor: float) -> float:
+            changed = [scaled(s, factor) if k == port else s for k, s in enumerate(signals)]
+            moved = {
+                pair: None if field is None else field * np.sqrt(factor) ** pair.count(port)
+                for pair, field in crosses.items()
+            }
+            return float(np.mean(forward(node, changed, moved)[0].second_moment))
+
+        out = []
+        for port in range(len(signals)):
+            low, high = level(port, 1 - STEP), level(port, 1 + STEP)
+            out.append(float(np.log(high / low) / np.log((1 + STEP) / (1 - STEP))) if low > 0 and high > 0 else np.nan)
+        return out
+
+
+def orthogonal(fan_in: int, units: int) -> LogLaw:
+    """ln |Q x|^2 of `units` orthonormal rows of length `fan_in`, relative to its average: a beta variable.
+
+    Orthonormal columns (units >= fan_in) keep every length.
+    """
+    if units >= fan_in:
+        return LogLaw()
+    from scipy.special import polygamma, psi
+
+    a, b = units / 2, fan_in / 2
+    mean = float(psi(a) - psi(b)) - float(np.log(units / fan_in))
+    return LogLaw(mean, *(float(polygamma(order, a) - polygamma(order, b)) for order in (1, 2, 3)))
+
+
+def average(law: Law) -> tuple[float, float]:
+    """Mean and standard deviation of the Gaussian behind a signal, at the average over the batch."""
+    return float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
+
+
+def scaled(signal: Signal, factor: float) -> Signal:
+    """The same signal with its second moment multiplied by a factor."""
+    root: Field | float = float(np.sqrt(factor))
+    law = signal.law
+    if law is not None:
+        law = Law(law.mean * root, law.variance * factor, law.terms, law.origin, law.chain)
+    return Signal(signal.mean * root, signal.second_moment * factor, law, signal.side)
+
+
+__all__ = ["Forward", "Pairs", "Pointwise", "average", "orthogonal", "scaled"]

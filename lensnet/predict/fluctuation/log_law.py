@@ -1,0 +1,154 @@
+"""The law of a logarithm over weight draws, by its cumulants.
+
+A deep chain multiplies: q = q_0 r_1 r_2 ... r_L with a random factor per layer. Its logarithm is a sum, and cumulants of
+independent sums add. So a law is kept as its first four cumulants, exact wherever the factor's law is known:
+
+    dense layer, Gaussian weights   r = chi^2_n / n                       one input: |W x|^2/|x|^2
+    rectifier                       r = 2 Beta(K/2, (n - K)/2)            K ~ Binomial(n, 1/2) units are on
+    both together                   r = 2 chi^2_K / n                     (Hanin and Rolnick 2018: E r^2 = 1 + 5/n)
+    any other sum of n neurons      from the cumulants of one neuron's energy, two orders in 1/n
+
+ln chi^2_k has the cumulants psi(k/2) + ln 2, psi'(k/2), psi''(k/2), psi'''(k/2). Quantiles are those of a log-gamma
+variable with the same first three cumulants: exact for one chi^2 factor, and normal in the limit of many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, inf, isfinite, log, sqrt
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LogLaw:
+    """Cumulants of ln Q over weight draws (nats, nats^2, ...), dead networks (Q = 0) left out."""
+
+    mean: float = 0.0
+    variance: float = 0.0
+    third: float = 0.0
+    fourth: float = 0.0
+
+    def __add__(self, other: LogLaw) -> LogLaw:
+        """Of the product of two independent factors."""
+        return LogLaw(*(a + b for a, b in zip(self.cumulants, other.cumulants, strict=True)))
+
+    def __sub__(self, other: LogLaw) -> LogLaw:
+        """Of the factor that is left when an independent one is taken out."""
+        return LogLaw(*(a - b for a, b in zip(self.cumulants, other.cumulants, strict=True)))
+
+    @property
+    def cumulants(self) -> tuple[float, float, float, float]:
+        return self.mean, self.variance, self.third, self.fourth
+
+    def power(self, exponent: float) -> LogLaw:
+        """Of Q**exponent."""
+        return LogLaw(*(k * exponent**order for order, k in enumerate(self.cumulants, start=1)))
+
+    def averaged(self, share: float) -> LogLaw:
+        """Of an average over terms of which 1/share are independent: the variance falls by `share`, and so on."""
+        return LogLaw(*(k * share ** max(order - 1, 1) for order, k in enumerate(self.cumulants, start=1)))
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of ln Q over weight draws, in nats."""
+        return sqrt(max(self.variance, 0.0))
+
+    @property
+    def mean_factor(self) -> float:
+        """E Q, in units of exp(0): the four cumulants at 1."""
+        total = self.mean + self.variance / 2 + self.third / 6 + self.fourth / 24
+        return exp(total) if total < 700 else inf
+
+    def quantile(self, probability: float) -> float:
+        """Quantile of ln Q: of the log-gamma variable (or its mirror image) with the same three cumulants."""
+        from scipy.special import gammainccinv, gammaincinv, ndtri, polygamma, psi
+
+        if self.variance <= 0:
+            return self.mean
+        skewness = self.third / self.variance**1.5
+        if not isfinite(skewness) or abs(skewness) < 1e-4:
+            return self.mean + self.scatter * float(ndtri(probability))
+        shape = _shape_of(abs(skewness))
+        inverse = gammaincinv if skewness < 0 else gammainccinv
+        standard = (log(float(inverse(shape, probability))) - float(psi(shape))) / sqrt(float(polygamma(1, shape)))
+        return self.mean + self.scatter * (standard if skewness < 0 else -standard)
+
+    @property
+    def median(self) -> float:
+        """Median of ln Q: the typical value."""
+        return self.quantile(0.5)
+
+    def band(self, share: float = 0.9) -> tuple[float, float]:
+        """The central interval of ln Q that holds this share of the weight draws."""
+        return self.quantile((1 - share) / 2), self.quantile((1 + share) / 2)
+
+
+@lru_cache(maxsize=1024)
+def _shape_of(skewness: float) -> float:
+    """Shape k of the gamma variable whose logarithm has this skewness in absolute value (below 2)."""
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+
+    def misfit(log_shape: float) -> float:
+        k = exp(log_shape)
+        return float(-polygamma(2, k) / polygamma(1, k) ** 1.5) - min(skewness, 1.99)
+
+    return exp(float(brentq(misfit, -6.0, 25.0)))
+
+
+@lru_cache(maxsize=1024)
+def chi_square(n: float) -> LogLaw:
+    """ln(chi^2_n / n): the factor of a dense layer of n units with Gaussian weights, for one input."""
+    from scipy.special import polygamma, psi
+
+    half = n / 2
+    return LogLaw(float(psi(half)) - log(half), *(float(polygamma(order, half)) for order in (1, 2, 3)))
+
+
+@lru_cache(maxsize=1024)
+def rectified(n: int) -> LogLaw:
+    """ln(2 chi^2_K / n) with K ~ Binomial(n, 1/2) given K > 0: a dense layer and its rectifier together."""
+    from scipy.special import gammaln, polygamma, psi
+
+    on = np.arange(1, n + 1, dtype=float)
+    weight = np.exp(gammaln(n + 1) - gammaln(on + 1) - gammaln(n - on + 1) - n * log(2.0))
+    weight /= weight.sum()
+    mean = psi(on / 2) + log(4.0 / n)
+    second, third, fourth = (polygamma(order, on / 2) for order in (1, 2, 3))
+    center = float(weight @ mean)
+    d = mean - center
+    variance = float(weight @ (d**2 + second))
+    skew = float(weight @ (d**3 + 3 * d * second + third))
+    moment = float(weight @ (d**4 + 6 * d**2 * second + 4 * d * third + fourth + 3 * second**2))
+    return LogLaw(center, variance, skew, moment - 3 * variance**2)
+
+
+def gates(n: int) -> LogLaw:
+    """ln(2 Beta(K/2, (n - K)/2)): what a rectifier adds, whatever the length of the vector that it cuts.
+
+    The length of a Gaussian vector and its direction are independent, so `rectified` is `chi_square` times this; the
+    same factor acts on a gradient whose gates are open with probability 1/2.
+    """
+    return rectified(n) - chi_square(n)
+
+
+def dead_probability(n: int) -> float:
+    """That all n rectifiers of a layer are shut for one input."""
+    return 2.0**-n
+
+
+def neurons(n: float, second: float, third: float, fourth: float = 0.0) -> LogLaw:
+    """ln of the average of n independent energies with relative cumulants c2, c3, c4 (mean 1): two orders in 1/n.
+
+    Delta method: E ln = -c2/(2n) + (c3/3 - 3 c2^2/4)/n^2, var = c2/n + (5 c2^2/2 - c3)/n^2,
+    third = (c3 - 3 c2^2)/n^2, fourth = (c4 - 12 c2 c3 + 20 c2^3)/n^3. Third-order terms in the mean and the variance
+    are dropped, as is everything beyond the leading term of the third and the fourth cumulant.
+    """
+    return LogLaw(
+        -second / (2 * n) + (third / 3 - 0.75 * second**2) / n**2,
+        second / n + (2.5 * second**2 - third) / n**2,
+        (third - 3 * second**2) / n**2,
+        (fourth - 12 * second * third + 20 * second**3) / n**3,
+    )
