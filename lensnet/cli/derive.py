@@ -31,9 +31,7 @@ def derive(
         str | None, typer.Option("--to", metavar="PATH", help="Last component.", rich_help_panel=PART)
     ] = None,
     overrides: Overrides = None,
-    expand: Annotated[
-        bool, typer.Option("--expand", help="Write abbreviations out.", rich_help_panel=SHOWN)
-    ] = False,
+    expand: Annotated[bool, typer.Option("--expand", help="Write abbreviations out.", rich_help_panel=SHOWN)] = False,
     latex: Annotated[
         bool, typer.Option("--latex", help="The formulas in LaTeX, nothing else.", rich_help_panel=FILES)
     ] = False,

@@ -28,6 +28,7 @@ from lensnet.compare.row import Assumption, Row
 from lensnet.compare.settings import Settings
 from lensnet.compare.verdict import judge
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.quantities.quantity import OVER_DRAWS
 
 
 class Propagated(Protocol):
@@ -151,6 +152,7 @@ def _rows(
 ) -> Iterator[Row]:
     """The rows of one level, component by component."""
     before, behind = depth_from_input(network), depth_from_output(network)
+    scatter = _known_scatter(effects)
     asked = keys_by_component(network, effects, ensemble, level)
     for node in network:
         for key in asked[node.path]:
@@ -159,9 +161,18 @@ def _rows(
                 continue
             depth = before[node.path] if key.direction == "forward" else behind[node.path]
             size = _size(network, node, key, ensemble, effects)
-            if ensemble.seeds:
+            if ensemble.seeds and level != "fluctuation":
                 yield _local_row(node, key, ensemble, size, settings)
-            yield _through_row(node, key, effect, values, size, depth, settings)
+            yield _through_row(node, key, effect, values, size, depth, settings, scatter.get(key.measured))
+
+
+def _known_scatter(effects: Mapping[Key, Predicted]) -> dict[Key, float]:
+    """Variance over weight draws of the logarithm of measured numbers, as far as the fluctuation level knows it."""
+    return {
+        key.measured: effect.scatter
+        for key, effect in effects.items()
+        if key.quantity == "scatter" and effect.status == "ok"
+    }
 
 
 def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: Settings) -> Row:
@@ -187,6 +198,7 @@ def _through_row(
     size: float,
     depth: int,
     settings: Settings,
+    scatter: float | None,
 ) -> Row:
     assumptions: tuple[Assumption, ...] = ()
     if effect is not None:
@@ -198,9 +210,12 @@ def _through_row(
         scale=scale_of(key.quantity),
         size=size,
         declared=0.0 if effect is None else effect.error,
-        scatter=None if effect is None else effect.scatter,
+        scatter=scatter if scatter is not None or effect is None else effect.scatter,
         depth=depth,
         assumptions=assumptions,
+        certain=scatter is not None,
+        over=key.quantity if key.quantity in OVER_DRAWS else None,
+        band=None if effect is None else effect.band,
     )
     return _row(node, key, "through", pair, settings)
 
@@ -228,6 +243,7 @@ def _row(node: Node, key: Key, view: str, pair: Pair, settings: Settings) -> Row
         per_seed=tuple(pair.measured),
         seeds_wanted=result.seeds_wanted,
         declared=pair.declared,
+        band=pair.band,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, expm1, log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,10 @@ class Pair:
         (already in nats).
     size: magnitude of the signal that an absolute tolerance is relative to (rms for a mean, input second moment else).
     declared: relative error that the formula itself declares.
-    scatter: predicted variance over weight draws of the logarithm, where known.
+    scatter: predicted variance over weight draws of the logarithm, where known; `certain`: by the fluctuation level, so
+        that it takes the place of what the sample says.
+    over: which number of the distribution over weight draws is meant (`median`, `scatter`, `band`), None for a number
+        of every draw; `band`: the predicted interval that holds 90 % of the draws.
     depth: number of components that the prediction has passed through.
     """
 
@@ -43,6 +46,9 @@ class Pair:
     scatter: float | None = None
     depth: int = 1
     assumptions: tuple[Assumption, ...] = ()
+    certain: bool = False
+    over: str | None = None
+    band: tuple[float, float] | None = None
 
     @property
     def view(self) -> View:
@@ -73,12 +79,15 @@ def contrast(
     positive = pair.scale == "positive" and bool(np.all(measured > 0)) and measured.size > 1
     if local is None:
         if positive and predicted > 0 and pair.scatter is not None and pair.scatter > settings.scatter_limit:
-            return _lognormal(predicted, measured, pair.scatter)
+            return _lognormal(predicted, measured, pair.scatter, pair.certain)
+        error_bar = standard_error(measured)
+        if positive and pair.certain and pair.scatter is not None:
+            error_bar = abs(predicted) * sqrt(expm1(pair.scatter) / measured.size)
         return Contrast(
             predicted,
             float(np.mean(measured)),
             float(np.mean(measured)) - predicted,
-            standard_error(measured),
+            error_bar,
             _unit(pair, predicted),
             "mean",
             pair.scale == "log",
@@ -107,12 +116,12 @@ def contrast(
     )
 
 
-def _lognormal(predicted: float, measured: NDArray[np.float64], scatter: float) -> Contrast:
+def _lognormal(predicted: float, measured: NDArray[np.float64], scatter: float, certain: bool) -> Contrast:
     logs = np.log(measured)
     seeds = logs.size
     variance = float(np.var(logs, ddof=1))
     level = float(np.mean(logs)) + variance / 2
-    widest = max(variance, scatter)
+    widest = scatter if certain else max(variance, scatter)
     error_bar = sqrt(widest / seeds + widest**2 / (2 * (seeds - 1)))
     return Contrast(
         predicted, _exp(level), level - log(predicted), error_bar, 1.0, "lognormal mean, in nats", nats=True

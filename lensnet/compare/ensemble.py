@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.compare.row import Assumption, Direction
+from lensnet.quantities.quantity import OVER_DRAWS
 
 
 class Key(NamedTuple):
@@ -27,8 +28,9 @@ class Key(NamedTuple):
 
     @property
     def measured(self) -> Key:
-        """The key of the number that was measured."""
-        return self._replace(level="moments")
+        """The key of the number that was measured: what has a distribution over weight draws is a second moment."""
+        quantity = "second_moment" if self.quantity in OVER_DRAWS else self.quantity
+        return self._replace(quantity=quantity, level="moments")
 
 
 class Statistics(Protocol):
@@ -90,6 +92,8 @@ class Predicted(Protocol):
     def status(self) -> str: ...
     @property
     def level(self) -> str: ...
+    @property
+    def band(self) -> tuple[float, float] | None: ...
 
 
 def key_of(effect: Predicted) -> Key:

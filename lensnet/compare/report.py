@@ -199,6 +199,7 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
         "per_seed": list(row.per_seed),
         "seeds_wanted": row.seeds_wanted,
         "declared": row.declared,
+        "band": None if row.band is None else list(row.band),
     }
 
 
@@ -215,6 +216,8 @@ def _from_dict(data: Mapping[str, Any]) -> Report:
         )
         known["declared"] = _number(entry.get("declared", 0.0)) or 0.0
         known["per_seed"] = tuple(float(value) for value in entry.get("per_seed", ()))
+        low_high = entry.get("band")
+        known["band"] = None if low_high is None else (float(low_high[0]), float(low_high[1]))
         rows.append(Row(**known))
     covered = data["coverage"]
     measured_only, failed = tuple(covered["measured_only"]), tuple(covered["failed"])

@@ -33,6 +33,8 @@ class Row:
     `error` = measured/predicted - 1, None near zero. Gains compare in logarithms where `functional` says so.
     `seeds_wanted`: for an undecided row, about how many seeds would decide it. `declared`: relative error that the
     formula itself declares.
+    `seeds_wanted`: for an undecided row, about how many seeds would decide it. `band`: predicted interval that holds
+    90 % of the weight draws.
     """
 
     component: str
@@ -55,3 +57,4 @@ class Row:
     per_seed: tuple[float, ...] = ()
     seeds_wanted: int | None = None
     declared: float = 0.0
+    band: tuple[float, float] | None = None

@@ -26,6 +26,9 @@ too. There the logarithms are compared: the expectation is estimated as exp(mean
 error sqrt(v/k + v**2/(2(k-1))) of that estimate (D. R. Cox; Land 1971), v the larger of the sample's variance and the
 predicted scatter; tolerance and slack are in nats.
 
+What the fluctuation level predicts are numbers of the distribution over weight draws
+(`lensnet.compare.over_draws`); its scatter then sets the error bars of the through rows, in place of the sample's.
+
 The local view compares seed by seed: each output with the prediction from the same seed's input. When the inputs
 themselves scatter widely, the seeds get equal weight: the mean of the ratios is compared instead of the ratio of means.
 """
@@ -39,6 +42,7 @@ from math import ceil, erf, expm1, hypot, isfinite, log1p, sqrt
 import numpy as np
 
 from lensnet.compare.contrast import Contrast, Pair, contrast, standard_error
+from lensnet.compare.over_draws import over_draws
 from lensnet.compare.row import Verdict
 from lensnet.compare.settings import Settings
 
@@ -99,7 +103,10 @@ def judge(pair: Pair, settings: Settings) -> Judgement:
             )
         if not isfinite(predicted) or not isfinite(mean):
             return _not_finite(predicted, mean, median, failed)
-        return _decide(pair, contrast(pair, predicted, measured, local, settings), median, failed, settings)
+        chosen = (
+            over_draws(pair, predicted, measured) if pair.over else contrast(pair, predicted, measured, local, settings)
+        )
+        return _decide(pair, chosen, median, failed, settings)
 
 
 def _not_finite(predicted: float, mean: float, median: float | None, failed: bool) -> Judgement:
@@ -134,7 +141,7 @@ def _decide(pair: Pair, c: Contrast, median: float | None, failed: bool, setting
     return Judgement(
         predicted=c.predicted,
         measured=c.measured,
-        standard_error=None if single else c.standard_error * (c.measured if c.functional.startswith("logn") else 1.0),
+        standard_error=None if single else c.standard_error * (c.measured if c.nats and pair.scale != "log" else 1.0),
         median=median,
         tolerance=None if single else tol + bar,
         error=_relative_error(c, relative, floor),

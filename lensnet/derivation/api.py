@@ -68,9 +68,7 @@ def _component(name: str) -> Component | None:
     return Component(spec, document, str(path.parent), spec.component)
 
 
-def _of_component(
-    component: Component, quantity: str | None, overrides: Iterable[str], expand: bool
-) -> Derivation:
+def _of_component(component: Component, quantity: str | None, overrides: Iterable[str], expand: bool) -> Derivation:
     if component.function is None:
         from lensnet.derivation.declared import derive_declared
 

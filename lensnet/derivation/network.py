@@ -80,9 +80,7 @@ def _block(network: Network, block: Block, quantity: str | None, path: str) -> D
     return Derivation(network.name, title, "block", tuple(steps), results, expressions, numbers, tuple(points))
 
 
-def _symbolic(
-    map_: BlockMap, quantity: str | None
-) -> tuple[Stack, list[Step], dict[str, Line], dict[str, sp.Expr]]:
+def _symbolic(map_: BlockMap, quantity: str | None) -> tuple[Stack, list[Step], dict[str, Line], dict[str, sp.Expr]]:
     part = map_.part
     if len(part) > _LONGEST:
         groups = dict.fromkeys(node.path.split(".")[0] for node in part)

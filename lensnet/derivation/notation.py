@@ -121,8 +121,14 @@ def _parts(formula: str, depth: int, products: bool) -> list[str]:
         if level != depth or index == 0:
             continue
         before, after = formula[index - 1], formula[index + 1 : index + 2]
-        if products and char in "*/" and before != "*" and after != "*" or not products and char == " " and (
-            after in ("+", "-") or before == ","
+        if (
+            products
+            and char in "*/"
+            and before != "*"
+            and after != "*"
+            or not products
+            and char == " "
+            and (after in ("+", "-") or before == ",")
         ):
             places.append(index)
     return [formula[start:end] for start, end in zip(places, [*places[1:], len(formula)], strict=True)]

@@ -271,4 +271,3 @@ def _assumes() -> Step:
             "Backward, the gradient from above is independent of the signs of x, which fresh weights above make true.",
         ),
     )
-

@@ -58,9 +58,7 @@ def backward_step(backward: BackwardStack) -> Step:
 
 
 def _definitions(definitions: Mapping[sp.Symbol, sp.Expr], which: tuple[str, ...]) -> list[Part]:
-    return [
-        written(symbol.name, value) for symbol, value in definitions.items() if symbol.name.split("_")[0] in which
-    ]
+    return [written(symbol.name, value) for symbol, value in definitions.items() if symbol.name.split("_")[0] in which]
 
 
 def agreement(stack: Stack, map_: BlockMap, expressions: Mapping[str, sp.Expr]) -> tuple[float, int] | None:

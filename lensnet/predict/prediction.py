@@ -31,7 +31,8 @@ class Effect:
     `field`: `(E, *positions)`; `value`: its average; `error`: declared relative error of the formula (dimensionless);
     `status`: `out-of-regime` when a check fails here or upstream; `scatter`: predicted relative variance over weight
     draws of the value (leading order in 1/width), which tells how many seeds a comparison needs. `level`: where on the
-    ladder the prediction was made; one quantity may be predicted at several levels.
+    ladder the prediction was made; one quantity may be predicted at several levels. `band`: of a prediction over weight
+    draws, the interval of the second moment that holds 90 % of them.
     """
 
     component: str
@@ -44,6 +45,7 @@ class Effect:
     status: Status
     scatter: float = 0.0
     level: Level = Level.MOMENTS
+    band: tuple[float, float] | None = None
 
     @property
     def value(self) -> float | None:

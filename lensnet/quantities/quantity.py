@@ -87,6 +87,19 @@ def _set_quantities() -> list[Quantity]:
     return out
 
 
+def _over_draws() -> list[Quantity]:
+    """Numbers of the distribution of a second moment (the batch average) over weight draws."""
+    texts: list[tuple[str, str, Scale, str]] = [
+        ("median", "typical", "log", "median over weight draws of the second moment: the typical value"),
+        ("scatter", "sd ln", "log", "standard deviation over weight draws of the logarithm of the second moment"),
+        ("band", "band", "bounded", "share of the weight draws whose second moment lies in the predicted 90 % band"),
+    ]
+    return [Quantity(name, sign, Level.FLUCTUATION, scale, text, "scalar") for name, sign, scale, text in texts]
+
+
+OVER_DRAWS = ("median", "scatter", "band")
+"""Quantities that no single weight draw has."""
+
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (
@@ -95,6 +108,7 @@ QUANTITIES: dict[str, Quantity] = {
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
         *_of_samples(),
         *_set_quantities(),
+        *_over_draws(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
         _kernel("token_gram", "G", "(E, T, T)", "E_c x_i x_j for every pair of positions"),

@@ -11,7 +11,7 @@ from lensnet.catalog.locate import bundled_specs
 PROMISED = {
     "alexnet", "alexnet_he", "lenet5", "vgg11", "resnet18", "residual_mlp", "transformer_prenorm",
     "transformer_postnorm", "gpt2_small", "vit_small", "mlp_mixer", "tanh_ordered", "tanh_critical", "tanh_chaotic",
-    "bistable_gelu", "autoencoder", "x_plus_x",
+    "bistable_gelu", "autoencoder", "x_plus_x", "heavy_tails",
 }  # fmt: skip
 
 

@@ -9,8 +9,8 @@ average hides their noise. They turn towards each other on the way: with X = E (
     dense layer (n inputs)   X' = X + (X + Y)/n,                              Y' = Y + 2X/n
     slopes d = f'^2          X' = s^2 X + (D - s^2)(Y + 2X)/(n + 2),          Y' = Y + (D - 1)(Y + 2X)/(n + 2)
 
-with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y, averaged
-over all pairs of rows, is the share of the noise that the batch average keeps.
+with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y,
+averaged over all pairs of rows, is the share of the noise that the batch average keeps.
 
 And the slopes depend on the forward signal: what chance does to v there moves ln p by d ln E f'^2/d ln v, along the
 forward sources; a normalisation divides the gradient by the signal that came in.
@@ -19,17 +19,17 @@ forward sources; a normalisation divides the gradient by the signal that came in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
-from lensnet.predict.fluctuation.forward import STEP, Forward, average, orthogonal, scaled
+from lensnet.predict.fluctuation.forward import STEP, Forward, average, one_by_one, orthogonal, scaled
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
-from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.fluctuation.response import Response, Sources, met
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
@@ -37,7 +37,7 @@ from lensnet.predict.moments.pointwise import chained, function_of, gaussian_beh
 
 @dataclass(frozen=True)
 class GradientResponse:
-    """Of one edge: the response of ln p, and the average squared cosine of two rows' gradients (a row with itself: 1)."""
+    """Of one edge: the response of ln p; `alike`: average squared cosine of two rows' gradients (with itself: 1)."""
 
     response: Response
     alike: float
@@ -99,37 +99,35 @@ class Backward:
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
         batch = self.sources.variance(base.gains)
         shift = (
-            sensitivity * base.shift
-            + gate.log_curvature * batch / 2
+            gate.log_curvature * batch / 2
             + gate.bend * (self.sources.row_variance(base.gains) - batch) / 2
             - gate.bend / n
         )
         x = overlap * a + (1 + pair - overlap) * (1 + 2 * a) / (n + 2)
         y = 1 + pair * (1 + 2 * a) / (n + 2)
-        gains = after.response.gains + sensitivity * base.gains + own
-        return GradientResponse(Response(gains, after.response.shift + shift), min(x / y, 1.0))
+        bent = abs(gate.log_curvature) * float(np.sqrt(batch))
+        response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])
+        return GradientResponse(response.with_noise(own, n), min(x / y, 1.0))
 
     def _other(self, node: Node, port: str, index: int, after: GradientResponse) -> GradientResponse:
         response, a = after.response, after.alike
-        gains, shift = response.gains, response.shift
         if not node.component.homogeneous and not (node.component.coherence.kind == "fresh" and len(node.weights) == 1):
             for place, e in enumerate(self._sensitivities(node, port)):
-                before = self.forward.responses[node.inputs[place]]
-                gains, shift = gains + e * before.gains, shift + e * before.shift
+                response = met([response, self.forward.responses[node.inputs[place]].passed(e)], [1.0, 1.0])
         if node.component.coherence.kind == "fresh" and node.weights:
             n = node.shapes_in[index].channels
             batch, row = LogLaw(), LogLaw()
             for law in node.weights.values():
                 one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
                 batch, row = batch + one.averaged(a), row + one
-            gains = gains + self.sources.add(node.path, "weights", batch, row)
+            response = response.with_noise(self.sources.add(node.path, "weights", batch, row), n, one_by_one(node))
             a = (a * (1 + 1 / n) + 1 / n) / (1 + 2 * a / n)
         rows_out = node.examples * node.shape.position_count
         rows_in = node.examples * node.shapes_in[index].position_count
         if node.shape.channels > node.shapes_in[index].channels and rows_in > rows_out and not node.weights:
             # positions become channels: the parts of one gradient are as good as unrelated
             a = 1 / rows_in + (1 - 1 / rows_in) * max(a - 1 / rows_out, 1 / node.shapes_in[index].channels)
-        return GradientResponse(Response(gains, shift), min(a, 1.0))
+        return GradientResponse(response, min(a, 1.0))
 
     def _sensitivities(self, node: Node, port: str) -> list[float]:
         """d ln p_in/d ln q of every forward port, at a fixed gradient above, from the component's own formula."""
@@ -155,20 +153,19 @@ class Backward:
         total = sum(power) + 2 * sum(crosses.values())
         if not total > 0:
             return known[0]
-        shares = [
-            (p + sum(value for pair, value in crosses.items() if i in pair)) / total for i, p in enumerate(power)
-        ]
-        gains = np.sum([s * k.response.gains for s, k in zip(shares, known, strict=True)], axis=0)
-        shift = sum(s * k.response.shift for s, k in zip(shares, known, strict=True))
-        spread = sum(s * self.sources.variance(k.response.gains) for s, k in zip(shares, known, strict=True))
-        shift += (spread - self.sources.variance(gains)) / 2
+        shares = [(p + sum(value for pair, value in crosses.items() if i in pair)) / total for i, p in enumerate(power)]
+        responses = [k.response for k in known]
+        response = met(responses, shares)
+        spread = sum(s * self.sources.variance(r.gains) for s, r in zip(shares, responses, strict=True))
+        response = replace(response, shift=response.shift + (spread - self.sources.variance(response.gains)) / 2)
         alike = sum(s * k.alike for s, k in zip(shares, known, strict=True))
         n = node.shapes_in[0].channels
         overlap = sum(4 * max(power[i] * power[j] - cross**2, 0.0) for (i, j), cross in crosses.items()) / total**2 / n
         row = LogLaw(-overlap / 2, overlap)
         if overlap > 0:
-            gains = gains + self.sources.add(node.path, "overlap back", row.averaged(float(alike)), row)
-        return GradientResponse(Response(gains, float(shift)), float(min(alike, 1.0)))
+            gains = self.sources.add(node.path, "overlap back", row.averaged(float(alike)), row)
+            response = response.with_noise(gains, n)
+        return GradientResponse(response, float(min(alike, 1.0)))
 
     def _cross(self, first: Edge, second: Edge) -> float:
         field = self.cross.moment(first, second)

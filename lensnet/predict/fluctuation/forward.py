@@ -1,9 +1,9 @@
 """Forward: which noise each component adds to ln q, and how it passes on what came before.
 
-    dense, convolution   adds ln(chi^2_n/n) (0 for square orthogonal weights), elasticity 1 - bias^2/q
-    activation           adds what its neurons do beyond the length of their input vector, elasticity d ln E f^2/d ln v
-    merge                adds the chance overlap of its branches, elasticity: each branch's share
-    anything else        adds nothing that is modelled, elasticity from its own moments formula
+dense, convolution   adds ln(chi^2_n/n) (0 for square orthogonal weights), elasticity 1 - bias^2/q
+activation           adds what its neurons do beyond the length of their input vector, elasticity d ln E f^2/d ln v
+merge                adds the chance overlap of its branches, elasticity: each branch's share
+anything else        adds nothing that is modelled, elasticity from its own moments formula
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from itertools import combinations
 import numpy as np
 
 from lensnet.levels.signal import Field, Law, Signal
-from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.weights import WeightLaw
 from lensnet.predict.environment import linear_factor
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import Energy, energy
 from lensnet.predict.fluctuation.pairs import RowPairs
-from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.fluctuation.response import Response, Sources, met
 from lensnet.predict.moments.cross import ForwardCross
 from lensnet.predict.moments.forward import CrossFields, forward
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind
@@ -33,15 +32,26 @@ STEP = 1e-3  # relative change of a second moment by which elasticities are foun
 
 
 class Forward:
-    """The responses of every output of a network, in topological order."""
+    """The responses of every output of a network, in topological order.
 
-    def __init__(self, network: Network, signals: Mapping[str, Signal], pairs: Pairs, sources: Sources) -> None:
+    `pairs(path)`: how alike the rows of an output are. `head_start`: ln of the batch's own second moment over that of
+    `signals` at the input.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        signals: Mapping[str, Signal],
+        pairs: Pairs,
+        sources: Sources,
+        head_start: float = 0.0,
+    ) -> None:
         self.network = network
         self.signals = signals
         self.pairs = pairs
         self.sources = sources
         self.cross = ForwardCross(network, signals)
-        self.responses: dict[str, Response] = {INPUT: Response(np.zeros(sources.most))}
+        self.responses: dict[str, Response] = {INPUT: Response(np.zeros(sources.most), head_start)}
         for node in network:
             self.responses[node.path] = self._after(node)
 
@@ -52,10 +62,17 @@ class Forward:
             return self._pointwise(node, signals[0])
         if node.component.coherence.kind == "fresh" and node.weights:
             return self._weights(node, signals, before)
-        if len(node.ports) == 1:
-            e = 1.0 if node.component.homogeneous else self._elasticities(node, signals)[0]
-            return before[0].passed(e)
-        return self._merge(node, signals, before)
+        if len(node.ports) > 1:
+            return self._merge(node, signals, before)
+        e = 1.0 if node.component.homogeneous else self._elasticities(node, signals)[0]
+        return self._doubted(node, before[0].passed(e))
+
+    def _doubted(self, node: Node, response: Response) -> Response:
+        """Whoever mixes channels in a way that no rule knows brings noise that is not modelled."""
+        component = node.component
+        if component.coherence.kind != "unknown" or component.homogeneous or component.scale_invariant:
+            return response
+        return replace(response, doubts=(*response.doubts, f"the noise of {node.path} is modelled"))
 
     def _weights(self, node: Node, signals: Sequence[Signal], before: Sequence[Response]) -> Response:
         last = list(node.weights.values())[-1]
@@ -78,7 +95,9 @@ class Forward:
             row = chi_square(node.shape.channels)
             batch = row.averaged(pairs.square())
         gains = self.sources.add(node.path, "weights", batch, row)
-        return replace(base.passed(e, curvature), gains=e * base.gains + gains)
+        doubts = (*_unknown(pairs), *one_by_one(node))
+        spread = float(np.sqrt(self.sources.variance(base.gains)))
+        return base.passed(e, curvature, e * (1 - e) * spread).with_noise(gains, node.shape.channels, doubts)
 
     def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
         """ln |W x|^2 over weight draws for one input, relative to its average."""
@@ -104,7 +123,7 @@ class Forward:
         base = self.responses[origin]
         mean, std = average(law)
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
-            return replace(base.passed(1.0), trusted=False)
+            return base.passed(1.0)
         neuron = energy(chained(law, function_of(node)), mean, std)
         to_variance = (mean**2 + std**2) / std**2
         gains = to_variance * base.gains
@@ -125,7 +144,9 @@ class Forward:
         )
         e = neuron.elasticity
         new = self.sources.add(node.path, "activation", own.averaged(share), own)
-        return replace(base, gains=e * gains + new, shift=e * to_variance * base.shift + shift)
+        bent = abs(neuron.log_curvature) * float(np.sqrt(batch_variance))
+        response = base.passed(e * to_variance, shift, bent)
+        return response.with_noise(new, n, _unknown(pairs))
 
     def _not_gaussian(self, node: Node, origin: str, neuron: Energy, own: LogLaw) -> tuple[LogLaw, float]:
         """Weights that are not Gaussian leave a fourth cumulant in the pre-activations: more noise, and a shift."""
@@ -143,17 +164,18 @@ class Forward:
 
     def _merge(self, node: Node, signals: Sequence[Signal], before: Sequence[Response]) -> Response:
         elasticities = self._elasticities(node, signals)
-        gains = np.sum([e * response.gains for e, response in zip(elasticities, before, strict=True)], axis=0)
-        shift = float(sum(e * response.shift for e, response in zip(elasticities, before, strict=True)))
-        # ln of a sum of shares is convex: half the variance of the branches around their common part
-        spread = sum(e * self.sources.variance(r.gains) for e, r in zip(elasticities, before, strict=True))
-        shift += (spread - self.sources.variance(gains)) / 2 if abs(sum(elasticities) - 1) < 0.05 else 0.0
+        response = self._doubted(node, met(before, elasticities))
+        if abs(sum(elasticities) - 1) < 0.05:  # ln of a sum of shares is convex: it gains by what its parts differ
+            spread = sum(e * self.sources.variance(r.gains) for e, r in zip(elasticities, before, strict=True))
+            response = replace(response, shift=response.shift + (spread - self.sources.variance(response.gains)) / 2)
         overlap = self._overlap(node, signals)
         if overlap > 0:
-            alike = np.sqrt(np.prod([self.pairs(producer).square() for producer in node.inputs[:2]]))
+            alike = [self.pairs(producer) for producer in node.inputs[:2]]
+            share = float(np.sqrt(alike[0].square() * alike[1].square()))
             row = LogLaw(-overlap / 2, overlap)
-            gains = gains + self.sources.add(node.path, "overlap", row.averaged(float(alike)), row)
-        return Response(gains, shift, all(r.trusted for r in before))
+            gains = self.sources.add(node.path, "overlap", row.averaged(share), row)
+            response = response.with_noise(gains, node.shape.channels, _unknown(alike[0]))
+        return response
 
     def _overlap(self, node: Node, signals: Sequence[Signal]) -> float:
         """Relative variance of a sum that the chance overlap of independent branches brings, for one row."""
@@ -194,6 +216,16 @@ class Forward:
         return out
 
 
+def _unknown(pairs: RowPairs) -> tuple[str, ...]:
+    """What is missing where nobody knows how alike the rows are."""
+    return () if pairs.known else ("it is known how alike the rows of the batch are (else: the scatter of one row)",)
+
+
+def one_by_one(node: Node) -> tuple[str, ...]:
+    """What is in doubt where several weight layers work together in one component."""
+    return (f"the noise of {node.path} is that of its weight layers one by one",) if len(node.weights) > 1 else ()
+
+
 def orthogonal(fan_in: int, units: int) -> LogLaw:
     """ln |Q x|^2 of `units` orthonormal rows of length `fan_in`, relative to its average: a beta variable.
 
@@ -222,4 +254,4 @@ def scaled(signal: Signal, factor: float) -> Signal:
     return Signal(signal.mean * root, signal.second_moment * factor, law, signal.side)
 
 
-__all__ = ["Forward", "Pairs", "Pointwise", "average", "orthogonal", "scaled"]
+__all__ = ["Forward", "Pairs", "average", "orthogonal", "scaled"]

@@ -1,7 +1,7 @@
 """The law of a logarithm over weight draws, by its cumulants.
 
-A deep chain multiplies: q = q_0 r_1 r_2 ... r_L with a random factor per layer. Its logarithm is a sum, and cumulants of
-independent sums add. So a law is kept as its first four cumulants, exact wherever the factor's law is known:
+A deep chain multiplies: q = q_0 r_1 r_2 ... r_L with a random factor per layer. Its logarithm is a sum, and cumulants
+of independent sums add. So a law is kept as its first four cumulants, exact wherever the factor's law is known:
 
     dense layer, Gaussian weights   r = chi^2_n / n                       one input: |W x|^2/|x|^2
     rectifier                       r = 2 Beta(K/2, (n - K)/2)            K ~ Binomial(n, 1/2) units are on

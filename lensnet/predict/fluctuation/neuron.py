@@ -83,7 +83,7 @@ class Energy:
         weights[0] = 0.0
         if own:
             weights[2] = 0.0
-        return np.polynomial.polynomial.polyval(c, weights)
+        return _polynomial(c, weights)
 
     @property
     def own_variance(self) -> float:
@@ -93,8 +93,9 @@ class Energy:
     def own_law(self, n: int) -> LogLaw:
         """What n neurons add to ln Q for one input, beyond the length of their pre-activation vector.
 
-        Exact for a rectifier (see `log_law.gates`) and 0 for a line or an absolute value; otherwise two orders in 1/n. The mean holds
-        the difference between a vector of fixed length and a Gaussian one, -bend/n.
+        Exact for a rectifier (see `log_law.gates`) and 0 for a line or an absolute value. Otherwise what is missing to
+        the law of the whole layer (two orders in 1/n) when the length is passed on linearly; the mean then holds the
+        difference between a vector of fixed length and a Gaussian one, -bend/n.
         """
         if self.own_variance < 1e-9:
             return LogLaw()
@@ -136,7 +137,14 @@ def slope_energy(function: PointwiseFunction, mean: float, std: float) -> Energy
 def slope_overlap(function: PointwiseFunction, mean: float, std: float, correlation: ArrayLike) -> Array:
     """E[f'(x_a) f'(x_b)]/E f'^2 of two inputs at this correlation."""
     weights = _slope_powers(function, _rounded(mean), _rounded(std))
-    return np.polynomial.polynomial.polyval(np.asarray(correlation, dtype=np.float64), weights)
+    return _polynomial(np.asarray(correlation, dtype=np.float64), weights)
+
+
+def _polynomial(x: Array, coefficients: Array) -> Array:
+    out: Array = np.zeros_like(x)
+    for coefficient in coefficients[::-1]:
+        out = out * x + coefficient
+    return out
 
 
 def _rounded(value: float) -> float:

@@ -44,22 +44,21 @@ class RowPairs:
         place = (np.clip(self.correlation, -1.0, 1.0) + 1.0) / 2 * (_GRID.size - 1)
         low = np.minimum(place.astype(np.intp), _GRID.size - 2)
         part = place - low
-        out = np.bincount(low, self.weight * (1 - part), _GRID.size) + np.bincount(low + 1, self.weight * part, _GRID.size)
-        return np.asarray(out, dtype=np.float64)
+        out = np.bincount(low, self.weight * (1 - part), _GRID.size)
+        return np.asarray(out + np.bincount(low + 1, self.weight * part, _GRID.size), dtype=np.float64)
 
 
 ONE_ROW = RowPairs(np.ones(1), np.ones(1))
 UNKNOWN = RowPairs(np.ones(1), np.ones(1), known=False)
 
 
-def pairs_of(gram: Array, examples: int, positions: int, places: int, floor: float = 0.0) -> RowPairs:
+def pairs_of(gram: Array, examples: int, positions: int, places: int) -> RowPairs:
     """From the Gram matrix of a sample of rows to all pairs of the whole batch.
 
     Args:
         gram: `(R, R)`, example by example, `places` rows each; covariances of the pre-activations over neurons.
         examples, positions: of the whole batch, whose pairs of equal rows, of rows of one example and of rows of
             different examples are `1`, `positions - 1` and `(examples - 1) * positions` per row.
-        floor: squared correlation that chance adds to pairs of different rows (1/width of what came before).
     """
     count = len(gram)
     power = np.maximum(np.diagonal(gram), 0.0)
@@ -77,7 +76,4 @@ def pairs_of(gram: Array, examples: int, positions: int, places: int, floor: flo
         if mask.any() and number > 0:
             out[mask] = weight[mask] / mask.sum() * number / total
     out /= out.sum()
-    if floor > 0:
-        squared = correlation**2 + (1 - correlation**2) ** 2 * floor
-        correlation = np.where(equal, 1.0, np.sign(correlation + 1e-300) * np.sqrt(np.clip(squared, 0.0, 1.0)))
     return RowPairs(correlation.ravel(), out.ravel())

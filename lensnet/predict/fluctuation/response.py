@@ -8,7 +8,9 @@ amplitudes, which is what separates a residual network from a sum of independent
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from lensnet.predict.fluctuation.log_law import LogLaw
 
 Array = NDArray[np.float64]
+
+FORGOTTEN = 1e-3
+"""Elasticity below which nothing of what came before is left."""
 
 
 class Sources:
@@ -59,13 +64,45 @@ class Sources:
 
 @dataclass(frozen=True)
 class Response:
-    """Of one edge: `gains` (sources,), and `shift`, what curvature moves in the mean of ln Q (order 1/width)."""
+    """Of one edge.
+
+    gains: (sources,) elasticities of ln Q to each source.
+    shift: what curvature moves in the mean of ln Q (order 1/width).
+    width: of the narrowest layer whose noise arrives here.
+    bent: largest change of an elasticity within one standard deviation, on the way here.
+    doubts: what is not known on the way here, one sentence each.
+    """
 
     gains: Array
     shift: float = 0.0
-    trusted: bool = True
-    doubts: tuple[str, ...] = field(default=())
+    width: float = inf
+    bent: float = 0.0
+    doubts: tuple[str, ...] = ()
 
-    def passed(self, elasticity: float, shift: float = 0.0) -> Response:
-        """Behind a component with this elasticity d ln Q_out/d ln Q_in."""
-        return Response(elasticity * self.gains, elasticity * self.shift + shift, self.trusted, self.doubts)
+    def passed(self, elasticity: float, shift: float = 0.0, bent: float = 0.0) -> Response:
+        """Behind a component with this elasticity d ln Q_out/d ln Q_in; what is scale-invariant forgets everything."""
+        if abs(elasticity) < FORGOTTEN:
+            return Response(elasticity * self.gains, elasticity * self.shift + shift)
+        return replace(
+            self,
+            gains=elasticity * self.gains,
+            shift=elasticity * self.shift + shift,
+            bent=max(self.bent, bent),
+        )
+
+    def with_noise(self, gains: Array, width: float, doubts: Iterable[str] = ()) -> Response:
+        """With a new source of its own, brought in by a layer of this width."""
+        known = tuple(dict.fromkeys((*self.doubts, *doubts)))
+        return replace(self, gains=self.gains + gains, width=min(self.width, width), doubts=known)
+
+
+def met(responses: Sequence[Response], shares: Sequence[float], shift: float = 0.0) -> Response:
+    """Where several edges meet, each with its share (its elasticity)."""
+    parts = [response.passed(share) for response, share in zip(responses, shares, strict=True)]
+    return Response(
+        np.sum([part.gains for part in parts], axis=0),
+        sum(part.shift for part in parts) + shift,
+        min(part.width for part in parts),
+        max(part.bent for part in parts),
+        tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
+    )

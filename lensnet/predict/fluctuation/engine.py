@@ -1,0 +1,179 @@
+"""The fluctuation level: not one number per component but its distribution over weight draws.
+
+For every output q (average over the batch, positions and channels) and every gradient p:
+
+    median        the typical value, with the band that holds 90 % of the weight draws
+    scatter       standard deviation of ln q over weight draws
+    band          the share of weight draws inside the band: 0.9
+    second_moment the mean over weight draws with its 1/width correction, where it differs from the infinite width
+
+The size at infinite width is the kernel level's where that has been worked out, else the moments'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, isfinite, log
+from typing import Literal
+
+import numpy as np
+
+from lensnet.levels.ladder import Level
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.engine import Above, Draw, LevelPrediction, Source, has_engine
+from lensnet.predict.fluctuation.backward import Backward
+from lensnet.predict.fluctuation.forward import Forward
+from lensnet.predict.fluctuation.log_law import LogLaw
+from lensnet.predict.fluctuation.pairs import ONE_ROW, UNKNOWN, RowPairs, pairs_of
+from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.moments.propagate import propagate
+from lensnet.predict.prediction import Check, Effect, Prediction, Status
+from lensnet.quantities.rows import row_sample
+
+SHARE = 0.9
+"""Of the weight draws inside the band."""
+BENT = 0.5
+"""Largest change of an elasticity within one standard deviation that a linear response may have."""
+SAME = 1e-4
+"""Relative correction of the mean below which it gets no row of its own."""
+
+
+class FluctuationEngine:
+    """See the module. What the network is made of comes from the moments, how alike its rows are from the kernel."""
+
+    level = Level.FLUCTUATION
+
+    @property
+    def needs(self) -> tuple[Level, ...]:
+        return (Level.KERNEL,) if has_engine(Level.KERNEL) else ()
+
+    def through(self, network: Network, source: Source, above: Above) -> LevelPrediction:
+        """The distribution at every output and, with `source.gradients`, of the gradient at every input port."""
+        moments = source.moments
+        if source.gradients and not moments.gradients:
+            moments = propagate(network, moments.signals[INPUT])
+        kernel = above.get(Level.KERNEL)
+        rows = _Rows(network, source, kernel)
+        sources = Sources(2 + sum(2 + len(node.ports) for node in network))
+        forward = Forward(network, moments.signals, rows.pairs, sources, _head_start(moments, kernel, source))
+        base = _Base(moments, kernel)
+        out = LevelPrediction(Level.FLUCTUATION)
+        for node in network:
+            response = forward.responses[node.path]
+            out.effects += _effects(node, None, base, sources.law(response), response)
+        if source.gradients:
+            backward = Backward(network, forward, moments.gradients)
+            for (path, port), gradient in backward.responses.items():
+                if path in network:
+                    law = sources.law(gradient.response)
+                    out.effects += _effects(network[path], port, base, law, gradient.response)
+        return out
+
+    def local(
+        self, network: Network, source: Source, through: LevelPrediction, above: Above, draw: Draw
+    ) -> list[Effect]:
+        """Nothing: a distribution over weight draws cannot be seen in one of them."""
+        return []
+
+
+class _Rows:
+    """How alike the rows of the batch are at every output, from the kernel level."""
+
+    def __init__(self, network: Network, source: Source, kernel: LevelPrediction | None) -> None:
+        self.network = network
+        self.rows = source.rows
+        self.examples = network.input.batch if source.batch is None else len(source.batch)
+        self.states = kernel.states if kernel else {}
+        self._found: dict[str, RowPairs] = {}
+
+    def pairs(self, path: str) -> RowPairs:
+        if path not in self._found:
+            self._found[path] = self._pairs(path)
+        return self._found[path]
+
+    def _pairs(self, path: str) -> RowPairs:
+        shape = self.network.input.shape if path == INPUT else self.network[path].shape
+        examples, positions = self.examples, shape.position_count
+        if examples * positions == 1:
+            return ONE_ROW
+        state = self.states.get(path)
+        sample = row_sample(examples, positions, self.rows)
+        gram = None if state is None else state.rows_gram(sample)
+        if gram is None or not np.all(np.isfinite(gram)):
+            return UNKNOWN
+        return pairs_of(np.asarray(gram), examples, positions, len(sample.places))
+
+
+@dataclass
+class _Base:
+    """The sizes at infinite width, with what they assume: the kernel level's, else those of the moments."""
+
+    moments: Prediction
+    kernel: LevelPrediction | None
+
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[str, str | None], Effect] = {}
+        for effect in [*self.moments.effects, *(self.kernel.effects if self.kernel else [])]:
+            if effect.quantity != "second_moment":
+                continue
+            key = (effect.component, effect.port)
+            if key not in self._known or (effect.status == "ok" and effect.value is not None):
+                self._known[key] = effect
+
+    def at(self, path: str, port: str | None) -> Effect | None:
+        return self._known.get((path, port))
+
+
+def _head_start(moments: Prediction, kernel: LevelPrediction | None, source: Source) -> float:
+    """ln of the batch's own second moment over the declared one: a batch of Gaussian examples is itself a draw."""
+    if source.batch is None:
+        return 0.0
+    start = kernel.states.get(INPUT) if kernel else None
+    known = moments.signals[INPUT].second_moment if start is None else start.second_moment
+    declared, actual = float(np.mean(known)), float(np.mean(source.batch**2))
+    return log(actual / declared) if declared > 0 and actual > 0 else 0.0
+
+
+def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: Response) -> list[Effect]:
+    direction: Literal["forward", "backward"] = "forward" if port is None else "backward"
+    known = base.at(node.path, port)
+    if known is None or known.value is None or not isfinite(known.value) or known.value <= 0 or not isfinite(law.mean):
+        return []
+    checks = (*known.checks, *_checks(response))
+    failed = known.status != "ok" or any(check.margin is not None and not check.margin >= 0 for check in checks)
+    status: Status = "out-of-regime" if failed else "ok"
+    size = log(known.value)
+    low, high = law.band(SHARE)
+    band = _exp(size + low), _exp(size + high)
+    small = 3.0 / response.width if isfinite(response.width) else 0.0
+
+    def effect(quantity: str, value: float, error: float) -> Effect:
+        return Effect(
+            node.path, quantity, direction, port, np.array(value), error, checks, status, law.variance,
+            Level.FLUCTUATION, band if quantity != "scatter" else None,
+        )  # fmt: skip
+
+    out = [
+        effect("median", _exp(size + law.median), known.error + small * law.scatter),
+        effect("scatter", law.scatter, small),
+        effect("band", SHARE, 0.0),
+    ]
+    mean = law.mean_factor
+    if abs(response.shift) > SAME:  # else it is the mean at infinite width
+        out.insert(0, effect("second_moment", known.value * mean, known.error + small * law.variance))
+    return out
+
+
+def _checks(response: Response) -> list[Check]:
+    """What the law of the logarithm rests on."""
+    out = [Check(text, -1.0) for text in response.doubts]
+    text = f"single draws respond linearly (elasticity changes by {response.bent:.2g} within one sd, at most {BENT:g})"
+    out.append(Check(text, BENT / response.bent - 1 if response.bent > 0 else None))
+    return out
+
+
+def _exp(value: float) -> float:
+    return exp(value) if value < 700 else float("inf")
+
+
+__all__ = ["FluctuationEngine"]
