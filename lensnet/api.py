@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,11 @@ from lensnet.network.graph import Network
 from lensnet.quantities.rows import DEFAULT_ROWS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lensnet.compare.report import Report
     from lensnet.compare.settings import Settings
+    from lensnet.construct.network import Constructed
     from lensnet.measure.ensemble import Progress
 
 
@@ -68,24 +71,36 @@ class Net:
         most_seeds: int | None = None,
         progress: Progress | None = None,
         rows: int = DEFAULT_ROWS,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Report:
         """Predicted beside measured for every component.
 
         seeds: weight draws. level: `moments`, `kernel`, `spectrum`, `fluctuation`, `all`, or `auto` for
         the cheapest level that holds, number by number. rows: most rows of the
         sample matrices that the levels below the moments look at. most_seeds: with undecided rows left, more seeds are
-        added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64. Raises
-        DeviceError for an absent device.
+        added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64.
+        weights: tensors of a constructed network, instead of draws. Raises DeviceError for an absent device.
         """
         from lensnet.run import run, run_down
 
         options: dict[str, Any] = {
             "settings": settings, "device": device, "dtype": dtype, "backward": backward, "first_seed": first_seed,
             "most_seeds": most_seeds, "progress": progress, "rows": rows,
+            "weights": weights,
         }  # fmt: skip
         if level == AUTO:
             return run_down(self.network, seeds, **options)
         return run(self.network, seeds, levels=levels_of(level), **options)
+
+    def construct(self, out: str | Path | None = None, **options: Any) -> Constructed:
+        """Make the layers that are made from data (ReduNet, nearest subspace) from the network's labelled input.
+
+        out: a .safetensors file; the beginning of the same construction in it is gone on with. Options as for
+        `lensnet.construct.network.construct_network`: device, dtype, seed, overwrite, progress.
+        """
+        from lensnet.construct.network import construct_network
+
+        return construct_network(self.network, None if out is None else Path(out), **options)
 
 
 def levels_of(level: str) -> tuple[Level, ...]:

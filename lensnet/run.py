@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lensnet.compare.climb import climb, needs_descent
@@ -16,6 +17,7 @@ from lensnet.compare.report import Report
 from lensnet.compare.settings import Settings
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Law, Signal
+from lensnet.measure.construction import Weights, is_made_from_data
 from lensnet.measure.ensemble import Progress, measure
 from lensnet.measure.fields import channel_mean, channel_product
 from lensnet.measure.sources import load_batch
@@ -24,6 +26,7 @@ from lensnet.network.graph import INPUT, InputSource, Network
 from lensnet.predict.engine import Descent, Source, has_engine
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
+from lensnet.predict.own_effects import has_own, own_effects
 from lensnet.predict.prediction import Prediction
 from lensnet.quantities.rows import DEFAULT_ROWS
 
@@ -47,9 +50,10 @@ def measure_only(
 ) -> Report:
     """The measurement alone; options as for `lensnet.measure.ensemble.measure`."""
     ensemble = Ensemble()
-    batch = load_batch(network.input)
+    batch = load_batch(network.input, dtype=torch.float64)
+    options["dtype"] = _precision(network, str(options.get("dtype", "float32")))
     result = measure(network, batch, seeds, on_seed=ensemble.add, levels=levels, **options)  # type: ignore[arg-type]
-    return report_on(network, None, ensemble, replace(_circumstances([result]), levels=_names(levels)))
+    return report_on(network, None, ensemble, replace(_circumstances([result]), levels=_shown(network, levels)))
 
 
 def run(
@@ -65,14 +69,17 @@ def run(
     progress: Progress | None = None,
     levels: Sequence[Level] = (Level.MOMENTS,),
     rows: int = DEFAULT_ROWS,
+    weights: Weights | None = None,
 ) -> Report:
     """Predict, measure, compare; rows left undecided get more seeds, up to `most_seeds`.
 
     `levels`: those of the ladder that the report has rows of. `rows`: most rows of the sample matrices whose Gram
-    matrices the levels below the moments look at.
+    matrices the levels below the moments look at. `weights`: tensors of a constructed network. A network that is made
+    from data is measured in float64.
     """
     settings = settings or Settings()
-    batch = load_batch(network.input)
+    dtype = _precision(network, dtype)
+    batch = load_batch(network.input, dtype=torch.float64 if dtype == "float64" else torch.float32)
     most = 4 * seeds if most_seeds is None else most_seeds
     structure = propagate(network, input_signal(network, batch), gradients=False)
     bench = _Bench(
@@ -83,7 +90,7 @@ def run(
     while True:
         result = measure(
             network, batch, todo, start, device=device, dtype=dtype, backward=backward,
-            on_seed=bench.take, progress=progress, levels=levels, rows=rows,
+            on_seed=bench.take, progress=progress, levels=levels, rows=rows, weights=weights,
         )  # fmt: skip
         results.append(result)
         start += todo
@@ -136,7 +143,8 @@ class _Bench:
             self.ensemble, self.sides, self.outputs = Ensemble(), {}, {}
             self.descent = self.descent.on(seed.outputs[INPUT].mean.shape[0])
         local = predict_locally(self.network, self.structure, seed)
-        self.ensemble.add(seed, [*local, *self.descent.local(seed)])
+        own = own_effects(self.network, seed.side, through=False)
+        self.ensemble.add(seed, [*local, *self.descent.local(seed), *own])
         count = len(self.ensemble.seeds)
         for key, value in seed.side.items():
             self.sides[key] = _running(self.sides.get(key), value, count)
@@ -157,9 +165,20 @@ class _Bench:
         if signal.mean.shape[0] > examples:
             signal = Signal(signal.mean[:examples], signal.second_moment[:examples], signal.law, signal.side)
         through = propagate(self.network, signal, self.sides, measured, gradients)
-        how = replace(_circumstances(results), levels=_names(self.levels))
+        through.effects += own_effects(self.network, self.sides, through=True)
+        how = replace(_circumstances(results), levels=_shown(self.network, self.levels))
         how = replace(how, notes=(*how.notes, *self.descent.notes))
         return report_on(self.network, _with(through, self.descent), self.ensemble, how, settings)
+
+
+def _precision(network: Network, dtype: str) -> str:
+    """Rates differ in digits that float32 does not have."""
+    return "float64" if dtype == "float32" and is_made_from_data(network) else dtype
+
+
+def _shown(network: Network, levels: Collection[Level]) -> tuple[str, ...]:
+    """The levels of the report: those asked for, and that of the quantities that components bring themselves."""
+    return _names({*levels, Level.SPECTRUM} if any(map(has_own, network)) else levels)
 
 
 def _descent(

@@ -179,6 +179,23 @@ class Component:
             for given in self.spec.assumes
         ]
 
+    def effect_assumptions(self, level: str, quantity: str) -> list[AssumptionModel]:
+        """What one effect assumes beyond the component's own assumptions."""
+        key = (str(level), quantity)
+        if key not in self._assumed:
+            from lensnet.catalog.effects import AssumptionModel
+
+            entry = self.spec.effects.get(level, {}).get(quantity)  # type: ignore[call-overload]
+            self._assumed[key] = [
+                AssumptionModel(given.text or given.check or "", self._comparison(given.check), given.below)
+                for given in (entry.assumes if isinstance(entry, Effect) else ())
+            ]
+        return self._assumed[key]
+
+    @cached_property
+    def _assumed(self) -> dict[tuple[str, str], list[AssumptionModel]]:
+        return {}
+
     @cached_property
     def _conditions(self) -> dict[str, Comparison | None]:
         return {name: self._comparison(need.when) for name, need in self.needs.items()}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lensnet.cli import catalogue, checking, derive, measuring, saved, starting
+from lensnet.cli import catalogue, checking, constructing, derive, measuring, saved, starting
 from lensnet.cli.ending import INTERNAL, crash, guarded, set_debug
 
 # A verb is listed when it works. The next ones (ladder, import, design, ...) get a file each and a line below.
@@ -49,6 +49,7 @@ app.command(rich_help_panel=LOOK)(guarded(checking.show))
 app.command(rich_help_panel=LOOK)(guarded(catalogue.components))
 app.command(rich_help_panel=LOOK)(guarded(derive.derive))
 app.command(rich_help_panel=LOOK)(guarded(catalogue.cite))
+app.command(rich_help_panel=MAKE)(guarded(constructing.construct))
 app.command(rich_help_panel=MAKE)(guarded(checking.schema))
 
 new = typer.Typer(no_args_is_help=True, help="Write the beginning of a component or network file.")

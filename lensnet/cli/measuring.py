@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lensnet.cli.options import (
@@ -28,10 +30,13 @@ from lensnet.cli.options import (
     Tolerance,
     View,
     ViewChoice,
+    Weights,
 )
 from lensnet.cli.output import Output
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lensnet.compare.settings import Settings
 
 
@@ -46,6 +51,7 @@ def run(
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
     rows: Rows = 128,
+    weights: Weights = None,
     tolerance: Tolerance = 0.05,
     view: View = ViewChoice.BOTH,
     only_bad: OnlyBad = False,
@@ -69,6 +75,7 @@ def run(
             seeds,
             level=level.value,
             rows=rows,
+            weights=_weights(weights),
             settings=settings,
             device=device.value,
             dtype=dtype.value,
@@ -139,6 +146,14 @@ def measure(
             progress=bar,
         )
     return output.write(report)
+
+
+def _weights(file: str | None) -> Mapping[str, Tensor] | None:
+    if file is None:
+        return None
+    from lensnet.construct.file import read
+
+    return read(Path(file)).tensors
 
 
 def _view(view: ViewChoice) -> Literal["local", "through", "both"]:

@@ -74,6 +74,11 @@ Tolerance = Annotated[
     float, typer.Option("--tolerance", min=0.0, help="Relative error of a component that agrees.", rich_help_panel=HOW)
 ]
 
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="FILE", help="A file of lensnet construct, not new draws.", rich_help_panel=HOW),
+]
+
 View = Annotated[
     ViewChoice,
     typer.Option(

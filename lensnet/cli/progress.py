@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class SeedBar:
-    """Counts weight draws; silent when stderr is not a terminal. Use as a context manager."""
+    """Counts weight draws (or what `counted` says); silent when stderr is not a terminal. Use as a context manager."""
 
-    def __init__(self, label: str, silent: bool = False) -> None:
+    def __init__(self, label: str, silent: bool = False, counted: str = "weight seeds") -> None:
         self.label = label
+        self.counted = counted
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._silent = silent or not sys.stderr.isatty()
@@ -41,7 +42,7 @@ class SeedBar:
         if self._bar is None:
             return
         if self._task is None:
-            self._task = self._bar.add_task(f"{self.label}: weight seeds", total=total)
+            self._task = self._bar.add_task(f"{self.label}: {self.counted}", total=total)
         else:
             self._bar.update(self._task, total=self._done + total, completed=self._done)
 

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from lensnet.levels.ladder import Level
+from lensnet.measure.construction import Weights, examples_in_force, is_constructed, supply
 from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state, release
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.grams import BELOW_MOMENTS, read_scalars
+from lensnet.measure.labelled import load_labels
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
 from lensnet.measure.statistics import Measurement, SeedStatistics
@@ -47,6 +49,7 @@ def measure(
     progress: Progress | None = None,
     levels: Collection[Level] = (Level.MOMENTS,),
     rows: int = DEFAULT_ROWS,
+    weights: Weights | None = None,
 ) -> Measurement:
     """Measure `seeds` weight draws of a network on one batch.
 
@@ -58,6 +61,9 @@ def measure(
 
     `levels`: below the moments, Gram matrices over at most `rows` sampled rows and the numbers read off them are
     measured too.
+
+    `weights`: tensors of a constructed network, instead of drawing them. Without, layers that are made from data are
+    made from this batch, where its labels are known.
 
     The caller's random state and torch settings stay as they were. Raises `DeviceError` for a GPU that is absent,
     `MeasureError` where even one example does not fit, `ImplementationError` for a component without a layer.
@@ -76,7 +82,8 @@ def measure(
                 progress.start(seeds)
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
             try:
-                for done in _passes(module, network, data, range(first_seed, first_seed + seeds), backward, rows):
+                draws = range(first_seed, first_seed + seeds)
+                for done in _passes(module, network, data, draws, backward, rows, weights):
                     finished += 1
                     read_scalars(network, done, wanted, len(batch), rows)
                     if keep_seeds:
@@ -106,10 +113,18 @@ def _built(network: Network, device: torch.device, dtype: torch.dtype) -> GraphM
 
 
 def _passes(
-    module: GraphModule, network: Network, batch: Tensor, seeds: range, backward: bool, rows: int
+    module: GraphModule,
+    network: Network,
+    batch: Tensor,
+    seeds: range,
+    backward: bool,
+    rows: int,
+    weights: Weights | None = None,
 ) -> Iterator[SeedStatistics]:
     """The statistics of the seeds in order: several draws at a time where that is faster."""
-    several = draws_together(network, module, batch)
+    alone = weights is not None or is_constructed(module)
+    labels = load_labels(network.input) if alone else None
+    several = 1 if alone else draws_together(network, module, batch)
     while several > 1 and len(seeds) > 1:
         try:
             done = measure_together(module, network, batch, seeds[:several], backward, rows)
@@ -122,7 +137,10 @@ def _passes(
     known = None
     for seed in seeds:
         draw(module, network, seed, examples=len(batch))
-        done_now = measure_pass(module, network, batch, seed, backward, known, rows=rows)
+        if alone:
+            supply(module, network, batch, labels, weights)
+        with examples_in_force(module, labels):
+            done_now = measure_pass(module, network, batch, seed, backward, known, rows=rows)
         known = done_now.outputs.get(INPUT)
         yield done_now
 

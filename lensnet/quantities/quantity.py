@@ -56,6 +56,24 @@ def _of_samples() -> list[Quantity]:
     ]
 
 
+def _of_labels() -> list[Quantity]:
+    """Coding rates of labelled features, of a whole batch, and what a step of ascent on them gains."""
+    out = [
+        Quantity(name, sign, Level.SPECTRUM, "nats", text, "scalar")
+        for name, sign, text in (
+            ("total_rate", "R_Z", "R = 1/2 logdet(I + alpha Z'Z) of all examples' features (lensnet.coding_rate)"),
+            ("class_rate", "R_c", "Rc = sum over classes of their share times the rate of their features"),
+            ("rate_reduction", "ΔR", "R - Rc (lensnet.rate_reduction)"),
+            ("ascent_gain", "gain", "rate reduction of the output minus that of the input"),
+        )
+    ]
+    for part, sign in (("total", "R"), ("reduction", "ΔR")):
+        orders = {"before": "at the input", "slope": "first order in the layer's step", "bend": "second order"}
+        for name, text in {**orders, "twist": "third order"}.items():
+            out.append(Quantity(f"{part}_{name}", sign, Level.SPECTRUM, "linear", f"{part} rate: {text}", "scalar"))
+    return out
+
+
 # The sets over which a norm takes its statistics: all samples of the batch, the positions of an example, a group.
 _SETS = {
     "batch": ("scalar", "two samples (examples or positions) of one channel"),
@@ -107,6 +125,7 @@ QUANTITIES: dict[str, Quantity] = {
         _moments("second_moment", "q", "log", "E x^2, as the mean; backward: of dL/dx with L = <r, y>"),
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
         *_of_samples(),
+        *_of_labels(),
         *_set_quantities(),
         *_over_draws(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),

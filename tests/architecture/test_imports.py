@@ -23,6 +23,7 @@ ALLOWED = {
     "network": {"language", "catalog"},
     "predict": {"algebra", "catalog", "levels", "network", "quantities"},
     "measure": {"catalog", "network", "quantities", "levels"},
+    "construct": {"network", "measure", "quantities"},
     "compare": {"network", "levels", "quantities"},
     "report": {"compare", "network", "levels", "quantities"},
 }

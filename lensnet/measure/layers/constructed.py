@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lensnet.measure.layers.registry import RandomLayer
 
+IMPLEMENTATIONS = ("redunet_layer", "nearest_subspace")
+
 
 class ConstructedLayer(RandomLayer):
     """Base class. Subclasses implement `construct`, which fills the operators, and `draw_data` for the random start."""

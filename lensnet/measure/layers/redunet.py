@@ -49,6 +49,7 @@ class RedunetLayer(ConstructedLayer):
         self.classes = int(node.parameters["classes"])
         self.eps2, self.eta = float(node.parameters["eps2"]), float(node.parameters["eta"])
         self.lam, self.by_label = float(node.parameters["lam"]), node.parameters["gate"] == "label"
+        self.sphere = bool(parameter(node, "sphere", True))
         self.transform = Transform(shape, parameter(node, "transform", "plain") == "orthonormal")
         size = (self.transform.frequencies, shape.channels, shape.channels)
         pair = (2,) if self.transform.complex else ()
@@ -90,6 +91,11 @@ class RedunetLayer(ConstructedLayer):
             gates = step.soft_gate(step.training_norms(made, v, weights), self.lam)
         return self._moved(x, step.ascent(made.operators, v, gates))
 
+    def rates_of(self, x: Tensor, labels: Tensor) -> Rates:
+        """R, Rc and dR of labelled features of the layer's shape, in float64."""
+        v = self.transform.forward(x.double())
+        return construct(v, labels, self.classes, self.eps2, self.transform.weights(v)).rates
+
     def draw_operators(self, source: torch.Generator) -> None:
         """Those of random subspaces: a Gaussian cloud per class in half of the directions."""
         shape = self.transform.shape
@@ -114,7 +120,8 @@ class RedunetLayer(ConstructedLayer):
         self.constructed = True
 
     def _moved(self, x: Tensor, direction: Tensor) -> Tensor:
-        return step.project(x + self.eta * self.transform.backward(direction))
+        moved = x + self.eta * self.transform.backward(direction)
+        return step.project(moved) if self.sphere else moved
 
 
 @implementation("redunet_layer")

@@ -1,0 +1,86 @@
+"""construct: a network written down from its labelled data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lensnet.cli.ending import UNDECIDED, UsageError
+from lensnet.cli.options import FILES, HOW, Device, DeviceChoice, Overrides, Quiet, Spec
+from lensnet.cli.output import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lensnet.construct.network import Constructed
+
+SUFFIX = ".safetensors"
+SHOWN = 16
+"""Rows of the table of layers; of a deeper network the first, the last, and some between."""
+
+Out = Annotated[str, typer.Option("--out", metavar="FILE", help=f"Where it goes: NAME{SUFFIX}.", rich_help_panel=FILES)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of random layers (lifting).", rich_help_panel=HOW)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin anew, whatever the file holds.", rich_help_panel=FILES)
+]
+
+
+def construct(
+    spec: Spec,
+    out: Out,
+    seed: Seed = 0,
+    device: Device = DeviceChoice.AUTO,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> int:
+    """Make a ReduNet from its labelled data, layer by layer. Ctrl-C keeps what is done; the same command goes on."""
+    path = Path(out)
+    if path.suffix != SUFFIX:
+        raise UsageError(f"--out {out}: the name must end in {SUFFIX}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {path.absolute().parent}")
+    from lensnet.api import load
+    from lensnet.cli.progress import SeedBar
+
+    net = load(spec, overrides or ())
+    with SeedBar(net.name, quiet, counted="layers") as bar:
+        made = net.construct(path, device=device.value, seed=seed, overwrite=overwrite, progress=bar)
+    if not quiet:
+        _show(made, path)
+    return UNDECIDED if made.interrupted else 0
+
+
+def _show(made: Constructed, path: Path) -> None:
+    out = console()
+    if made.rates:
+        out.print(_table(made))
+        out.print(
+            "nats, of the features that enter a layer (output: that leave the last one), with the labels of the input"
+        )
+    done, wanted = len(made.done), len(made.wanted)
+    if made.interrupted:
+        out.print(f"interrupted: {done} of {wanted} layers are in {path}; the same command goes on from there")
+    else:
+        out.print(f"{path}: {wanted} layers, made in {made.seconds:.1f} s")
+        out.print(f"next: lensnet run SPEC --weights {path}")
+
+
+def _table(made: Constructed) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="", pad_edge=False)
+    table.add_column("layer")
+    for name in ("R", "Rc", "R - Rc", "gain"):
+        table.add_column(name, justify="right")
+    paths = list(made.rates)
+    shown = sorted({round(i * (len(paths) - 1) / max(SHOWN - 1, 1)) for i in range(SHOWN)})
+    before = None
+    for place in shown:
+        total, classes = made.rates[paths[place]]
+        gain = "" if before is None else f"{total - classes - before:+.3g}"
+        table.add_row(paths[place], f"{total:.6f}", f"{classes:.6f}", f"{total - classes:.6f}", gain)
+        before = total - classes
+    return table

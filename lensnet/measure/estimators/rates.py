@@ -1,0 +1,123 @@
+"""Coding rates of a ReduNet layer: of what comes in, with what its step will gain to each order, and of what goes out.
+
+Labels and the layer are those of the running pass (`lensnet.measure.construction`); without labels everything is NaN.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lensnet.measure.construction import Examples, examples_now
+from lensnet.measure.estimators.registry import estimator
+from lensnet.measure.layers.redunet import RedunetLayer
+from lensnet.measure.redunet import step
+from lensnet.measure.redunet.gain import Series, gain_series
+from lensnet.measure.redunet.operators import Construction, Operators, construct
+from lensnet.network.graph import Node
+from lensnet.network.shape import Shape
+
+_ORDERS = ("slope", "bend", "twist")
+
+
+def _known(x: Tensor, node: Node) -> tuple[Examples, RedunetLayer] | None:
+    now = examples_now()
+    layer = None if now is None else now.layers.get(node.path)
+    if now is None or now.labels is None or not isinstance(layer, RedunetLayer) or len(now.labels) < len(x):
+        return None
+    return now, layer
+
+
+def _construction(x: Tensor, now: Examples, layer: RedunetLayer) -> tuple[Construction, Tensor, Tensor]:
+    assert now.labels is not None
+    v = layer.transform.forward(x.double())
+    weights = layer.transform.weights(v)
+    return construct(v, now.labels[: len(x)].to(x.device), layer.classes, layer.eps2, weights), v, weights
+
+
+def _series(x: Tensor, node: Node) -> Series | None:
+    """Of one layer's input; kept until its output has been looked at."""
+    known = _known(x, node)
+    if known is None:
+        return None
+    now, layer = known
+    if node.path not in now.kept:
+        try:
+            made, v, weights = _construction(x, now, layer)
+        except ValueError:  # a class without examples, or features that are not finite
+            return None
+        own = layer.operators
+        wide = Operators(own.expansion.to(v), own.compression.to(v), own.shares.to(weights))
+        direction = step.ascent(wide, v, layer.gates(x).to(weights))
+        now.kept[node.path] = gain_series(made, v, direction, weights, layer.transform.orthonormal, layer.sphere)
+    found: Series = now.kept[node.path]
+    return found
+
+
+def _nothing(x: Tensor) -> Tensor:
+    return torch.full((), torch.nan, dtype=torch.float64, device=x.device)
+
+
+def _before(x: Tensor, shape: Shape, node: Node, part: str) -> Tensor:
+    found = _series(x, node)
+    return _nothing(x) if found is None else getattr(found, part).double()
+
+
+def _order(x: Tensor, shape: Shape, node: Node, part: str, order: int) -> Tensor:
+    found = _series(x, node)
+    return _nothing(x) if found is None else getattr(found, f"{part}_orders")[order].double()
+
+
+for _part in ("total", "reduction"):
+    _bound = partial(_before, part=_part)
+    _bound.__doc__ = f"The {_part} rate of the labelled input, in nats, one number."
+    estimator(f"{_part}_before")(_bound)
+    for _index, _name in enumerate(_ORDERS):
+        _bound = partial(_order, part=_part, order=_index)
+        _bound.__doc__ = f"Coefficient of eta^{_index + 1} in the {_part} rate along the layer's step, one number."
+        estimator(f"{_part}_{_name}")(_bound)
+
+
+@estimator("total_rate", subject="output")
+def total_rate(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """R of the layer's output, in nats."""
+    return _after(y, node)[0]
+
+
+@estimator("class_rate", subject="output")
+def class_rate(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Rc of the layer's output, in nats."""
+    return _after(y, node)[1]
+
+
+@estimator("rate_reduction", subject="output")
+def rate_reduction(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """dR = R - Rc of the layer's output, in nats."""
+    total, conditional = _after(y, node)
+    return total - conditional
+
+
+@estimator("ascent_gain", subject="output")
+def ascent_gain(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """dR of the layer's output minus dR of its input, in nats."""
+    known = _known(y, node)
+    series = None if known is None else known[0].kept.get(node.path)
+    return _nothing(y) if series is None else rate_reduction(y, shape, node) - series.reduction
+
+
+def _after(y: Tensor, node: Node) -> tuple[Tensor, Tensor]:
+    known = _known(y, node)
+    if known is None:
+        return _nothing(y), _nothing(y)
+    now, layer = known
+    key = (node.path, "after")
+    if key not in now.kept:
+        try:
+            rates = _construction(y, now, layer)[0].rates
+            now.kept[key] = rates.total, rates.conditional
+        except ValueError:
+            now.kept[key] = _nothing(y), _nothing(y)
+    found: tuple[Tensor, Tensor] = now.kept[key]
+    return found

@@ -1,0 +1,132 @@
+"""Constructing from data: against the plain algorithm, stopped and taken up, and run like any network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lensnet
+from lensnet.construct.file import read
+from lensnet.construct.network import OUTPUT, Constructed
+from lensnet.network.array_file import InputError
+from tests.coding_rate import reference
+
+SPEC = """
+network: small-redunet
+input: {{source: file, path: data.npz, key: z, labels: y, batch: 24}}
+body:
+  - {{name: sphere, component: sphere}}
+  - repeat: {depth}
+    name: layer
+    body:
+      - {{name: step, component: redunet_layer, classes: 3, eps2: 0.1, eta: 0.5, lam: {lam}, gate: {gate}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    y = np.arange(24) % 3
+    y[:4] = 0
+    np.savez(tmp_path / "data.npz", z=np.random.default_rng(5).standard_normal((24, 8)), y=y)
+    return tmp_path
+
+
+def net(folder: Path, depth: int = 10, lam: float = 500, gate: str = "soft") -> lensnet.Net:
+    (folder / "spec.yaml").write_text(SPEC.format(depth=depth, lam=lam, gate=gate))
+    return lensnet.load(folder / "spec.yaml")
+
+
+@pytest.mark.parametrize(("lam", "gate"), [(500, "soft"), (10, "soft"), (500, "label")])
+def test_a_file_of_float64_data_gives_the_published_network(folder: Path, lam: float, gate: str) -> None:
+    made = net(folder, lam=lam, gate=gate).construct(folder / "out.safetensors")
+    data = np.load(folder / "data.npz")
+    layers = reference.redunet(data["z"].T, data["y"], 10, 0.1, 0.5, lam, gate == "label")
+    saved = read(folder / "out.safetensors")
+    assert saved.complete and list(made.rates) == [*(f"layer.{i}.step" for i in range(10)), OUTPUT]
+    for index, layer in enumerate(layers[:-1]):
+        path = f"layer.{index}.step"
+        np.testing.assert_allclose(saved.tensors[f"{path}/expansion"][0], layer.E, atol=1e-8)
+        np.testing.assert_allclose(saved.tensors[f"{path}/compression"][:, 0], layer.C, atol=1e-8)
+        assert saved.rates[path] == pytest.approx((layer.R, layer.Rc), abs=1e-8)
+    assert made.rates[OUTPUT] == pytest.approx((layers[-1].R, layers[-1].Rc), abs=1e-8)
+    final = made.module(torch.tensor(data["z"]))
+    np.testing.assert_allclose(final.detach().T, layers[-1].features, atol=1e-8)
+
+
+class StopAt:
+    """A progress bar at which somebody presses Ctrl-C."""
+
+    def __init__(self, layers: int) -> None:
+        self.left = layers
+
+    def start(self, total: int) -> None:
+        self.total = total
+
+    def advance(self, layers: int) -> None:
+        self.left -= layers
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_construction_goes_on_where_it_was(folder: Path) -> None:
+    whole = net(folder).construct(folder / "whole.safetensors")
+    stopped = net(folder).construct(folder / "part.safetensors", progress=StopAt(4))
+    assert stopped.interrupted and len(stopped.done) == 4
+    assert not read(folder / "part.safetensors").complete
+    rest = StopAt(100)
+    resumed = net(folder).construct(folder / "part.safetensors", progress=rest)
+    assert rest.total == 6 and not resumed.interrupted
+    _same(whole, resumed)
+    a, b = read(folder / "whole.safetensors"), read(folder / "part.safetensors")
+    assert a.tensors.keys() == b.tensors.keys() and b.complete
+    for key, value in a.tensors.items():
+        torch.testing.assert_close(value, b.tensors[key], rtol=0, atol=1e-12)
+
+
+def _same(a: Constructed, b: Constructed) -> None:
+    assert a.rates.keys() == b.rates.keys()
+    for path, rates in a.rates.items():
+        assert b.rates[path] == pytest.approx(rates, abs=1e-12)
+
+
+def test_a_finished_network_grows_deeper_and_another_one_is_refused(folder: Path) -> None:
+    out = folder / "out.safetensors"
+    net(folder, depth=3).construct(out)
+    rest = StopAt(100)
+    net(folder, depth=5).construct(out, progress=rest)
+    assert rest.total == 2
+    with pytest.raises(InputError, match="other data or layers"):
+        net(folder, depth=5, lam=10).construct(out)
+    net(folder, depth=5, lam=10).construct(out, overwrite=True)
+
+
+def test_run_with_the_file_measures_what_run_constructs_itself(folder: Path) -> None:
+    made = net(folder, depth=3)
+    made.construct(folder / "out.safetensors")
+    own = made.run(seeds=2, backward=False)
+    loaded = made.run(seeds=2, backward=False, weights=read(folder / "out.safetensors").tensors)
+    for a, b in zip(own.rows, loaded.rows, strict=True):
+        assert (a.component, a.quantity, a.view) == (b.component, b.quantity, b.view)
+        assert a.measured == pytest.approx(b.measured, rel=1e-9)
+    rates = [row for row in own.rows if row.quantity == "rate_reduction"]
+    assert len(rates) == 6 and all(row.level == "spectrum" for row in rates)
+
+
+def test_the_command_line_says_what_is_wrong(folder: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lensnet", "construct", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+    net(folder, depth=2)
+    good = run("spec.yaml", "--out", "a.safetensors")
+    assert good.returncode == 0 and "output" in good.stdout
+    assert run("spec.yaml", "--out", "a.bin").returncode == 2
+    unlabelled = run("spec.yaml", "--out", "b.safetensors", "--set", "input.corrupt=2")
+    assert unlabelled.returncode == 2 and "at most 1" in unlabelled.stderr
+    nothing = run("alexnet", "--out", "b.safetensors")
+    assert nothing.returncode == 2 and "labels" in nothing.stderr
