@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from lensnet.catalog.component import Component
+from lensnet.catalog.installed import installed_folders
 from lensnet.catalog.locate import data_folder
 from lensnet.language.loading import load_component_spec
 from lensnet.language.source import file_error
-
-ENTRY_POINTS = "lensnet.components"
 
 
 class Catalog(Mapping[str, Component]):
@@ -59,7 +57,4 @@ class Catalog(Mapping[str, Component]):
 @cache
 def catalog() -> Catalog:
     """lensnet's own components and those of installed packages (entry point group `lensnet.components`: a folder)."""
-    folders = [data_folder("components")]
-    for entry in entry_points(group=ENTRY_POINTS):
-        folders.append(Path(entry.load()))
-    return Catalog(folders)
+    return Catalog([data_folder("components"), *installed_folders()])

@@ -88,7 +88,7 @@ _USERS = {
     "lensnet.language.source.SpecError",
     "lensnet.compare.report.ReportError",
     "lensnet.measure.errors.MeasureError",
-    "lensnet.network.array_file.InputError",
+    "lensnet.network.refused.InputError",
     "lensnet.predict.engine.LevelError",
 }
 

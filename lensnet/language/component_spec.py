@@ -230,11 +230,11 @@ class ComponentSpec(Spec):
     title: Text = ""
     optics: Text = ""
     intuition: Text = ""
-    ports: Ports = Ports()
+    ports: Ports = Ports.model_construct()  # this way nothing is compiled at import time
     parameters: dict[SymbolName, ParameterSpec] = {}
     weights: dict[SymbolName, WeightSpec] = {}
     geometry: GeometryName = "pointwise"
-    shape: ShapeSpec = ShapeSpec()
+    shape: ShapeSpec = ShapeSpec.model_construct()
     implementation: ItemName | None = None
     function: FormulaText | None = None
     kinks: list[FormulaText] | None = None
@@ -245,7 +245,7 @@ class ComponentSpec(Spec):
     law: Literal["kept", "broken", "scaled"] | None = None
     needs: dict[SymbolName, Need] = {}
     let: dict[SymbolName, FormulaText] = {}
-    coherence: Coherence = NamedCoherence()
+    coherence: Coherence = NamedCoherence.model_construct()
     effects: dict[LevelName, dict[SymbolName, EffectEntry]] = {}
     assumes: list[Assumption] = []
     trials: list[Trial] = []

@@ -38,6 +38,7 @@ def load_network_spec(
     document = read_yaml(_source(path_or_source))
     apply_overrides(document, overrides)
     constants, problems = _constants(document)
+    ComponentSpec.model_rebuild()  # compiled once: the network, which may define components, then takes it over
     found = validate(NetworkSpec, document, {"constants": constants})
     problems += found.problems
     if found.spec is not None:

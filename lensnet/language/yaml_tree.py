@@ -220,6 +220,8 @@ class _Reader:
         value, style, first, last = event.value, event.style or "", event.start_mark.line, event.end_mark.line
         if len(value) > MAX_MAPPED or last - first > MAX_MAPPED:
             return ()
+        if first == last and not style and event.tag is None and event.anchor is None:
+            return ((0, first + 1, event.start_mark.column + 1),) if value else ()
         quote = 1 if style in ("'", '"') else 0
         found: list[tuple[int, int, int]] = []
         index = 0

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensnet.network.array_file import InputError, read_rows
+from lensnet.network.array_file import read_rows
 from lensnet.network.graph import InputSource
+from lensnet.network.refused import InputError
 
 _SEEDS = 1_000_003
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensnet.measure.labelled import gaussians, shifted, subspaces
-from lensnet.network.array_file import InputError, read_rows
+from lensnet.network.array_file import read_rows
 from lensnet.network.graph import InputSource
 from lensnet.network.input import image_files, image_size
+from lensnet.network.refused import InputError
 
 GOLDEN = (np.sqrt(5.0) - 1) / 2
 

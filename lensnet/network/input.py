@@ -26,8 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lensnet.network.array_file import InputError, read_header
 from lensnet.network.graph import InputSource
+from lensnet.network.refused import InputError
 from lensnet.network.shape import Shape
 
 DIGITS = 1797  # examples in scikit-learn's digits
@@ -156,6 +156,8 @@ def _file(options: Mapping[str, Any]) -> _Described:
     if path.suffix not in ARRAY_SUFFIXES:
         known = f"known: {' '.join(ARRAY_SUFFIXES)}, or a folder of images"
         raise InputError(f"{path} " + ("has an unknown ending" if path.exists() else "does not exist"), known)
+    from lensnet.network.array_file import read_header  # zip archives and their codecs: only if a file is read
+
     header = read_header(path, options.get("key"))
     if options.get("labels") is not None:
         _check_labels(path, str(options["labels"]), header.shape[0])
@@ -171,6 +173,8 @@ def _file(options: Mapping[str, Any]) -> _Described:
 
 
 def _check_labels(path: Path, key: str, examples: int) -> None:
+    from lensnet.network.array_file import read_header
+
     labels = read_header(path, key)
     if labels.kind not in "iu" or labels.shape != (examples,):
         found = f"{key} in {path.name} has the shape {labels.shape} of kind {labels.kind}"

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 import lensnet
 from lensnet.catalog.component import Component
-from lensnet.cli.app import app
+from lensnet.cli.app import application
 from lensnet.language.loading import load_component_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_the_components_of_the_guide_agree_with_a_measurement(name, tmp_path):
 
 
 def commands():
-    return get_command(app).commands
+    return get_command(application()).commands
 
 
 def test_commands_and_options_exist():

@@ -6,8 +6,8 @@ import torch
 
 from lensnet.measure.labelled import load_labels
 from lensnet.measure.sources import load_batch
-from lensnet.network.array_file import InputError
 from lensnet.network.input import input_source
+from lensnet.network.refused import InputError
 
 
 def batch_of(seed=0, folder=None, **options):

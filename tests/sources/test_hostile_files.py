@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from lensnet.network.array_file import InputError, read_header, read_rows
+from lensnet.network.array_file import read_header, read_rows
+from lensnet.network.refused import InputError
 
 
 class Bomb:

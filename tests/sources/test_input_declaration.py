@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from lensnet.network.input import InputError, input_shape, input_source
+from lensnet.network.input import input_shape, input_source
+from lensnet.network.refused import InputError
 from lensnet.network.shape import Shape
 
 
