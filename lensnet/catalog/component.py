@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lensnet.language.component_spec import ComponentSpec, Effect, LinearCoherence, Need
+from lensnet.language.component_spec import Assumption, ComponentSpec, Effect, LinearCoherence, Need
 from lensnet.language.document import Document
 from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import effect_symbols
@@ -148,6 +148,7 @@ class Component:
                         None if effect.error in (None, "0") else self._formula(effect.error),
                         tuple(effect.cites),
                         effect.about,
+                        tuple(self._assumption(given) for given in effect.assumes),
                     )
         return out
 
@@ -170,14 +171,18 @@ class Component:
         key = port.split(".")[0]
         return models.get((level, "backward_second_moment", key)) or models.get((level, "backward_second_moment", ""))
 
+    def port_effects(self, level: str, quantity: str) -> dict[str, EffectModel]:
+        """One quantity of a level by port; the port "" stands for all that have no formula of their own."""
+        return {port: model for (at, name, port), model in self._models.items() if (at, name) == (level, quantity)}
+
     @cached_property
     def assumptions(self) -> list[AssumptionModel]:
+        return [self._assumption(given) for given in self.spec.assumes]
+
+    def _assumption(self, given: Assumption) -> AssumptionModel:
         from lensnet.catalog.effects import AssumptionModel
 
-        return [
-            AssumptionModel(given.text or given.check or "", self._comparison(given.check), given.below)
-            for given in self.spec.assumes
-        ]
+        return AssumptionModel(given.text or given.check or "", self._comparison(given.check), given.below)
 
     def effect_assumptions(self, level: str, quantity: str) -> list[AssumptionModel]:
         """What one effect assumes beyond the component's own assumptions."""

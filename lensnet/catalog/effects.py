@@ -70,6 +70,7 @@ class EffectModel:
     error_formula: CompiledFormula | None = None
     cites: tuple[str, ...] = ()
     about: str = ""
+    assumptions: tuple[AssumptionModel, ...] = ()
 
     def evaluate(self, env: Mapping[str, Any], operators: Operators) -> Any:
         return self.formula.evaluate(env, operators)
@@ -91,9 +92,11 @@ class Comparison:
 
     def margin(self, env: Mapping[str, Any], operators: Operators) -> float:
         """Slack relative to the larger side, at its worst over a field: in [-2, 2]; negative when it fails."""
-        left = np.asarray(self.larger.evaluate(env, operators), float)
-        right = np.asarray(self.smaller.evaluate(env, operators), float)
-        slack = float(np.min(relative_slack(left, right)))
+        return self.slack(self.larger.evaluate(env, operators), self.smaller.evaluate(env, operators))
+
+    def slack(self, larger: Any, smaller: Any) -> float:
+        """The margin of two sides that are numbers or fields already."""
+        slack = float(np.min(relative_slack(np.asarray(larger, float), np.asarray(smaller, float))))
         return -_STRICT if self.strict and slack == 0 else slack
 
     def holds(self, env: Mapping[str, Any]) -> bool:

@@ -51,13 +51,27 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "code_mean": "mean of the positional code, at each position",
     "code_second_moment": "second moment of the positional code, at each position",
     # kernel level and below
-    "k": "covariance between two signals (cross moment of the ports, at the moments level)",
-    "c": "correlation between two signals",
-    "q_a": "second moment of the first signal",
-    "q_b": "second moment of the second signal",
+    "k": "E x_1 x_2 of two samples (at the moments level: the cross moment of two ports)",
+    "cross": "E x_1 y_2 of two ports, for every ordered pair of different ones",
+    "same": "1 for a sample with itself, else 0",
+    "same_place": "1 for two samples at the same position, else 0",
+    "same_example": "1 for two samples of one example, else 0",
+    "code_kernel": "product of the positional codes of two positions, averaged over channels",
     "theta": "neural tangent kernel",
     "width": "number of neurons",
     "depth": "number of layers so far",
+}
+# Numbers of one sample that a kernel formula may name for either sample of a pair, with `_1` or `_2` behind them.
+SAMPLE_SYMBOLS: Mapping[str, str] = {
+    **PORT_SYMBOLS,
+    "m_mean": "mean, averaged over positions",
+    "q_mean": "second moment, averaged over positions",
+    "s": "second moment of the average over positions",
+    "s_batch": "second moment of the average over examples and positions",
+    "m_out": "mean of the output",
+    "window_count": STATE_SYMBOLS["window_count"],
+    "window_divisor": STATE_SYMBOLS["window_divisor"],
+    "code_mean": STATE_SYMBOLS["code_mean"],
 }
 # Names in a check (`assumes:`) that stand for the quantities themselves.
 QUANTITY_SYMBOLS: Mapping[str, str] = {
@@ -79,6 +93,23 @@ OPERATORS: dict[str, int | tuple[int, int]] = {
     "window_max_backward": 2,
     "response": 2,
     "response_pair": 1,
+    # on pairs of samples
+    "gather_same": 1,
+    "gather_all": 1,
+    "scatter_same": 1,
+    "scatter_all": 1,
+    "mean_same": 1,
+    "mean_all": 1,
+    "mean_left": 1,
+    "mean_right": 1,
+    "everywhere_same": 1,
+    "everywhere_all": 1,
+    "at_same": 1,
+    "batch_normalised": 2,
+    "batch_normalised_back": 3,
+    "normalised_back": 3,
+    "attended": 6,
+    "attended_back": 7,
 }
 # Numeric special functions of lensnet.algebra.special, named here so that a check needs no numpy.
 SPECIAL: dict[str, int | tuple[int, int]] = {
@@ -101,6 +132,9 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "excitation_slope": 3,
     "gate_square_sum": 4,
     "gate_jacobian": 4,
+    "gate_kernel": 5,
+    "gate_slope_kernel": 5,
+    "relu_kernel": 4,
 }
 # Operators on tensors, in `forward:` expressions.
 TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {
@@ -129,12 +163,19 @@ def constant_symbols(spec: ComponentSpec) -> dict[str, str]:
 def effect_symbols(spec: ComponentSpec) -> dict[str, str]:
     """Everything an effect or assumption of the component may name, with what each means."""
     symbols = constant_symbols(spec) | dict(PORT_SYMBOLS) | dict(STATE_SYMBOLS) | dict(QUANTITY_SYMBOLS)
+    for name, about in SAMPLE_SYMBOLS.items():
+        symbols |= {name: about} | {f"{name}_{i}": f"{about}, sample {i} of a pair" for i in (1, 2)}
     ports = spec.ports.names
     if len(ports) > 1:
         for port in ports:
             symbols |= {f"{name}_{port}": f"{about} of {port}" for name, about in PORT_SYMBOLS.items()}
         for pairs in (combinations(ports, 2), combinations(reversed(ports), 2)):
-            symbols |= {f"k_{a}_{b}": f"E[{a} {b}]" for a, b in pairs}
+            for a, b in pairs:
+                symbols |= {f"k_{a}_{b}": f"E[{a} {b}]; of two samples, {a} of the first and {b} of the second"}
+                symbols |= {f"o_{a}_{b}_{i}": f"E[{a} {b}] at sample {i} of a pair" for i in (1, 2)}
+        for port in ports:
+            symbols |= {f"k_{port}": f"E x_1 x_2 of {port}"}
+            symbols |= {f"{name}_{port}_{i}": f"{about} of {port}, sample {i}" for i in (1, 2) for name, about in PORT_SYMBOLS.items()}
     for name, need in spec.needs.items():
         symbols[need.symbol or name] = need.about or name.replace("_", " ")
     return symbols

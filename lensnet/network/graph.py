@@ -25,6 +25,7 @@ class Node:
 
     `inputs` are the producers of its ports in port order (`"input"` is the network's input); `ports` the port names in
     the same order (a variadic port `xs` gives `xs.0`, `xs.1`, ...). `examples` is the batch size of the network.
+    `shares`: path of the component whose weights it uses instead of its own.
     """
 
     path: str
@@ -38,6 +39,12 @@ class Node:
     weights: Mapping[str, WeightLaw] = field(default_factory=dict)
     given: Mapping[str, float] = field(default_factory=dict)
     examples: int = 1
+    shares: str | None = None
+
+    @property
+    def weights_of(self) -> str:
+        """Under whose name the weights are drawn: components that share weights have the same."""
+        return self.shares or self.path
 
     @property
     def kind(self) -> str:

@@ -32,7 +32,12 @@ def gaussian_check(node: Node, signal: Signal) -> Check:
     """A pointwise effect is a Gaussian expectation: the sum that feeds it needs enough terms to be one."""
     if signal.law is None:
         return Check(f"{GAUSSIAN}: nothing known makes it so", -1.0, Level.FLUCTUATION)
-    if np.isinf(signal.law.terms):
+    return gaussian_terms_check(signal.law.terms)
+
+
+def gaussian_terms_check(terms: float) -> Check:
+    """The same for a sum of so many terms."""
+    if np.isinf(terms):
         return Check(GAUSSIAN, 1.0, Level.FLUCTUATION)
-    text = f"{GAUSSIAN}: a sum of {signal.law.terms:g} terms, at least {_FEWEST_TERMS:g}"
-    return Check(text, float(relative_slack(signal.law.terms, _FEWEST_TERMS)), Level.FLUCTUATION)
+    text = f"{GAUSSIAN}: a sum of {terms:g} terms, at least {_FEWEST_TERMS:g}"
+    return Check(text, float(relative_slack(terms, _FEWEST_TERMS)), Level.FLUCTUATION)

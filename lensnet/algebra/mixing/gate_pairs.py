@@ -1,0 +1,45 @@
+"""Gaussian averages of two gates that see correlated signals (kinds as in `gate_moments`), by their dual activations."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import sympy as sp
+from numpy.typing import NDArray
+
+from lensnet.algebra.dual import Dual, dual
+from lensnet.algebra.pointwise import X, pointwise
+from lensnet.algebra.special import special
+
+Array = NDArray[np.float64]
+
+
+@lru_cache(maxsize=8)
+def _gate(kind: int) -> Dual:
+    sigmoid, normal = 1 / (1 + sp.exp(-X)), (1 + sp.erf(X / sp.sqrt(2))) / 2
+    expression = (sigmoid, X * normal, X * sigmoid)[kind]
+    return dual(pointwise(expression, name=("sigmoid", "gelu", "silu")[kind]))
+
+
+@lru_cache(maxsize=1)
+def _relu() -> Dual:
+    return dual(pointwise(sp.Max(X, 0), name="relu"))
+
+
+@special("gate_kernel", 5, r"\mathbb{{E}}f f\left({1}; {2}, {3}, {4}\right)")
+def gate_kernel(kind: Array, mean: Array, first: Array, second: Array, both: Array) -> Array:
+    """E f(u) f(v) for u, v of one mean, variances `first` and `second`, covariance `both`; f as in gate_mean."""
+    return _gate(round(float(np.max(kind)))).kernel(first, second, both, mean, mean).value
+
+
+@special("gate_slope_kernel", 5, r"\mathbb{{E}}f' f'\left({1}; {2}, {3}, {4}\right)")
+def gate_slope_kernel(kind: Array, mean: Array, first: Array, second: Array, both: Array) -> Array:
+    """E f'(u) f'(v), arguments as for gate_kernel."""
+    return _gate(round(float(np.max(kind)))).gradient_kernel(first, second, both, mean, mean).value
+
+
+@special("relu_kernel", 4, r"\mathbb{{E}}[u]_+[v]_+\left({0}; {1}, {2}, {3}\right)")
+def relu_kernel(mean: Array, first: Array, second: Array, both: Array) -> Array:
+    """E relu(u) relu(v) for u, v of one mean, variances `first` and `second`, covariance `both`."""
+    return _relu().kernel(first, second, both, mean, mean).value

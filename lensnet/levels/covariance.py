@@ -1,0 +1,132 @@
+"""What travels on an edge of the network at the kernel level: covariances between samples, and where they come from.
+
+    state.mean                    E z over channels and weight draws, field (E, *positions)
+    state.pairs                   E z_a z_b for pairs of samples, in the layout `state.layout`
+    state.second_moment           E z_a^2, field
+    state.population              the Gaussian that the channels are independent draws of, and the functions since
+    state.rows_gram(sample)       E z_a z_b over the rows of a sample, (R, R)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.levels.pairs import Field, FullPairs, Pairs
+
+Matrix = NDArray[np.float64]
+
+
+class Rows(Protocol):
+    """Which samples are asked for: see `lensnet.quantities.rows.RowSample`."""
+
+    @property
+    def examples(self) -> int: ...
+    @property
+    def places(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Population:
+    """Channels as independent draws: z_a = scale_a * f(g_a) + shift_a with g Gaussian over samples.
+
+    `origin`: path of the component whose fresh weights made the Gaussian; `width`: how many independent channels there
+    are; `terms`: how many terms each is a sum of (it is Gaussian up to O(1/terms)). `mean`, `pairs`: E g_a, a field, and
+    E g_a g_b, in `layout`. `chain`: the functions since, composed to at most one.
+    """
+
+    origin: str
+    width: int
+    terms: float
+    mean: Field
+    pairs: Pairs = field(repr=False)
+    layout: FullPairs = field(repr=False)
+    chain: tuple[Any, ...] = ()
+    scale: Field | float = 1.0
+    shift: Field | float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether the channels are the Gaussian itself, up to one factor per sample."""
+        return not self.chain
+
+    @property
+    def second_moment(self) -> Field:
+        return self.layout.diagonal(self.pairs)
+
+    @property
+    def variance(self) -> Field:
+        return np.maximum(self.second_moment - self.mean**2, 0.0)
+
+    @property
+    def covariance(self) -> Pairs:
+        """Cov(g_a, g_b), in the layout."""
+        if not self.mean.any():
+            return self.pairs
+        return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
+
+    def rows_covariance(self, sample: Rows) -> Matrix:
+        """Cov(g_a, g_b) over the rows of a sample, (R, R)."""
+        return self.layout.chosen(self.covariance, sample.examples, sample.places)
+
+    def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
+        """E g_a over the rows of a sample, (R,)."""
+        return chosen_rows(self.layout, self.mean, sample)
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """The kernel state of one edge. `population` is None where the channels are not known to be functions of a
+    Gaussian; `error`: bound on the absolute error of `pairs` that quadrature and sampling have left so far, relative to
+    the largest second moment."""
+
+    mean: Field
+    pairs: Pairs = field(repr=False)
+    layout: FullPairs = field(repr=False)
+    population: Population | None = field(default=None, repr=False)
+
+    @property
+    def second_moment(self) -> Field:
+        return self.layout.diagonal(self.pairs)
+
+    @property
+    def variance(self) -> Field:
+        return np.maximum(self.second_moment - self.mean**2, 0.0)
+
+    @property
+    def centred(self) -> Pairs:
+        """E z_a z_b - E z_a E z_b."""
+        if not self.mean.any():
+            return self.pairs
+        return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
+
+    @property
+    def origin(self) -> str | None:
+        return self.population.origin if self.population else None
+
+    @property
+    def width(self) -> int | None:
+        return self.population.width if self.population else None
+
+    @property
+    def chain(self) -> tuple[Any, ...]:
+        return self.population.chain if self.population else ()
+
+    def rows_gram(self, sample: Rows) -> Matrix | None:
+        """E z_a z_b over the rows of a sample, (R, R); None where the layout cannot tell."""
+        if sample.examples > self.layout.examples:
+            return None
+        return self.layout.chosen(self.pairs, sample.examples, sample.places)
+
+    def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
+        """E z_a over the rows of a sample, (R,)."""
+        return chosen_rows(self.layout, self.mean, sample)
+
+
+def chosen_rows(layout: FullPairs, values: Field, sample: Rows) -> NDArray[np.float64]:
+    """A field at the rows of a sample, (R,)."""
+    flat = layout.flat(values).reshape(layout.examples, -1)
+    return flat[: sample.examples][:, list(sample.places)].reshape(-1).copy()

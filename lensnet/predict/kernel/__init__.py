@@ -1,0 +1,12 @@
+"""The kernel level: covariances between samples instead of one typical sample.
+
+source.py       the covariance of the input
+environment.py  what the kernel formulas of a component may name
+operators.py    what a geometry does to pairs of positions
+pointwise.py    pointwise components: Gaussian expectations of two correlated values
+cross.py        covariances between different edges of the graph
+forward.py, backward.py, propagate.py   one component, and the whole network, in both directions
+tangent.py      the neural tangent kernel
+maps.py         correlation maps of a block and their fixed points
+engine.py       rows of a report
+"""

@@ -1,0 +1,65 @@
+"""One component backward at the kernel level: the covariance of the gradient at its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensnet.levels.covariance import Covariance
+from lensnet.levels.ladder import Level
+from lensnet.levels.pairs import Pairs
+from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
+from lensnet.predict.kernel.forward import assumed
+from lensnet.predict.kernel.pointwise import slope_pairs
+from lensnet.predict.prediction import Check
+
+BACKWARD = "backward_kernel"
+UNKNOWN_USES = "the correlation between the gradients of the uses is known"
+
+
+@dataclass(frozen=True)
+class BackStep:
+    """Gradient covariance at one port; None where no formula says it."""
+
+    pairs: Pairs | None
+    checks: tuple[Check, ...] = ()
+    error: float = 0.0
+
+
+def backward(
+    place: KernelPlace, states: Sequence[Covariance], p: Pairs, crosses: CrossPairs | None = None
+) -> dict[str, BackStep]:
+    """E g_a g_b at every port of a component from that at its output (one gradient, not several of a fork)."""
+    node = place.node
+    if node.component.function is not None:
+        return {node.ports[0]: BackStep(slope_pairs(node, states[0]) * p)}
+    models = node.component.port_effects(Level.KERNEL, BACKWARD)
+    environment = Environment(place, states, crosses, place.made.whole(p))
+    out = {}
+    for index, port in enumerate(node.ports):
+        if node.shapes_in[index].kind == "ids":
+            continue
+        model = models.get(port.split(".")[0]) or models.get("")
+        if model is None:
+            out[port] = BackStep(None)
+            continue
+        found = np.asarray(place.given.whole(environment.evaluate(model.formula)))
+        error = 0.0 if model.error_formula is None else float(np.max(environment.evaluate(model.error_formula)))
+        out[port] = BackStep(found, tuple(assumed(model, environment)), error)
+    return out
+
+
+def gathered_uses(
+    gradients: Sequence[Pairs], crosses: Mapping[tuple[int, int], Pairs | None]
+) -> tuple[Pairs, tuple[Check, ...]]:
+    """The gradient of what forks: the sum over its uses, with the covariances of every two of them."""
+    total = np.sum(gradients, axis=0)
+    checks: tuple[Check, ...] = ()
+    for cross in crosses.values():
+        if cross is None:
+            checks = (Check(UNKNOWN_USES, -1.0, Level.FLUCTUATION),)
+        else:
+            total = total + cross + cross.T
+    return total, checks

@@ -1,0 +1,316 @@
+"""Covariances between different edges: E[a b] for the samples of two outputs, and for two gradients of one fork.
+
+The rules are those of the moments level (`lensnet.predict.moments.cross`), for pairs of samples instead of one: fresh
+zero-mean weights end a correlation, a linear component passes it on, a pointwise one by Gaussian expectation. Two
+functions of Gaussians whose covariance the graph knows (x and relu(x), relu(x) and relu(x + W x)) are exact; layers that
+share their weights hand the covariance of their inputs on. Where no rule reaches the answer is None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lensnet.levels.covariance import Covariance, Population
+from lensnet.levels.pairs import Pairs
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.kernel.environment import Environment, KernelPlace
+from lensnet.predict.kernel.pointwise import behind, between, mean_slopes
+from lensnet.predict.moments.pointwise import function_of, slope_of
+
+Edge = tuple[str, str]
+OUTPUT: Edge = ("", "output")
+Places = Callable[[Node], KernelPlace]
+_SHALLOW = 32
+
+
+class ForwardCross:
+    """E[a b] over channels and weight draws, `(N_a, N_b)`, for two producers; results are cached per pair."""
+
+    def __init__(self, network: Network, states: Mapping[str, Covariance], places: Places) -> None:
+        self.network, self.states, self.places = network, states, places
+        self.order = {INPUT: -1} | {node.path: place for place, node in enumerate(network)}
+        self._known: dict[tuple[str, str], Pairs | None] = {}
+
+    def moment(self, a: str, b: str) -> Pairs | None:
+        """E[a b], or None where no rule reaches."""
+        a, b = source_of(self.network, a), source_of(self.network, b)
+        if self.order[a] < self.order[b]:
+            found = self.moment(b, a)
+            return None if found is None else found.T
+        if (a, b) not in self._known:
+            if self.order[a] - self.order[b] > _SHALLOW:  # fill in order, so that the recursion stays shallow
+                for node in self.network.nodes[self.order[b] + 1 : self.order[a]]:
+                    self._fill(source_of(self.network, node.path), b)
+            self._fill(a, b)
+        return self._known[a, b]
+
+    def covariance(self, a: str, b: str) -> Pairs | None:
+        moment = self.moment(a, b)
+        means = self.means(a, b)
+        return moment if moment is None or means is None else moment - means
+
+    def means(self, a: str, b: str) -> Pairs | None:
+        """E a E b; None where one of them is zero."""
+        first, second = self.states[a].mean, self.states[b].mean
+        return first.reshape(-1, 1) * second.reshape(1, -1) if first.any() and second.any() else None
+
+    def _fill(self, later: str, earlier: str) -> None:
+        if (later, earlier) in self._known:
+            return
+        if later not in self.states or earlier not in self.states:
+            self._known[later, earlier] = None
+            return
+        found = self._work_out(later, earlier)
+        if found is None and self._changes_sign(later, earlier):
+            found = self._product_of_means(later, earlier)
+        self._known[later, earlier] = found
+
+    def _product_of_means(self, later: str, earlier: str) -> Pairs:
+        means = self.means(later, earlier)
+        size = self.states[later].layout.count, self.states[earlier].layout.count
+        return np.broadcast_to(0.0, size) if means is None else means
+
+    def _work_out(self, later: str, earlier: str) -> Pairs | None:
+        if later == earlier:
+            return self.states[later].pairs
+        node = self.network[later]
+        kind = node.component.coherence.kind
+        if kind == "fresh":
+            twin = self._twin(node, earlier)
+            return self._product_of_means(later, earlier) if twin is None else self._shared(node, twin)
+        if kind == "pointwise":
+            return self._pointwise(node, earlier)
+        return self._linear(node, earlier) if is_linear(node) else None
+
+    def _twin(self, node: Node, earlier: str) -> Node | None:
+        """The earlier component if it draws the same weights."""
+        other = self.network[earlier] if earlier != INPUT else None
+        return other if other is not None and other.weights_of == node.weights_of else None
+
+    def _shared(self, node: Node, twin: Node) -> Pairs | None:
+        """One and the same weights for two inputs: the kernel formula at the covariance of these inputs."""
+        model = node.component.effects("kernel").get("kernel")
+        inner = self.moment(node.inputs[0], twin.inputs[0])
+        if model is None or inner is None or not model.formula.uses <= _SHARED_SYMBOLS | set(self.places(node).static):
+            return None
+        state = self.states[node.inputs[0]]
+        if inner.shape != state.layout.shape:
+            return None
+        met = Covariance(state.mean, inner, state.layout)
+        found = Environment(self.places(node), [met]).evaluate(model.formula)
+        return np.asarray(self.places(node).made.whole(found))
+
+    def _linear(self, node: Node, earlier: str) -> Pairs | None:
+        total = self._product_of_means(node.path, earlier)
+        for port, producer in zip(node.ports, node.inputs, strict=True):
+            covariance = self.covariance(producer, earlier)
+            passed = None if covariance is None else self._passed_on(node, port, covariance)
+            if passed is None:
+                return None
+            total = total + passed
+        return total
+
+    def _passed_on(self, node: Node, port: str, covariance: Pairs) -> Pairs | None:
+        """What a linear component makes of the covariance of its input with another signal."""
+        place, factor = self.places(node), linear_factor(self.places(node), self.states, port)
+        if factor is None:
+            return None
+        if isinstance(node.geometry, Pointwise):
+            return place.given.flat(factor)[:, None] * covariance
+        return place.made.flat(factor)[:, None] * place.operators.left(covariance)
+
+    def _pointwise(self, node: Node, earlier: str) -> Pairs | None:
+        source = node.inputs[0]
+        mine, other = self.states[node.path], self.states[earlier]
+        if mine.population is not None and other.population is not None:
+            covariance = self._between_origins(mine.population, other.population)
+            if covariance is not None:
+                return between(mine.population, other.population, covariance)
+        if other.population is None or not other.population.plain or not behind(self.states[source]).plain:
+            return None
+        covariance = self.covariance(source, earlier)
+        if covariance is None:
+            return None
+        slope = mean_slopes(node, self.states[source], stein=True)
+        return self._product_of_means(node.path, earlier) + slope.reshape(-1, 1) * covariance
+
+    def _between_origins(self, a: Population, b: Population) -> Pairs | None:
+        """The covariance of the two Gaussians that two states are functions of."""
+        if a.origin == b.origin:
+            return a.covariance
+        return self.covariance(a.origin, b.origin)
+
+    def _changes_sign(self, later: str, earlier: str) -> bool:
+        """Whether `later` is a linear function, of any geometry, of fresh weights that `earlier` has not seen: turning
+        the sign of these weights turns its sign alone, so that the two are uncorrelated."""
+        path = source_of(self.network, later)
+        while path != INPUT and self.order[path] > self.order[earlier]:
+            node = self.network[path]
+            if node.component.coherence.kind == "fresh":
+                shared = any(other.weights_of == node.weights_of for other in self.network if other is not node)
+                return not shared and not any(law.bias_mean for law in node.weights.values())
+            if not is_linear(node) or len(node.ports) > 1:
+                return False
+            path = source_of(self.network, node.inputs[0])
+        return False
+
+
+_SHARED_SYMBOLS = {"k"}
+
+
+class BackwardCross:
+    """E[g1 g2] between the gradients that two uses of one value send back, `(N, N)`.
+
+    An edge is named by its consumer `(path, port)`; `OUTPUT` is the edge that leaves the network. The edge whose
+    consumer stands earlier is a function of the gradients beyond it, so it is the one that is unrolled. The first
+    sample of a pair belongs to the first edge.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        states: Mapping[str, Covariance],
+        gradients: Mapping[Edge, Pairs],
+        places: Places,
+    ) -> None:
+        self.network, self.states, self.gradients, self.places = network, states, gradients, places
+        self.order = {node.path: place for place, node in enumerate(network)} | {OUTPUT[0]: len(network)}
+
+    def moment(self, first: Edge, second: Edge) -> Pairs | None:
+        """E[g1 g2]; None where no rule reaches."""
+        if first == second:
+            return self.gradients[first]
+        found = self._unrolled(first, second)
+        if found is None and (self._changes_sign(first, second) or self._changes_sign(second, first)):
+            return self._zero(first, second)
+        return found
+
+    def _zero(self, first: Edge, second: Edge) -> Pairs:
+        return np.broadcast_to(0.0, (len(self.gradients[first]), len(self.gradients[second])))
+
+    def _unrolled(self, first: Edge, second: Edge) -> Pairs | None:
+        if self.order[first[0]] > self.order[second[0]]:
+            found = self._unrolled(second, first)
+            return None if found is None else found.T
+        node = self.network[first[0]]
+        if node.component.coherence.kind == "fresh":
+            later = self.network[second[0]] if second != OUTPUT else None
+            if later is not None and later is not node and self._passes_twin(node, second):
+                return None
+            return self._zero(first, second)
+        if node.component.is_fork:
+            return self._beyond(node.path, second)
+        if second[0] == first[0]:
+            return self._same_merge(node, first[1], second[1])
+        if not isinstance(node.geometry, Pointwise):
+            return None
+        twin = self.network[second[0]] if second != OUTPUT else None
+        if twin is not None and self._twins(node, twin):
+            return self._both_pointwise(node, twin)
+        slope = self._slope(node, first[1])
+        if slope is None:
+            return None
+        beyond = self._beyond(node.path, second)
+        return None if beyond is None else slope[:, None] * beyond
+
+    def _passes_twin(self, node: Node, second: Edge) -> bool:
+        """Whether weights of this component are used again further on."""
+        return any(
+            other.weights_of == node.weights_of for other in self.network.nodes[self.order[second[0]] :] if other is not node
+        )
+
+    def _slope(self, node: Node, port: str) -> Any:
+        kind = node.component.coherence.kind
+        layout = self.places(node).given
+        if kind == "linear":
+            factor = linear_factor(self.places(node), self.states, port)
+            return None if factor is None else layout.flat(factor)
+        if kind == "pointwise":
+            return layout.flat(mean_slopes(node, self.states[node.inputs[node.ports.index(port)]]))
+        return None
+
+    def _same_merge(self, node: Node, a: str, b: str) -> Pairs | None:
+        slopes = self._slope(node, a), self._slope(node, b)
+        if slopes[0] is None or slopes[1] is None:
+            return None
+        above = self._beyond_both(node.path)
+        return None if above is None else slopes[0][:, None] * slopes[1][None, :] * above
+
+    def _beyond_both(self, path: str) -> Pairs | None:
+        """The gradient's own covariance at a component's output."""
+        uses = self.uses(path)
+        return self.gradients.get(uses[0]) if len(uses) == 1 else None
+
+    def _twins(self, a: Node, b: Node) -> bool:
+        """Two pointwise functions of one and the same value."""
+        kinds = {a.component.coherence.kind, b.component.coherence.kind}
+        return kinds == {"pointwise"} and source_of(self.network, a.inputs[0]) == source_of(self.network, b.inputs[0])
+
+    def _both_pointwise(self, a: Node, b: Node) -> Pairs | None:
+        total: Pairs | None = None
+        for edge in self.uses(b.path):
+            part = self._beyond(a.path, edge)
+            if part is None:
+                return None
+            total = part if total is None else total + part
+        population = behind(self.states[a.inputs[0]])
+        slopes = between(
+            population, population, population.covariance, slope_of(function_of(a)), slope_of(function_of(b))
+        )
+        return slopes * total
+
+    def uses(self, path: str) -> list[Edge]:
+        return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]
+
+    def _beyond(self, path: str, edge: Edge) -> Pairs | None:
+        """Cross moment of the gradient at a component's output with that of another edge."""
+        total: Pairs | None = None
+        for use in self.uses(path):
+            part = self.moment(use, edge)
+            if part is None:
+                return None
+            total = part if total is None else total + part
+        return total
+
+    def _changes_sign(self, edge: Edge, other: Edge) -> bool:
+        """Whether a gradient is a linear function, of any geometry, of fresh weights that the other does not pass."""
+        while edge != OUTPUT:
+            node = self.network[edge[0]]
+            if node.component.coherence.kind == "fresh":
+                shared = any(one.weights_of == node.weights_of for one in self.network if one is not node)
+                return not shared and self.order[node.path] < self.order[other[0]]
+            uses = self.uses(node.path)
+            if not is_linear(node) or len(node.ports) > 1 or len(uses) > 1:
+                return False
+            edge = uses[0]
+        return False
+
+
+TRANSFER = "transfer"
+"""The kernel effect of a component that is its geometry's sum over a window times a factor: that factor."""
+
+
+def is_linear(node: Node) -> bool:
+    """Whether the output is a linear function of the input, given everything else."""
+    return node.component.coherence.kind == "linear" or TRANSFER in node.component.effects("kernel")
+
+
+def linear_factor(place: KernelPlace, states: Mapping[str, Covariance], port: str) -> Any:
+    """The factor of a linear component on what comes in at `port`; None where positions are exchanged."""
+    node = place.node
+    if node.component.spec.shape.positions is not None:
+        return None
+    transfer = node.component.effects("kernel").get(TRANSFER)
+    formula = transfer.formula if transfer else node.component.coherence.factor_formula(port)
+    return Environment(place, [states[producer] for producer in node.inputs], fields=True).evaluate(formula)
+
+
+def source_of(network: Network, path: str) -> str:
+    """The producer behind any forks."""
+    while path != INPUT and network[path].component.is_fork:
+        path = network[path].inputs[0]
+    return path

@@ -1,0 +1,235 @@
+"""What a kernel formula may name, looked up when its program asks for it.
+
+Everything that is a field over samples (`m`, `q`, `window_divisor`, ...) can be written with `_1` or `_2` behind it: the
+number of the first or of the second sample of a pair. `k` is E x_1 x_2, `p` the same of the gradient at the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lensnet.catalog.effects import CompiledFormula
+from lensnet.levels.covariance import Covariance
+from lensnet.levels.pairs import Field, FullPairs, Pairs
+from lensnet.network.graph import Node
+from lensnet.predict.codes import sinusoidal_code
+from lensnet.predict.environment import static_symbols
+from lensnet.predict.kernel.operators import PairOperators
+from lensnet.predict.operators import constants_for
+
+_UNKNOWN = float("nan")
+CrossPairs = Mapping[tuple[int, int], Pairs | None]
+
+
+class KernelPlace:
+    """One component at its place: layouts, operators and the symbols that never change."""
+
+    def __init__(self, node: Node, given: FullPairs, made: FullPairs) -> None:
+        self.node, self.given, self.made = node, given, made
+        self.operators = PairOperators(node, given, made)
+        self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
+        self._constants: Mapping[str, Any] | None = None
+
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        if self._constants is None:
+            self._constants = constants_for(self.node)
+        return self._constants
+
+
+class Environment:
+    """The symbols and operators of one component for the states at its ports.
+
+    `fields`: the formula is one of fields over samples (a mean), not of pairs. `mean`: that of the output.
+    """
+
+    def __init__(
+        self,
+        place: KernelPlace,
+        states: Sequence[Covariance],
+        crosses: CrossPairs | None = None,
+        p: Any = None,
+        fields: bool = False,
+        mean: Field | None = None,
+    ) -> None:
+        self.place, self.states, self.crosses, self.p, self.fields = place, states, crosses or {}, p, fields
+        self.mean = mean
+        self.missing: set[str] = set()
+        self._known: dict[str, Any] = {}
+
+    def evaluate(self, formula: CompiledFormula) -> Any:
+        """The formula here; NaN where a symbol has no value."""
+        tape = formula.tape
+        values = {name: self[name] for name in tape.symbols}
+        return tape(values, operators=self.functions() if tape.operators else None)
+
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        table = {**self.place.operators.table, **_field_operators(self.place)}
+        table |= {"sum_ports": _sum_first, "sum_pairs": _sum_first}
+        for name, function in STATE_OPERATORS.items():
+            table[name] = _bound(function, self)
+        return table
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.place.static:
+            return self.place.static[name]
+        if name not in self._known:
+            self._known[name] = self._look_up(name)
+        return self._known[name]
+
+    def _look_up(self, name: str) -> Any:
+        if name in ("examples",):
+            return float(self.place.node.examples)
+        if name == "p":
+            return self.p
+        if name == "m_out":
+            return self.mean
+        if name in _PAIRS:
+            return getattr(self._layout(), name)
+        if name == "code_kernel":
+            return self.place.given.whole(_code_pairs(self.place))
+        port = self._of_port(name)
+        if port is not None:
+            return port
+        if name[-2:] in ("_1", "_2"):
+            return self._seen_by(name[:-2], name[-1])
+        if name in self.place.constants:
+            return self.place.constants[name]
+        self.missing.add(name)
+        return _UNKNOWN
+
+    def _layout(self) -> FullPairs:
+        return self.place.given
+
+    def _seen_by(self, name: str, which: str) -> Any:
+        value = self[name]
+        if np.ndim(value) == 0:
+            return value
+        layout = self.place.made if name.startswith(("window_", "m_out")) else self.place.given
+        if self.place.node.component.variadic and np.ndim(value) > len(layout.field_shape):
+            return np.stack([layout.first(v) if which == "1" else layout.second(v) for v in value])
+        return layout.first(value) if which == "1" else layout.second(value)
+
+    def _of_port(self, name: str) -> Any:
+        """Fields and pairs of the states at the ports."""
+        node = self.place.node
+        if node.component.variadic:
+            return self._variadic(name)
+        if name == "k":
+            return self.states[0].pairs
+        if name in _FIELDS:
+            return _FIELDS[name](self.states[0], self.place)
+        if len(node.ports) < 2:
+            return None
+        for index, port in enumerate(node.ports):
+            if name == f"k_{port}":
+                return self.states[index].pairs
+            for symbol, read in _FIELDS.items():
+                if name == f"{symbol}_{port}":
+                    return read(self.states[index], self.place)
+        for i, a in enumerate(node.ports):
+            for j, b in enumerate(node.ports):
+                if name == f"k_{a}_{b}":
+                    return self._cross(i, j, name)
+                if name == f"o_{a}_{b}":
+                    return self.place.given.diagonal(self.place.given.whole(self._cross(i, j, name)))
+        return None
+
+    def _variadic(self, name: str) -> Any:
+        if name == "k":
+            return np.stack([self.place.given.whole(state.pairs) for state in self.states])
+        if name == "cross":
+            count = range(len(self.states))
+            return np.stack([self.place.given.whole(self._cross(i, j, name)) for i in count for j in count if i != j])
+        if name == "port_channels":
+            sizes = np.array([float(shape.channels) for shape in self.place.node.shapes_in])
+            return sizes.reshape(-1, *([1] * (len(self.place.given.field_shape) if self.fields else 2)))
+        if name in _FIELDS:
+            return np.stack([_FIELDS[name](state, self.place) for state in self.states])
+        return None
+
+    def _cross(self, i: int, j: int, name: str) -> Pairs:
+        """E x_1 y_2 of two ports; where nobody knows it, the product of the means, noted as missing."""
+        if (i, j) in self.crosses:
+            found = self.crosses[i, j]
+        else:
+            turned = self.crosses.get((j, i))
+            found = None if turned is None else turned.T
+        if found is not None:
+            return found
+        self.missing.add(name)
+        layout, first, second = self.place.given, self.states[i].mean, self.states[j].mean
+        return first * second if self.fields else layout.first(first) * layout.second(second)
+
+
+def _sum_first(stacked: Any) -> Any:
+    return np.sum(stacked, axis=0)
+
+
+def _mean_over_positions(field: Field) -> Field:
+    axes = tuple(range(1, np.ndim(field)))
+    return np.broadcast_to(field.mean(axis=axes, keepdims=True), field.shape) if axes else field
+
+
+def _pooled(state: Covariance, place: KernelPlace) -> Field:
+    """E (mean of x over the positions of an example)^2, at every position of it."""
+    layout = state.layout
+    own = np.einsum("apaq->a", layout.split(state.pairs)) / layout.places**2
+    return np.broadcast_to(own.reshape(-1, *([1] * len(layout.positions))), layout.field_shape)
+
+
+_FIELDS: Mapping[str, Callable[[Covariance, KernelPlace], Field]] = {
+    "m": lambda state, place: state.mean,
+    "q": lambda state, place: state.second_moment,
+    "v": lambda state, place: state.variance,
+    "m_mean": lambda state, place: _mean_over_positions(state.mean),
+    "q_mean": lambda state, place: _mean_over_positions(state.second_moment),
+    "s": _pooled,
+    "s_batch": lambda state, place: np.full(state.layout.field_shape, state.pairs.mean()),
+}
+_PAIRS = ("same", "same_place", "same_example")
+
+
+def _field_operators(place: KernelPlace) -> dict[str, Callable[..., Any]]:
+    field = place.operators.field
+    return {
+        "gather": field.gather,
+        "scatter": field.scatter,
+        "mean_positions": field.mean_positions,
+        "mean_batch": field.mean_batch,
+        "everywhere": field.everywhere,
+    }
+
+
+def _code_pairs(place: KernelPlace) -> Pairs:
+    """Products of the positional codes of two positions, averaged over channels, for every pair of samples."""
+    node, layout = place.node, place.given
+    if node.parameters["encoding"] == "learned":
+        law = node.weights["weight"]
+        table = law.bias_mean**2 + (law.variance + law.bias_std**2) * np.eye(layout.places)
+    else:
+        options = {name: float(node.parameters[name]) for name in ("base",) if name in node.parameters}
+        code = sinusoidal_code(layout.places, node.shapes_in[0].channels, **options)
+        table = float(node.parameters.get("amplitude", 1.0)) ** 2 * code @ code.T / code.shape[1]
+    return np.tile(table, (layout.examples, layout.examples))
+
+
+def _bound(function: Callable[..., Any], environment: Environment) -> Callable[..., Any]:
+    return lambda *arguments: function(environment, *arguments)
+
+
+STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
+"""Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
+
+
+def state_operator(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register `function(environment, *arguments)` as an operator of kernel formulas."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        STATE_OPERATORS[name] = function
+        return function
+
+    return register

@@ -1,0 +1,134 @@
+"""The kernel propagated through a network: states at every output, gradient covariances at every port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from lensnet.levels.covariance import Covariance
+from lensnet.levels.pairs import FullPairs, Pairs
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.kernel.backward import backward, gathered_uses
+from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
+from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
+from lensnet.predict.kernel.forward import forward
+from lensnet.predict.prediction import Check
+
+
+@dataclass
+class Kernels:
+    """What is known of one network: `states[path]`, and per path the checks, the error bound and why it is missing."""
+
+    network: Network
+    states: dict[str, Covariance] = field(default_factory=dict)
+    checks: dict[str, tuple[Check, ...]] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    places: dict[str, KernelPlace] = field(default_factory=dict)
+    cross: ForwardCross | None = None
+
+    def place(self, node: Node) -> KernelPlace:
+        if node.path not in self.places:
+            examples = self.states[INPUT].layout.examples
+            given = self.states[node.inputs[0]].layout
+            self.places[node.path] = KernelPlace(node, given, FullPairs(examples, node.shape.positions))
+        return self.places[node.path]
+
+    def crosses(self, node: Node) -> CrossPairs:
+        """E[a b] for every two ports of a node."""
+        if len(node.ports) < 2 or node.component.is_fork or not _uses_crosses(node):
+            return {}
+        assert self.cross is not None
+        pairs = combinations(range(len(node.ports)), 2)
+        return {(i, j): self.cross.moment(node.inputs[i], node.inputs[j]) for i, j in pairs}
+
+
+def propagate(network: Network, source: Covariance) -> Kernels:
+    """The state at every output, from that at the input. What stands behind a component without a formula is missing."""
+    out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
+    out.cross = ForwardCross(network, out.states, out.place)
+    for node in network:
+        if any(producer not in out.states for producer in node.inputs):
+            blocked = next(producer for producer in node.inputs if producer not in out.states)
+            out.reasons[node.path] = f"behind {blocked}"
+            continue
+        states = [out.states[producer] for producer in node.inputs]
+        step = forward(out.place(node), states, out.crosses(node))
+        if step.state is None:
+            out.reasons[node.path] = step.reason
+            continue
+        out.states[node.path] = step.state
+        upstream = {c.text: c for producer in node.inputs for c in out.checks[producer] if _fails(c)}
+        out.checks[node.path] = (*step.checks, *upstream.values())
+        out.errors[node.path] = step.error + max(out.errors[producer] for producer in node.inputs)
+    return out
+
+
+@dataclass
+class Gradients:
+    """Gradient covariances at every input port, and (key `OUTPUT`) at the network's output."""
+
+    pairs: dict[Edge, Pairs] = field(default_factory=dict)
+    checks: dict[Edge, tuple[Check, ...]] = field(default_factory=dict)
+    errors: dict[Edge, float] = field(default_factory=dict)
+    arriving: dict[str, Pairs] = field(default_factory=dict)
+    """At the output of every component: the sum over its uses."""
+
+
+def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
+    """Gradient covariances for a gradient of covariance `probe` (N, N) at the network's output.
+
+    The identity is the gradient of L = <r, y> with independent noise r for every sample; all ones is one question put
+    to all of them, as for the tangent kernel.
+    """
+    network = kernels.network
+    out = Gradients({OUTPUT: probe}, {OUTPUT: ()}, {OUTPUT: 0.0})
+    cross = BackwardCross(network, kernels.states, out.pairs, kernels.place)
+    for node in reversed(network.nodes):
+        uses = cross.uses(node.path)
+        if any(use not in out.pairs for use in uses) or node.path not in kernels.states:
+            continue
+        states = [kernels.states[producer] for producer in node.inputs]
+        checks = {c.text: c for use in uses for c in out.checks[use] if _fails(c)}
+        error = max(out.errors[use] for use in uses)
+        if node.component.is_fork:
+            between = {(i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
+            total, more = gathered_uses([out.pairs[use] for use in uses], between)
+            edge = (node.path, node.ports[0])
+            out.arriving[node.path] = out.pairs[edge] = total
+            out.checks[edge], out.errors[edge] = (*more, *checks.values()), error
+            continue
+        p = out.pairs[uses[0]]
+        out.arriving[node.path] = p
+        for port, step in backward(kernels.place(node), states, p, kernels.crosses(node)).items():
+            edge = (node.path, port)
+            if step.pairs is None:
+                continue
+            out.pairs[edge] = step.pairs
+            out.checks[edge] = (*step.checks, *checks.values())
+            out.errors[edge] = error + step.error
+    return out
+
+
+def identity_probe(kernels: Kernels) -> Pairs:
+    layout = kernels.states[kernels.network.nodes[-1].path].layout
+    return layout.same
+
+
+def common_probe(kernels: Kernels) -> Pairs:
+    layout = kernels.states[kernels.network.nodes[-1].path].layout
+    return np.ones(layout.shape)
+
+
+def _fails(check: Check) -> bool:
+    return check.margin is not None and not check.margin >= 0
+
+
+def _uses_crosses(node: Node) -> bool:
+    model: Mapping[str, object] = node.component.effects("kernel")
+    formulas = [getattr(entry, "formula", None) for entry in model.values()]
+    names = {name for formula in formulas if formula is not None for name in formula.uses}
+    return any(name == "cross" or name.startswith(("k_", "o_")) for name in names)

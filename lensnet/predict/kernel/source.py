@@ -1,0 +1,67 @@
+"""The covariance of the input: of the actual batch, or of what is declared about it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensnet.levels.covariance import Covariance, Population
+from lensnet.levels.pairs import FullPairs
+from lensnet.network.graph import INPUT, InputSource, Network
+from lensnet.network.shape import Shape
+
+Array = NDArray[np.float64]
+
+
+def input_state(network: Network, batch: Array | None, examples: int | None = None) -> Covariance:
+    """The state at the input.
+
+    batch: the actual input in torch layout; None for the declared input, averaged over its draws. examples: how many
+    of them are followed (default all). Token ids have the covariance of one-hot vectors: 1 where two are equal.
+    Raises ValueError for a declared input whose covariance only the batch itself tells.
+    """
+    source, shape = network.input, network.input.shape
+    if batch is None:
+        return _declared(source, min(examples or source.batch, source.batch))
+    rows = sample_matrix(np.asarray(batch)[:examples], shape)
+    layout = FullPairs(min(len(batch), examples or len(batch)), shape.positions)
+    if shape.kind == "ids":
+        ids = rows.ravel()
+        return Covariance(np.zeros(layout.field_shape), (ids[:, None] == ids[None, :]).astype(float), layout)
+    mean = rows.mean(axis=1).reshape(layout.field_shape)
+    return Covariance(mean, rows @ rows.T / rows.shape[1], layout)
+
+
+def sample_matrix(batch: Array, shape: Shape) -> Array:
+    """A batch in torch layout as rows: one per example and position, channels in the columns."""
+    values = np.asarray(batch, dtype=float)
+    if shape.kind == "ids":
+        return values.reshape(-1, 1)
+    return np.moveaxis(values, shape.channel_axis, -1).reshape(-1, shape.channels)
+
+
+def _declared(source: InputSource, examples: int) -> Covariance:
+    shape, layout = source.shape, FullPairs(examples, source.shape.positions)
+    options = {name: float(str(source.options.get(name) or 0.0)) for name in ("correlation", "position_correlation")}
+    if shape.kind == "ids" and source.source == "tokens":
+        share = _token_share(source)
+        blank = np.zeros(layout.field_shape)
+        return Covariance(blank, layout.same + (1 - layout.same) * share, layout)
+    if source.source != "gaussian":
+        raise ValueError(f"the covariance of '{source.source}' is that of its batch: none was given")
+    mean, std = float(str(source.options.get("mean") or 0.0)), float(str(source.options.get("std", 1.0)))
+    over_examples = layout.same_example + (1 - layout.same_example) * options["correlation"]
+    over_places = layout.same_place + (1 - layout.same_place) * options["position_correlation"]
+    pairs = mean**2 + std**2 * over_examples * over_places
+    means = np.full(layout.field_shape, mean)
+    population = Population(INPUT, shape.channels, float("inf"), means, pairs, layout)
+    return Covariance(means, pairs, layout, population)
+
+
+def _token_share(source: InputSource) -> float:
+    """Probability that two tokens are equal."""
+    count = source.shape.channels
+    weights = np.ones(count)
+    if source.options.get("distribution", "zipf") == "zipf":
+        weights = np.arange(1.0, count + 1) ** -float(str(source.options.get("exponent") or 1.0))
+    return float(np.sum((weights / weights.sum()) ** 2))
