@@ -175,7 +175,10 @@ def effect_symbols(spec: ComponentSpec) -> dict[str, str]:
                 symbols |= {f"o_{a}_{b}_{i}": f"E[{a} {b}] at sample {i} of a pair" for i in (1, 2)}
         for port in ports:
             symbols |= {f"k_{port}": f"E x_1 x_2 of {port}"}
-            symbols |= {f"{name}_{port}_{i}": f"{about} of {port}, sample {i}" for i in (1, 2) for name, about in PORT_SYMBOLS.items()}
+            for i in (1, 2):
+                symbols |= {
+                    f"{name}_{port}_{i}": f"{about} of {port}, sample {i}" for name, about in PORT_SYMBOLS.items()
+                }
     for name, need in spec.needs.items():
         symbols[need.symbol or name] = need.about or name.replace("_", " ")
     return symbols

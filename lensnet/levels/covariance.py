@@ -1,10 +1,10 @@
 """What travels on an edge of the network at the kernel level: covariances between samples, and where they come from.
 
-    state.mean                    E z over channels and weight draws, field (E, *positions)
-    state.pairs                   E z_a z_b for pairs of samples, in the layout `state.layout`
-    state.second_moment           E z_a^2, field
-    state.population              the Gaussian that the channels are independent draws of, and the functions since
-    state.rows_gram(sample)       E z_a z_b over the rows of a sample, (R, R)
+state.mean                    E z over channels and weight draws, field (E, *positions)
+state.pairs                   E z_a z_b for pairs of samples, in the layout `state.layout`
+state.second_moment           E z_a^2, field
+state.population              the Gaussian that the channels are independent draws of, and the functions since
+state.rows_gram(sample)       E z_a z_b over the rows of a sample, (R, R)
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Population:
     """Channels as independent draws: z_a = scale_a * f(g_a) + shift_a with g Gaussian over samples.
 
     `origin`: path of the component whose fresh weights made the Gaussian; `width`: how many independent channels there
-    are; `terms`: how many terms each is a sum of (it is Gaussian up to O(1/terms)). `mean`, `pairs`: E g_a, a field, and
-    E g_a g_b, in `layout`. `chain`: the functions since, composed to at most one.
+    are; `terms`: how many terms each is a sum of (it is Gaussian up to O(1/terms)). `mean`, `pairs`: E g_a, a field,
+    and E g_a g_b, in `layout`. `chain`: the functions since, composed to at most one.
     """
 
     origin: str

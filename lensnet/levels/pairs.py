@@ -1,8 +1,8 @@
 """How a covariance between samples is laid out in memory: every pair of samples, or fewer numbers that stand for them.
 
 A sample is an example at a position. A *field* `(E, *positions)` has a number for each sample, a *pair field* one for
-each pair. `full` keeps all of them; the other layouts describe the pairs of one example pair by the displacement between
-the two positions alone (`stationary`), or by whether it is zero (`averaged`).
+each pair. `full` keeps all of them; the other layouts describe the pairs of one example pair by the displacement
+between the two positions alone (`stationary`), or by whether it is zero (`averaged`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FullPairs:
     @cached_property
     def same_example(self) -> Pairs:
         """1 for two samples of one example."""
-        return np.kron(np.eye(self.examples), np.ones((self.places, self.places)))
+        return np.asarray(np.kron(np.eye(self.examples), np.ones((self.places, self.places))), dtype=float)
 
     def diagonal(self, pairs: Pairs) -> Field:
         """The numbers of samples with themselves, as a field."""
@@ -86,7 +86,7 @@ class FullPairs:
         """A number or a broadcastable array as a pair field of full shape."""
         return np.broadcast_to(np.asarray(pairs, dtype=float), self.shape)
 
-    def split(self, pairs: Pairs) -> Pairs:
+    def split(self, pairs: Any) -> Pairs:
         """`(E, P, E, P)`."""
         return self.whole(pairs).reshape(self.examples, self.places, self.examples, self.places)
 

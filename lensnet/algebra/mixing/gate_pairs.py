@@ -1,4 +1,4 @@
-"""Gaussian averages of two gates that see correlated signals (kinds as in `gate_moments`), by their dual activations."""
+"""Gaussian averages of two gates that see correlated signals (kinds as in `gate_moments`), by dual activations."""
 
 from __future__ import annotations
 

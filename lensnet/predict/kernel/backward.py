@@ -11,7 +11,7 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Pairs
 from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
-from lensnet.predict.kernel.forward import assumed
+from lensnet.predict.kernel.forward import assumed, stated_error
 from lensnet.predict.kernel.pointwise import slope_pairs
 from lensnet.predict.prediction import Check
 
@@ -46,8 +46,7 @@ def backward(
             out[port] = BackStep(None)
             continue
         found = np.asarray(place.given.whole(environment.evaluate(model.formula)))
-        error = 0.0 if model.error_formula is None else float(np.max(environment.evaluate(model.error_formula)))
-        out[port] = BackStep(found, tuple(assumed(model, environment)), error)
+        out[port] = BackStep(found, tuple(assumed(model, environment)), stated_error(model, environment))
     return out
 
 

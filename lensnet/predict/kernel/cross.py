@@ -2,8 +2,8 @@
 
 The rules are those of the moments level (`lensnet.predict.moments.cross`), for pairs of samples instead of one: fresh
 zero-mean weights end a correlation, a linear component passes it on, a pointwise one by Gaussian expectation. Two
-functions of Gaussians whose covariance the graph knows (x and relu(x), relu(x) and relu(x + W x)) are exact; layers that
-share their weights hand the covariance of their inputs on. Where no rule reaches the answer is None, never zero.
+functions of Gaussians whose covariance the graph knows (x and relu(x), relu(x) and relu(x + W x)) are exact; layers
+that share their weights hand the covariance of their inputs on. Where no rule reaches the answer is None, never zero.
 """
 
 from __future__ import annotations
@@ -220,7 +220,9 @@ class BackwardCross:
     def _passes_twin(self, node: Node, second: Edge) -> bool:
         """Whether weights of this component are used again further on."""
         return any(
-            other.weights_of == node.weights_of for other in self.network.nodes[self.order[second[0]] :] if other is not node
+            other.weights_of == node.weights_of
+            for other in self.network.nodes[self.order[second[0]] :]
+            if other is not node
         )
 
     def _slope(self, node: Node, port: str) -> Any:
@@ -251,17 +253,15 @@ class BackwardCross:
         return kinds == {"pointwise"} and source_of(self.network, a.inputs[0]) == source_of(self.network, b.inputs[0])
 
     def _both_pointwise(self, a: Node, b: Node) -> Pairs | None:
-        total: Pairs | None = None
-        for edge in self.uses(b.path):
-            part = self._beyond(a.path, edge)
-            if part is None:
-                return None
-            total = part if total is None else total + part
+        parts = [self._beyond(a.path, edge) for edge in self.uses(b.path)]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
         population = behind(self.states[a.inputs[0]])
         slopes = between(
             population, population, population.covariance, slope_of(function_of(a)), slope_of(function_of(b))
         )
-        return slopes * total
+        return np.asarray(slopes * np.sum(known, axis=0))
 
     def uses(self, path: str) -> list[Edge]:
         return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]

@@ -1,7 +1,7 @@
 """What a kernel formula may name, looked up when its program asks for it.
 
-Everything that is a field over samples (`m`, `q`, `window_divisor`, ...) can be written with `_1` or `_2` behind it: the
-number of the first or of the second sample of a pair. `k` is E x_1 x_2, `p` the same of the gradient at the output.
+Everything that is a field over samples (`m`, `q`, `window_divisor`, ...) can be written with `_1` or `_2` behind it:
+the number of the first or of the second sample of a pair. `k` is E x_1 x_2, `p` the same of the gradient at the output.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class KernelPlace:
         self.node, self.given, self.made = node, given, made
         self.operators = PairOperators(node, given, made)
         self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
+        self.override: Mapping[str, float] = {}
         self._constants: Mapping[str, Any] | None = None
 
     @property
@@ -75,14 +76,17 @@ class Environment:
 
     def __getitem__(self, name: str) -> Any:
         if name in self.place.static:
-            return self.place.static[name]
+            override = self.place.override
+            return override[name] if name in override else self.place.static[name]
         if name not in self._known:
             self._known[name] = self._look_up(name)
         return self._known[name]
 
     def _look_up(self, name: str) -> Any:
-        if name in ("examples",):
+        if name == "examples":
             return float(self.place.node.examples)
+        if name == "gaussian":
+            return float(all(state.population is not None and state.population.plain for state in self.states))
         if name == "p":
             return self.p
         if name == "m_out":

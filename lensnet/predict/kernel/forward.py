@@ -48,9 +48,7 @@ def forward(place: KernelPlace, states: Sequence[Covariance], crosses: CrossPair
     environment = Environment(place, states, crosses, mean=mean)
     pairs = np.asarray(place.made.whole(environment.evaluate(models[KERNEL].formula)))
     checks = [*_unknown_crosses(environment), *assumed(models[KERNEL], environment)]
-    error = 0.0
-    if models[KERNEL].error_formula is not None:
-        error = float(np.max(environment.evaluate(models[KERNEL].error_formula)))
+    error = stated_error(models[KERNEL], environment)
     state = Covariance(mean, pairs, place.made)
     return Step(replace(state, population=population_after(place, states, state)), tuple(checks), error)
 
@@ -129,6 +127,11 @@ def _unknown_crosses(environment: Environment) -> list[Check]:
     return [Check("the correlation between the signals that meet is known", -1.0, Level.FLUCTUATION)] if names else []
 
 
+def stated_error(model: EffectModel, environment: Environment) -> float:
+    """The declared relative error of a formula at these states."""
+    return 0.0 if model.error_formula is None else float(np.max(environment.evaluate(model.error_formula)))
+
+
 def assumed(model: EffectModel, environment: Environment) -> list[Check]:
     """The assumptions of one formula at these states, with their margins."""
     out = []
@@ -137,6 +140,6 @@ def assumed(model: EffectModel, environment: Environment) -> list[Check]:
         if comparison is None:
             out.append(Check(assumption.text))
         else:
-            sides = (environment.evaluate(formula) for formula in (comparison.larger, comparison.smaller))
-            out.append(Check(assumption.text, comparison.slack(*sides), assumption.below))
+            larger, smaller = environment.evaluate(comparison.larger), environment.evaluate(comparison.smaller)
+            out.append(Check(assumption.text, comparison.slack(larger, smaller), assumption.below))
     return out

@@ -2,12 +2,12 @@
 
 For a pair field K over samples a = (example, position):
 
-    gather_same(k)     sum over the taps of two windows that move together: K[p + t, p' + t] (weights shared by positions)
+    gather_same(k)     sum over the taps of two windows that move together, K[p + t, p' + t]: weights shared by positions
     gather_all(k)      sum over all pairs of taps of the two windows: K[p + t, p' + t'] (a pool)
     scatter_same(p), scatter_all(p)     their adjoints
     mean_same(k)       average over equal positions of two examples; mean_all(k): over all pairs of positions
     mean_left(k), mean_right(k)         average over the positions of the first, of the second sample
-    everywhere_same(p) a number per pair of examples onto all equal positions, zero elsewhere; everywhere_all(p): onto all
+    everywhere_same(p) a number per pair of examples onto all equal positions; everywhere_all(p): onto all pairs
     at_same(k)         only pairs at equal positions are kept
 
 All act on full pair fields `(N, N)` and are exact.
@@ -98,12 +98,12 @@ class PairOperators:
     def _spread(self, p: Any) -> Pairs:
         """A number per pair of examples onto every pair of input samples."""
         table = np.einsum("apbp->ab", self.made.split(p)) / self.made.places
-        return np.kron(table, np.ones((self.given.places, self.given.places)))
+        return np.asarray(np.kron(table, np.ones((self.given.places, self.given.places))), dtype=float)
 
     def _per_example(self, table: Pairs) -> Pairs:
         if not self.made.positions:
             return table
-        return np.kron(table, np.ones((self.made.places, self.made.places)))
+        return np.asarray(np.kron(table, np.ones((self.made.places, self.made.places))), dtype=float)
 
     def _jointly(self, k: Pairs, given: FullPairs, made: FullPairs, direction: str) -> Pairs:
         geometry = self.node.geometry

@@ -11,6 +11,7 @@ import numpy as np
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.graph import INPUT, Network, Node
+import lensnet.predict.kernel.normalisation  # noqa: F401  registers its operators
 from lensnet.predict.kernel.backward import backward, gathered_uses
 from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
@@ -20,13 +21,17 @@ from lensnet.predict.prediction import Check
 
 @dataclass
 class Kernels:
-    """What is known of one network: `states[path]`, and per path the checks, the error bound and why it is missing."""
+    """What is known of one network: `states[path]`, and per path the checks, the error bound and why it is missing.
+
+    `inverse_width[path]`: sum of 1/width over the weight layers that the signal has passed.
+    """
 
     network: Network
     states: dict[str, Covariance] = field(default_factory=dict)
     checks: dict[str, tuple[Check, ...]] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    inverse_width: dict[str, float] = field(default_factory=dict)
     places: dict[str, KernelPlace] = field(default_factory=dict)
     cross: ForwardCross | None = None
 
@@ -36,6 +41,17 @@ class Kernels:
             given = self.states[node.inputs[0]].layout
             self.places[node.path] = KernelPlace(node, given, FullPairs(examples, node.shape.positions))
         return self.places[node.path]
+
+    @property
+    def hidden_inverse_width(self) -> float:
+        """The largest sum of 1/width over the weight layers that another one follows: what a gradient has passed."""
+        followed: dict[str, bool] = {}
+        for node in reversed(self.network.nodes):
+            users = [user for user, _ in self.network.consumers(node.path)]
+            followed[node.path] = any(user.component.coherence.kind == "fresh" or followed[user.path] for user in users)
+        return max(
+            (self.inverse_width[path] for path, yes in followed.items() if yes and path in self.states), default=0.0
+        )
 
     def crosses(self, node: Node) -> CrossPairs:
         """E[a b] for every two ports of a node."""
@@ -47,8 +63,9 @@ class Kernels:
 
 
 def propagate(network: Network, source: Covariance) -> Kernels:
-    """The state at every output, from that at the input. What stands behind a component without a formula is missing."""
+    """The state at every output, from that at the input; none behind a component without a formula."""
     out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
+    out.inverse_width[INPUT] = 0.0
     out.cross = ForwardCross(network, out.states, out.place)
     for node in network:
         if any(producer not in out.states for producer in node.inputs):
@@ -64,6 +81,8 @@ def propagate(network: Network, source: Covariance) -> Kernels:
         upstream = {c.text: c for producer in node.inputs for c in out.checks[producer] if _fails(c)}
         out.checks[node.path] = (*step.checks, *upstream.values())
         out.errors[node.path] = step.error + max(out.errors[producer] for producer in node.inputs)
+        own = 1.0 / node.shape.channels if node.component.coherence.kind == "fresh" else 0.0
+        out.inverse_width[node.path] = own + max(out.inverse_width[producer] for producer in node.inputs)
     return out
 
 

@@ -1,0 +1,146 @@
+"""The kernel prediction of each component from the Gram matrices measured at its own ports in one weight draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from lensnet.levels.covariance import Covariance, Matrix, Population
+from lensnet.levels.pairs import Field, FullPairs
+from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.shape import Shape
+from lensnet.predict.engine import Draw, Source
+from lensnet.predict.kernel.backward import BACKWARD, backward
+from lensnet.predict.kernel.cross import OUTPUT
+from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
+from lensnet.predict.kernel.forward import KERNEL, forward
+from lensnet.predict.kernel.propagate import Kernels
+from lensnet.predict.kernel.rows import effect, gram_effects, width_check
+from lensnet.predict.prediction import Effect
+from lensnet.quantities.rows import RowSample, row_sample
+
+OVER_BATCH = ("batch_normalised", "batch_normalised_back", "mean_batch")
+
+
+def predict_locally(network: Network, kernels: Kernels, source: Source, draw: Draw) -> list[Effect]:
+    """Feed every component with what was measured. Components that mix positions are left out where not all positions
+    are among the sampled rows."""
+    bench = _Bench(network, kernels, source, draw)
+    return [effect for node in network for effect in bench.effects(node)]
+
+
+class _Bench:
+    def __init__(self, network: Network, kernels: Kernels, source: Source, draw: Draw) -> None:
+        self.network, self.kernels, self.source, self.draw = network, kernels, source, draw
+        first = next(iter(draw.outputs.values()))
+        self.examples = len(first.mean) if source.batch is None else min(len(source.batch), len(first.mean))
+
+    def effects(self, node: Node) -> list[Effect]:
+        place = self._place(node)
+        if place is None or any(producer not in self.draw.grams for producer in node.inputs):
+            return []
+        states = [self._state(producer, place.given) for producer in node.inputs]
+        crosses = self._crosses(node, states)
+        if node.component.is_fork or not all(np.isfinite(state.pairs).all() for state in states):
+            return []
+        step = forward(place, states, crosses)
+        if step.state is None:
+            return []
+        inverse = 1.0 / node.shape.channels
+        sample, gram = self._rows(node.shape), step.state.pairs
+        checks = (*step.checks, width_check(inverse))
+        out = [
+            effect(node.path, "second_moment", "forward", None, step.state.second_moment, step.error, step.checks, 0.0)
+        ]
+        out += gram_effects(node.path, "forward", None, gram, sample, checks, step.error + inverse)
+        return out + self._backward(node, place, states, crosses)
+
+    def _backward(self, node: Node, place: KernelPlace, states: list[Covariance], crosses: CrossPairs) -> list[Effect]:
+        uses = [(user.path, port) for user, port in self.network.consumers(node.path)] or [OUTPUT]
+        p = place.made.same_place if uses == [OUTPUT] else self.draw.gradient_grams.get(uses[0])
+        if p is None or len(uses) > 1 or not np.isfinite(p).all() or not self.draw.gradient_grams:
+            return []
+        out: list[Effect] = []
+        for port, step in backward(place, states, p, crosses).items():
+            if step.pairs is None:
+                continue
+            sample = self._rows(node.shapes_in[node.ports.index(port)])
+            inverse = 1.0 / node.shapes_in[node.ports.index(port)].channels
+            checks = (*step.checks, width_check(inverse))
+            out += gram_effects(node.path, "backward", port, step.pairs, sample, checks, step.error + inverse)
+        return out
+
+    def _place(self, node: Node) -> KernelPlace | None:
+        """The component between the sampled rows: all positions of its ports, or some where it keeps them apart."""
+        shapes = (*node.shapes_in, node.shape)
+        samples = [self._rows(shape) for shape in shapes]
+        whole = all(len(s.places) == shape.position_count for s, shape in zip(samples, shapes, strict=True))
+        if _names(node) & set(OVER_BATCH) and samples[0].examples < node.examples:
+            return None
+        if whole:
+            given, made = (FullPairs(samples[0].examples, shape.positions) for shape in (shapes[0], node.shape))
+            return KernelPlace(node, given, made)
+        if not isinstance(node.geometry, Pointwise) or _names(node) or "encoding" in node.parameters:
+            return None
+        layout = FullPairs(samples[0].examples, (len(samples[0].places),))
+        return KernelPlace(node, layout, layout)
+
+    def _rows(self, shape: Shape) -> RowSample:
+        return row_sample(self.examples, shape.position_count, self.source.rows)
+
+    def _state(self, path: str, layout: FullPairs) -> Covariance:
+        mean, gram = self._measured(path, layout)
+        predicted = self.kernels.states.get(path)
+        population = predicted.population if predicted is not None else None
+        return Covariance(mean, gram, layout, self._population(population, mean, gram, layout))
+
+    def _population(
+        self, predicted: Population | None, mean: Field, gram: Matrix, layout: FullPairs
+    ) -> Population | None:
+        if predicted is None:
+            return None
+        if predicted.plain and np.all(np.asarray(predicted.scale) == 1.0):
+            return replace(predicted, mean=mean, pairs=gram, layout=layout)
+        uniform = np.ptp(predicted.scale) == 0 and np.ptp(predicted.shift) == 0
+        if predicted.origin not in self.draw.grams or not uniform:
+            return None
+        origin, behind = self._measured(predicted.origin, layout)
+        if behind.shape != gram.shape:
+            return None
+        scale, shift = (float(np.mean(x)) for x in (predicted.scale, predicted.shift))
+        return replace(predicted, mean=origin, pairs=behind, layout=layout, scale=scale, shift=shift)
+
+    def _measured(self, path: str, layout: FullPairs) -> tuple[Field, Matrix]:
+        shape = self.network.input.shape if path == INPUT else self.network[path].shape
+        sample, gram = self._rows(shape), np.asarray(self.draw.grams[path], dtype=float)
+        if path not in self.draw.outputs:
+            return np.zeros(layout.field_shape), gram
+        mean = self.draw.outputs[path].mean
+        flat = np.asarray(mean, dtype=float).reshape(len(mean), -1)[: sample.examples][:, list(sample.places)]
+        return flat.reshape(layout.field_shape if flat.size == layout.count else flat.shape), gram
+
+    def _crosses(self, node: Node, states: list[Covariance]) -> CrossPairs:
+        """What the graph says about the signals that meet, at the sampled rows."""
+        out = {}
+        for key, value in self.kernels.crosses(node).items() if node.path in self.kernels.states else ():
+            layout = self.kernels.states[node.inputs[0]].layout
+            sample = self._rows(node.shapes_in[0])
+            known = value is not None and sample.examples <= layout.examples
+            out[key] = layout.chosen(value, sample.examples, sample.places) if known and value is not None else None
+        return out
+
+
+def _names(node: Node) -> set[str]:
+    """Operators that the kernel formulas of a component call."""
+    models: Mapping[str, object] = {
+        **node.component.port_effects("kernel", KERNEL),
+        **node.component.port_effects("kernel", "mean"),
+        **node.component.port_effects("kernel", BACKWARD),
+    }
+    names: set[str] = set()
+    for model in models.values():
+        names |= set(getattr(model, "formula").tape.operators)  # noqa: B009
+    return names - {"sum_ports", "sum_pairs"}

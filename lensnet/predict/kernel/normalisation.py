@@ -1,0 +1,105 @@
+"""Normalisation over samples at the kernel level: batch normalisation, and norms over the positions of an example.
+
+Batch normalisation divides every channel by its own length over the batch: a random number that no Gram matrix holds.
+For a Gaussian channel x with covariance S over the N samples (centred), averages of x x^T and of four factors x over
+powers of s = x^T x/N + eps are one-dimensional integrals, since 1/s^k = integral t^(k-1) exp(-t s) dt / Gamma(k) leaves a
+Gaussian of covariance S/(1 + 2 t S/N) (docs/effects/kernels.md). They are exact at every batch size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lensnet.levels.pairs import Pairs
+from lensnet.predict.kernel.environment import Environment, state_operator
+
+_STEP, _FROM, _TO = 0.25, -34.0, 40.0
+MOST_SAMPLES = 1536
+"""Most samples whose covariance is diagonalised; beyond them the length of a channel is taken as sharp."""
+
+
+@state_operator("batch_normalised")
+def batch_normalised(environment: Environment, k: Any, eps: Any) -> Pairs:
+    """E of two samples of a channel after its mean over the batch is taken off and it is divided by its length."""
+    layout = environment.place.given
+    centred = _centred(layout.whole(k))
+    count, trace = len(centred), float(np.trace(centred))
+    if count > MOST_SAMPLES or trace <= 0:
+        return np.asarray(centred / (max(trace, 0.0) / count + float(eps) or 1.0))
+    values, vectors = _eigen(centred)
+    weight, shrunk = _average(values, float(eps), count)
+    return np.asarray((vectors * (weight @ shrunk)) @ vectors.T)
+
+
+@state_operator("batch_normalised_back")
+def batch_normalised_back(environment: Environment, p: Any, k: Any, eps: Any) -> Pairs:
+    """Covariance of the gradient below: (H g - x (x.g)/(N s))/sqrt(s), averaged over x; H takes the mean off."""
+    layout = environment.place.given
+    gradient, centred = _centred(layout.whole(p)), _centred(layout.whole(k))
+    count, trace = len(centred), float(np.trace(centred))
+    if trace <= 0:
+        return gradient / (float(eps) or 1.0)
+    if count > MOST_SAMPLES:
+        power = trace / count + float(eps)
+        unit = centred / power
+        along = unit @ gradient
+        both = unit * np.sum(unit * gradient) + 2 * along @ unit
+        return np.asarray((gradient - (along + along.T) / count + both / count**2) / power)
+    values, vectors = _eigen(centred)
+    weight, shrunk, t = _weights(values, float(eps), count)
+    seen = vectors.T @ gradient @ vectors
+    inverse = float(weight.sum())
+    second = (weight * t) @ shrunk
+    fourth = weight * t**2 / 2
+    pull = fourth * (shrunk @ np.diagonal(seen))
+    both = np.diag(pull @ shrunk) + 2 * (shrunk.T * fourth) @ shrunk * seen
+    found = inverse * seen - (second[:, None] + second[None, :]) * seen / count + both / count**2
+    return np.asarray(vectors @ found @ vectors.T)
+
+
+@state_operator("normalised_back")
+def normalised_back(environment: Environment, p: Any, unit: Any, channels: Any) -> Pairs:
+    """Gradient below a norm over the positions of an example and `channels` channels, times its length.
+
+    `unit`: covariance of the normalised signal. What the mean and the length take off is of relative order
+    1/(positions*channels); to leading order in that.
+    """
+    layout, count = environment.place.given, float(np.max(channels))
+    gradient, c = layout.split(p), layout.split(unit)
+    places = layout.places
+    left, right = gradient.mean(axis=1, keepdims=True), gradient.mean(axis=3, keepdims=True)
+    total = gradient - (left + right - gradient.mean(axis=(1, 3), keepdims=True)) / count
+    own = np.einsum("apaq->apq", c) / places
+    along = np.einsum("apq,aqbr->apbr", own, gradient, optimize=True)
+    against = np.einsum("apbq,bqr->apbr", gradient, own, optimize=True)
+    length = (gradient * c).mean(axis=(1, 3), keepdims=True)
+    return layout.joined(total - (along + against - c * length) / count)
+
+
+def _centred(pairs: Pairs) -> Pairs:
+    left = pairs - pairs.mean(axis=0, keepdims=True)
+    return np.asarray(left - left.mean(axis=1, keepdims=True))
+
+
+def _eigen(centred: Pairs) -> tuple[Pairs, Pairs]:
+    values, vectors = np.linalg.eigh(centred)
+    return np.maximum(values, 0.0), vectors
+
+
+def _average(values: Pairs, eps: float, count: int) -> tuple[Pairs, Pairs]:
+    weight, shrunk, _ = _weights(values, eps, count)
+    return weight, shrunk
+
+
+def _weights(values: Pairs, eps: float, count: int) -> tuple[Pairs, Pairs, Pairs]:
+    """Nodes t with weights dt exp(-t eps) det(1 + 2 t S/N)^(-1/2), and S/(1 + 2 t S/N) at each: (T,), (T, N), (T,)."""
+    scale = float(values.sum()) / count
+    t = np.exp(np.arange(_FROM, _TO, _STEP)) / scale
+    grown = 1.0 + 2.0 * t[:, None] * values / count
+    weight = _STEP * t * np.exp(-t * eps - 0.5 * np.log(grown).sum(axis=1))
+    return weight, values / grown, t
+
+
+__all__ = ["batch_normalised", "batch_normalised_back", "normalised_back"]

@@ -1,0 +1,79 @@
+"""Every kernel formula of the catalogue against brute force over weight draws, on correlated inputs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lensnet.catalog.catalog import catalog
+from lensnet.predict.kernel.backward import backward
+from lensnet.predict.kernel.environment import KernelPlace
+from lensnet.predict.kernel.forward import forward
+from tests.kernel.brute import Tried, simulate, tried
+
+BIAS = 0.006  # of the mean diagonal, beyond the declared error and four standard errors
+NOT_MODELLED = {
+    "attention", "max_pool2d", "mixture_of_experts", "nearest_subspace", "redunet_layer", "sphere", "squeeze_excite",
+}  # fmt: skip
+TRIALS = [
+    (name, trial)
+    for name in catalog()
+    if not catalog()[name].is_fork and name not in NOT_MODELLED
+    for trial in catalog()[name].spec.trials[:3]
+]
+
+
+def predicted(case: Tried) -> dict[str, tuple[np.ndarray, float]]:
+    given, made = case.layouts
+    place, states = KernelPlace(case.node, given, made), case.states()
+    apart = given.first(states[0].mean) * given.second(states[0].mean)
+    crosses = dict.fromkeys(combinations(range(len(states)), 2), apart)
+    step = forward(place, states, crosses)
+    assert step.state is not None, step.reason
+    out = {"output": (np.asarray(step.state.pairs), step.error)}
+    for port, back in backward(place, states, case.probe(), crosses).items():
+        if back.pairs is not None:
+            out[f"gradient {port}"] = np.asarray(back.pairs), back.error
+    return out
+
+
+@pytest.mark.parametrize(("name", "trial"), TRIALS, ids=lambda value: str(value)[:80])
+def test_covariances_of_pairs(name: str, trial: dict[str, Any]) -> None:
+    case = tried(name, trial)
+    given, made = case.layouts
+    size = case.node.examples * max(case.node.shapes_in[0].features, case.node.shape.features)
+    found, told = simulate(case, int(np.clip(600_000 / size, 20, 200))), predicted(case)
+    for quantity, (value, error) in told.items():
+        layout = made if quantity == "output" else given
+        measured, scale = found[quantity], float(np.mean(np.diag(value)))
+        groups = {
+            "self": layout.same,
+            "positions": layout.same_example * (1 - layout.same_place),
+            "examples": layout.same_place * (1 - layout.same_example),
+            "both": (1 - layout.same_place) * (1 - layout.same_example),
+        }
+        for group, mask in groups.items():
+            if not mask.any():
+                continue
+            mean, standard_error = measured.group(mask)
+            off = mean - float(value[mask > 0].mean())
+            limit = (BIAS + error) * scale + 4.5 * standard_error
+            assert abs(off) <= limit, f"{quantity}, {group}: {off / scale:+.2%} (se {standard_error / scale:.2%})"
+        slack = (BIAS + error) * scale + 6.5 * measured.error
+        worst = np.max(np.abs(measured.mean - value) / np.maximum(slack, 1e-12))
+        assert worst <= 1.0, f"{quantity}: an entry is off by {worst:.2f} of what is allowed"
+
+
+def test_what_has_no_kernel_formula_is_known() -> None:
+    without = {
+        name
+        for name in catalog()
+        if catalog()[name].function is None
+        and not catalog()[name].is_fork
+        and catalog()[name].spec.body is None
+        and "kernel" not in catalog()[name].effects("kernel")
+    }
+    assert without == NOT_MODELLED
