@@ -7,6 +7,7 @@ the number of the first or of the second sample of a pair. `k` is E x_1 x_2, `p`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Environment:
     def functions(self) -> dict[str, Callable[..., Any]]:
         table = {**self.place.operators.table, **_field_operators(self.place)}
         table |= {"sum_ports": _sum_first, "sum_pairs": _sum_first}
-        for name, function in STATE_OPERATORS.items():
+        for name, function in _state_operators().items():
             table[name] = _bound(function, self)
         return table
 
@@ -227,6 +228,14 @@ def _bound(function: Callable[..., Any], environment: Environment) -> Callable[.
 
 STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
 """Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
+_HOMES = ("normalisation",)
+
+
+def _state_operators() -> Mapping[str, Callable[..., Any]]:
+    """All of them; the modules that hold them are imported when a formula first calls an operator."""
+    for module in _HOMES:
+        import_module(f"lensnet.predict.kernel.{module}")
+    return STATE_OPERATORS
 
 
 def state_operator(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -2,8 +2,8 @@
 
 Batch normalisation divides every channel by its own length over the batch: a random number that no Gram matrix holds.
 For a Gaussian channel x with covariance S over the N samples (centred), averages of x x^T and of four factors x over
-powers of s = x^T x/N + eps are one-dimensional integrals, since 1/s^k = integral t^(k-1) exp(-t s) dt / Gamma(k) leaves a
-Gaussian of covariance S/(1 + 2 t S/N) (docs/effects/kernels.md). They are exact at every batch size.
+powers of s = x^T x/N + eps are one-dimensional integrals, since 1/s^k = integral t^(k-1) exp(-t s) dt / Gamma(k) leaves
+a Gaussian of covariance S/(1 + 2 t S/N) (docs/effects/kernels.md). They are exact at every batch size.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def batch_normalised_back(environment: Environment, p: Any, k: Any, eps: Any) ->
 def normalised_back(environment: Environment, p: Any, unit: Any, channels: Any) -> Pairs:
     """Gradient below a norm over the positions of an example and `channels` channels, times its length.
 
-    `unit`: covariance of the normalised signal. What the mean and the length take off is of relative order
-    1/(positions*channels); to leading order in that.
+    `unit`: covariance of the normalised signal. What the mean and the length take off, and the scatter of the length
+    itself (relative variance r of its square: E 1/length^2 is larger by 1 + r), to leading order in 1/numbers.
     """
     layout, count = environment.place.given, float(np.max(channels))
     gradient, c = layout.split(p), layout.split(unit)
@@ -75,7 +75,10 @@ def normalised_back(environment: Environment, p: Any, unit: Any, channels: Any) 
     along = np.einsum("apq,aqbr->apbr", own, gradient, optimize=True)
     against = np.einsum("apbq,bqr->apbr", gradient, own, optimize=True)
     length = (gradient * c).mean(axis=(1, 3), keepdims=True)
-    return layout.joined(total - (along + against - c * length) / count)
+    shared = 2 * np.einsum("apbq,apbq->ab", c, c) / (count * places**2)
+    own_scatter = np.diagonal(shared)
+    scatter = 1 + 0.375 * (own_scatter[:, None] + own_scatter[None, :]) + 0.25 * shared
+    return layout.joined((total - (along + against - c * length) / count) * scatter[:, None, :, None])
 
 
 def _centred(pairs: Pairs) -> Pairs:

@@ -2,7 +2,7 @@
 
 For a pair field K over samples a = (example, position):
 
-    gather_same(k)     sum over the taps of two windows that move together, K[p + t, p' + t]: weights shared by positions
+    gather_same(k)     sum over the taps of two windows that move together, K[p + t, p' + t]
     gather_all(k)      sum over all pairs of taps of the two windows: K[p + t, p' + t'] (a pool)
     scatter_same(p), scatter_all(p)     their adjoints
     mean_same(k)       average over equal positions of two examples; mean_all(k): over all pairs of positions

@@ -11,7 +11,6 @@ import numpy as np
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.graph import INPUT, Network, Node
-import lensnet.predict.kernel.normalisation  # noqa: F401  registers its operators
 from lensnet.predict.kernel.backward import backward, gathered_uses
 from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace

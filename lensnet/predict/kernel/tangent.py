@@ -60,7 +60,9 @@ def ntk(network: Network, batch: Array | None = None, parametrisation: Parametri
     kernels = propagate(network, source)
     _complete(kernels)
     if kernels.states[network.nodes[-1].path].layout.positions:
-        raise KernelError("the output has positions: a tangent kernel is that of an output without (pool or flatten it)")
+        raise KernelError(
+            "the output has positions: a tangent kernel is that of an output without (pool or flatten it)"
+        )
     gradients = propagate_back(kernels, common_probe(kernels))
     return tangent_kernel(kernels, gradients, parametrisation)
 
