@@ -119,7 +119,9 @@ def _build(spec: dict[str, Any], ports: int = 1) -> Network:
 
 
 def path_of(trial: Trial) -> str:
-    """Where the tried component stands in `network_of(trial)`."""
+    """Where the tried component stands in `network_of(trial)`; of one made of components, the last of them."""
+    if catalog()[trial.component].spec.body is not None:
+        return network_of(trial).nodes[-1].path
     return "value.fork" if trial.component == FORK else "tried"
 
 

@@ -39,6 +39,7 @@ class Figure:
     scale: float = 1.0
     declared: float = 0.0
     in_regime: bool = True
+    component: str = ""
 
     def take(self, same: Sequence[Figure]) -> None:
         """Add the average of figures that share one input batch."""
@@ -70,9 +71,9 @@ def figures(trial: Trial, batches: int, first: int = 0, before: Sequence[Figure]
     network = network_of(trial)
     structure = propagate(network, input_signal(network), gradients=False)
     component = catalog()[trial.component]
-    found = {(f.quantity, f.direction, f.port): f for f in before}
+    found = {(f.component, f.quantity, f.direction, f.port): f for f in before}
     random = bool(component.weights) or len(component.ports_in) > 1 or component.variadic or component.family == "noise"
-    draws = DRAWS if random or component.is_fork else 1
+    draws = DRAWS if random or component.is_fork or component.spec.body is not None else 1
     for batch in range(first, first + batches):
         together: list[list[Figure]] = []
 
@@ -82,13 +83,16 @@ def figures(trial: Trial, batches: int, first: int = 0, before: Sequence[Figure]
 
         measure(network, load_batch(network.input, batch), draws, batch * draws, device="cpu", on_seed=take)
         for same in zip(*together, strict=True):
-            merged = found.setdefault((same[0].quantity, same[0].direction, same[0].port), replace_lists(same[0]))
-            merged.take(same)
+            one = same[0]
+            key = (one.component, one.quantity, one.direction, one.port)
+            found.setdefault(key, replace_lists(one)).take(same)
     return list(found.values())
 
 
 def _is_tried(trial: Trial, effect: Effect) -> bool:
-    return effect.component == path_of(trial) and effect.field is not None
+    """The component itself, or a part of one that is made of components."""
+    here = effect.component == path_of(trial) or effect.component.startswith("tried.")
+    return here and effect.field is not None
 
 
 def replace_lists(figure: Figure) -> Figure:
@@ -110,4 +114,5 @@ def _figure(trial: Trial, effect: Effect, seed: SeedStatistics) -> Figure:
         sqrt(float(np.mean(seed.outputs[effect.component].second_moment))) or 1.0,
         effect.error,
         effect.status == "ok",
+        effect.component,
     )
