@@ -14,10 +14,11 @@ Functions of one variable under a Gaussian
     closed_forms.py      where there is one (piecewise_moments.py: relu, clip, ...)
     quadrature.py        otherwise Gauss-Legendre panels (mesh.py finds them)
     table.py             interpolation, for fields of very many different inputs
+    moment_map.py        E f**2 and E f'**2 of a centred input as splines in its variance: a million at once
 
 Functions of two correlated Gaussians
     dual.py              an activation's kernel E f(u) f(v), the same of its slope, two different functions that meet
-    bivariate/           closed forms (arc-cosine, erf, GELU, ELU, sines, at any mean) and Mehler series with their bound
+    bivariate/           closed forms (arc-cosine, erf, GELU, ELU, sines, at any mean); Mehler series with a bound
 
 Equations
     fixed_points.py      fixed points of a moment map; an equation solved for a symbol

@@ -13,13 +13,13 @@ value comes with an error bound.
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lensnet.algebra.bivariate import hermite, homogeneous
+from lensnet.algebra.bivariate import hermite, homogeneous, semivariogram
 from lensnet.algebra.bivariate.gates import Group, gated
 from lensnet.algebra.bivariate.homogeneous import Angle, sides
 from lensnet.algebra.bivariate.law import Law
@@ -33,6 +33,9 @@ _LOSS = 1e-9
 """A closed form that loses more of its scale than this to cancellation is replaced by the series."""
 _SERIES = 1e-12
 """Relative to sqrt(E f**2 E g**2): the series stops where its bound is below."""
+
+_NEAR = 0.01
+"""Gaps below which the difference of two kernels has lost too many digits."""
 
 
 class Bounded(NamedTuple):
@@ -73,9 +76,9 @@ class PairDual:
         self, k11: ArrayLike, k22: ArrayLike, k12: ArrayLike, mean1: ArrayLike = 0.0, mean2: ArrayLike = 0.0
     ) -> tuple[Bounded, Bounded]:
         """`kernel` and `gradient_kernel` of the same inputs, which share work."""
-        if self._values.homogeneous and _zero(mean1) and _zero(mean2):
-            angle = _angle(k11, k22, k12)
-            return self._values.at(angle), self._slopes.at(angle)
+        if self._values.sides is not None and _zero(mean1) and _zero(mean2):
+            values, slopes = homogeneous.both(*self._values.sides, _angle(k11, k22, k12))
+            return Bounded(*values), Bounded(*slopes)
         return self.kernel(k11, k22, k12, mean1, mean2), self.gradient_kernel(k11, k22, k12, mean1, mean2)
 
     @cached_property
@@ -117,6 +120,54 @@ class Dual(PairDual):
         rounding = homogeneous.ROUNDING * (np.abs(middle * moments.mean.value) + np.abs(both * slope))
         return Bounded(value, error + rounding)
 
+    def semivariogram(self, gap: ArrayLike, variance: ArrayLike = 1.0, mean: ArrayLike = 0.0) -> Bounded:
+        """E (f(u) - f(v))**2 / 2 of two inputs of one mean and variance, at correlation 1 - gap: what the kernel falls
+        short of its value at correlation 1.
+
+        Accurate relative to itself down to gap = 1e-300, where `kernel` has no digits left; so iterate
+        gap -> gain**2 * semivariogram(gap, q) / q' instead of the correlation.
+
+        Args:
+            gap: 0 to 2.
+        """
+        gaps, variances, means = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (gap, variance, mean)))
+        side = self._values.sides
+        if side is not None and side[0].degree < 2 and not means.any():
+            return Bounded(*semivariogram.homogeneous(side[0], variances, gaps))
+        if self._slopes.closed and not self.function.jumps:
+            return self._integrated(gaps, variances, means)
+        if self.function.jumps and self._values.closed:
+            # it falls like the root of the gap: the difference keeps half of the digits of the gap, which is enough
+            top = self._values.of_law(Law.of(variances, variances, variances, means, means, 0.0))
+            value, error = self._values.of_law(Law.of(variances, variances, variances, means, means, gaps))
+            return Bounded(top.value - value, top.error + error)
+        slopes = expect(self.function, means, np.sqrt(variances)).slope_second_moment.value * variances
+        return Bounded(
+            *semivariogram.of_series(
+                lambda terms: hermite.shaped_series(self.function, means, variances, terms),
+                np.where(bool(self.function.jumps), np.inf, slopes),
+                gaps,
+            )
+        )
+
+    def _integrated(self, gap: Array, variance: Array, mean: Array) -> Bounded:
+        value, error = np.empty(gap.shape), np.empty(gap.shape)
+        near = gap < _NEAR
+        for part in (near, ~near):
+            if not part.any():
+                continue
+            v, m, g = variance[part], mean[part], gap[part]
+            if part is near:
+                value[part], error[part] = semivariogram.integrated(partial(self._slopes_at, v, m), v, g)
+            else:
+                top, there = (self._values.of_law(Law.of(v, v, v, m, m, at)) for at in (np.zeros(()), g))
+                value[part], error[part] = top.value - there.value, top.error + there.error
+        return Bounded(value, error)
+
+    def _slopes_at(self, variance: Array, mean: Array, gap: Array) -> Bounded:
+        v, m = (np.broadcast_to(a[..., None], gap.shape) for a in (variance, mean))
+        return self._slopes.of_law(Law.of(v, v, v, m, m, gap))
+
 
 def dual(function: PointwiseFunction) -> Dual:
     """The dual activation of a function; equal requests share one object and its tables."""
@@ -143,30 +194,31 @@ class _Product:
     def __init__(self, f: PointwiseFunction, g: PointwiseFunction) -> None:
         self._f, self._g = f, g
         first, second = sides(f), sides(g)
-        self._sides = (first, second) if first and second and first.degree == second.degree else None
-        self.homogeneous = self._sides is not None
+        self.sides = (first, second) if first and second and first.degree == second.degree else None
         self._centred = _groups(f, g, True)
         self._general = _groups(f, g, False)
 
     @property
+    def closed(self) -> bool:
+        return self._centred is not None
+
+    @property
     def method(self) -> str:
-        if self.homogeneous:
+        if self.sides is not None:
             return "arc-cosine"
         return "series" if self._centred is None else "closed form"
 
     def of(self, k11: ArrayLike, k22: ArrayLike, k12: ArrayLike, mean1: ArrayLike, mean2: ArrayLike) -> Bounded:
-        if self.homogeneous and _zero(mean1) and _zero(mean2):
-            return self.at(_angle(k11, k22, k12))
-        law = Law.of(k11, k22, k12, mean1, mean2)
+        if self.sides is not None and _zero(mean1) and _zero(mean2):
+            return Bounded(*homogeneous.kernel(*self.sides, _angle(k11, k22, k12)))
+        return self.of_law(Law.of(k11, k22, k12, mean1, mean2))
+
+    def of_law(self, law: Law) -> Bounded:
         groups = self._centred if law.centred else self._general
         if groups is None:
             return Bounded(*hermite.product(self._f, self._g, law, _SERIES))
         value, error = expected_product(*groups, law)
         return self._mended(law, value, error + self._jump_error(law))
-
-    def at(self, angle: Angle) -> Bounded:
-        assert self._sides is not None
-        return Bounded(*homogeneous.kernel(*self._sides, angle))
 
     def _mended(self, law: Law, value: Array, error: Array) -> Bounded:
         """Where a closed form lost its digits, the series has them."""
@@ -175,8 +227,7 @@ class _Product:
         if not lost.any():
             return Bounded(value, error)
         value, error = np.array(value), np.array(np.broadcast_to(error, value.shape))
-        part = Law(*(_picked(a, lost) for a in (law.k11, law.k22, law.k12, law.det)),
-                   *(None if m is None else _picked(m, lost) for m in (law.mean1, law.mean2)))  # fmt: skip
+        part = law.part(lost)
         other, bound = hermite.product(self._f, self._g, part, _SERIES)
         better = ~(bound >= error[lost])
         value[lost] = np.where(better, other, value[lost])
@@ -195,7 +246,7 @@ class _Product:
     def _jump_error(self, law: Law) -> Array:
         """Two steps at correlation r have slope 1/sqrt(1 - r**2) in r: what the rounding of r makes of that."""
         heights = [sum(abs(height) for _, height in function.jumps) for function in (self._f, self._g)]
-        if not all(heights):
+        if law.sharp or not all(heights):
             return np.zeros(())
         with np.errstate(all="ignore"):
             rest = np.sqrt(np.maximum(law.det / (law.k11 * law.k22), 1e-16))
@@ -218,14 +269,10 @@ def _groups(
 def _angle(k11: ArrayLike, k22: ArrayLike, k12: ArrayLike) -> Angle:
     variances = [np.asarray(k, dtype=np.float64) for k in (k11, k22)]
     for variance in variances:
-        if variance.size and np.nanmin(variance) < 0:
+        if (variance < 0).any():
             raise ValueError("a variance is negative")
     return Angle(variances[0], variances[1], np.asarray(k12, dtype=np.float64))
 
 
 def _zero(mean: ArrayLike) -> bool:
     return isinstance(mean, float | int) and mean == 0 or not np.any(mean)
-
-
-def _picked(values: Array, where: NDArray[np.bool_]) -> Array:
-    return np.broadcast_to(values, where.shape)[where]

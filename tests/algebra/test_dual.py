@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -136,6 +137,82 @@ def test_an_identity_that_meets_a_function(name: str) -> None:
         value, error = unit(name).cross(*law)
         other, bound = identity.pair(unit(name)).kernel(*law)
         assert abs(float(value - other)) <= float(error + bound) + 1e-14
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "step", "elu", "gelu", "hardtanh", "tanh", "silu"])
+@pytest.mark.parametrize("mean", [0.0, 0.4])
+def test_what_separates_two_inputs_is_the_difference_of_two_kernels(name: str, mean: float) -> None:
+    activation, gaps = unit(name), np.array([1.9, 1.0, 0.1, 1e-3, 1e-5])
+    value, error = activation.semivariogram(gaps, 2.0, mean)
+    top, wrong = activation.kernel(2.0, 2.0, 2.0, mean, mean)
+    below, off = activation.kernel(2.0, 2.0, 2.0 * (1 - gaps), mean, mean)
+    rounding = 2.0 * 2e-16 * np.abs(activation.gradient_kernel(2.0, 2.0, 2.0, mean, mean).value)
+    rounding += 1e-15 * (name == "step") / np.sqrt(gaps)  # 1 - gap is rounded: the kernel moves by its slope
+    assert np.all(np.abs(value - (top - below)) <= error + wrong + off + rounding)
+
+
+@pytest.mark.parametrize("name", ["gelu", "tanh", "silu", "sin", "erf"])
+def test_near_correlation_one_a_smooth_function_separates_inputs_by_its_mean_square_slope(name: str) -> None:
+    gap = np.array([1e-9, 1e-13, 1e-40, 1e-200])
+    value, error = unit(name).semivariogram(gap, 0.7)
+    slope = float(expect(CASES[name].function, 0.0, math.sqrt(0.7)).slope_second_moment.value)
+    np.testing.assert_allclose(value, 0.7 * slope * gap, rtol=2e-8)
+    assert np.all(error <= 1e-11 * value)
+
+
+def test_relu_correlations_down_a_deep_stack_follow_the_exact_map_and_its_power_law() -> None:
+    """1 - c after l layers, from the gap; 50 digits of the textbook formula say the same."""
+    relu = unit("relu")
+    gap, exact = np.array(0.7), mpmath.mpf(7) / 10
+    with mpmath.workdps(50):
+        for layer in range(1, 10001):
+            gap = 2.0 * relu.semivariogram(gap).value
+            if layer <= 60:
+                c = 1 - exact
+                exact = 1 - (mpmath.sqrt(1 - c * c) + c * (mpmath.pi - mpmath.acos(c))) / mpmath.pi
+            if layer == 60:
+                assert abs(float(gap) / float(exact) - 1) < 1e-13
+    assert float(gap) * 2 * 10000**2 / (9 * math.pi**2) == pytest.approx(1.0, abs=0.01)
+
+
+def test_closed_forms_after_fifty_layers() -> None:
+    """NNGP and NTK of a stack of 50 layers against the same recursion in 40 digits."""
+
+    def relu(k11: mpmath.mpf, k22: mpmath.mpf, k12: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
+        size = mpmath.sqrt(k11 * k22)
+        angle = mpmath.acos(min(k12 / size, mpmath.mpf(1)))
+        slope = (mpmath.pi - angle) / (2 * mpmath.pi)
+        return (size * mpmath.sin(angle) / (2 * mpmath.pi) + k12 * slope), slope
+
+    def erf(k11: mpmath.mpf, k22: mpmath.mpf, k12: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
+        a = (1 + 2 * k11) * (1 + 2 * k22)
+        return 2 / mpmath.pi * mpmath.asin(2 * k12 / mpmath.sqrt(a)), 4 / mpmath.pi / mpmath.sqrt(a - 4 * k12**2)
+
+    def gelu(k11: mpmath.mpf, k22: mpmath.mpf, k12: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
+        def kernel(c: mpmath.mpf) -> mpmath.mpf:
+            a = (1 + k11) * (1 + k22)
+            rest = (c**2 + k11 * k22 * (a - c**2)) / (a * mpmath.sqrt(a - c**2))
+            return c / 4 + (c * mpmath.asin(c / mpmath.sqrt(a)) + rest) / (2 * mpmath.pi)
+
+        return kernel(k12), mpmath.diff(kernel, k12, h=mpmath.mpf(10) ** -13)
+
+    for name, form, gain in (("relu", relu, 2.0), ("erf", erf, 1.5), ("gelu", gelu, 2.0)):
+        gram = np.array([[1.3, 0.9, -0.4], [0.9, 0.8, 0.1], [-0.4, 0.1, 1.0]])
+        tangent = gram.copy()
+        with mpmath.workdps(40):
+            exact = [[mpmath.mpf(x) for x in row] for row in gram]
+            theta = [list(row) for row in exact]
+            for _ in range(50):
+                both = [[form(exact[i][i], exact[j][j], exact[i][j]) for j in range(3)] for i in range(3)]
+                theta = [[gain * (both[i][j][0] + both[i][j][1] * theta[i][j]) for j in range(3)] for i in range(3)]
+                exact = [[gain * both[i][j][0] for j in range(3)] for i in range(3)]
+            for _ in range(50):
+                d = np.diag(gram)
+                value, slope = unit(name).both(d[:, None], d[None, :], gram)
+                tangent = gain * (value.value + slope.value * tangent)
+                gram = gain * value.value
+            np.testing.assert_allclose(gram, np.array(exact, dtype=float), rtol=1e-12)
+            np.testing.assert_allclose(tangent, np.array(theta, dtype=float), rtol=1e-9)
 
 
 def test_shapes_zero_variances_and_bad_input() -> None:

@@ -39,6 +39,7 @@ class Series:
         coefficients: (K+1, n).
         rest: E f**2 minus the sum of the squares, (n,), at least the rounding of that difference.
         power: E f**2, (n,).
+        error: of the coefficients, root of the sum of squares, (n,).
     """
 
     coefficients: Array
@@ -74,11 +75,10 @@ def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: flo
     """
     mean1, mean2 = (np.zeros(()) if mean is None else mean for mean in (law.mean1, law.mean2))
     rho = _correlation(law)
-    first = _Side(f, mean1, law.k11, rho.ndim)
-    second = _Side(g, mean2, law.k22, rho.ndim)
     terms = _FIRST_TERMS
     while True:
-        a, b = first.series(terms), second.series(terms)
+        a = shaped_series(f, mean1, law.k11, terms, rho.ndim)
+        b = shaped_series(g, mean2, law.k22, terms, rho.ndim)
         scale = np.sqrt(a.power) * np.sqrt(b.power)
         left = np.sqrt(a.rest) * np.sqrt(b.rest)
         used = _needed(a, b, float(np.max(np.abs(rho), initial=0.0)))
@@ -91,19 +91,13 @@ def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: flo
     return value, np.broadcast_to(error, value.shape)
 
 
-class _Side:
-    """One function over the inputs of one side, shaped to broadcast against the pairs."""
-
-    def __init__(self, function: PointwiseFunction, mean: Array, variance: Array, ndim: int) -> None:
-        self._function = function
-        means, variances = np.broadcast_arrays(mean, variance)
-        self._mean, self._variance = means.ravel(), variances.ravel()
-        self._shape = (1,) * (ndim - means.ndim) + means.shape
-
-    def series(self, terms: int) -> Series:
-        found = series_of(self._function, self._mean, self._variance, terms)
-        rows = (found.rest, found.power, found.error)
-        return Series(found.coefficients.reshape(-1, *self._shape), *(row.reshape(self._shape) for row in rows))
+def shaped_series(function: PointwiseFunction, mean: Array, variance: Array, terms: int, ndim: int = 0) -> Series:
+    """`series_of` for arrays of any shape, filled up to `ndim` axes: coefficients (K+1, *shape)."""
+    means, variances = np.broadcast_arrays(mean, variance)
+    shape = (1,) * (ndim - means.ndim) + means.shape
+    found = series_of(function, means.ravel(), variances.ravel(), terms)
+    rows = (found.rest, found.power, found.error)
+    return Series(found.coefficients.reshape(-1, *shape), *(row.reshape(shape) for row in rows))
 
 
 def _correlation(law: Law) -> Array:

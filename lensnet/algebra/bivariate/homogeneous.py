@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.algebra.bivariate.law import geometric_mean
 from lensnet.algebra.pointwise import PointwiseFunction
 
 Array = NDArray[np.float64]
 ROUNDING = 8.0 * np.finfo(float).eps
+_UNIT, _BLUNT = 2.0**-52, 2.0**-26
 
 
 @dataclass(frozen=True)
@@ -50,50 +52,70 @@ def sides(function: PointwiseFunction) -> Sides | None:
 
 
 class Angle:
-    """What all kernels of one pair of inputs share: the angle between them. Arrays in the shape of k12."""
+    """What all kernels of one pair of inputs share: the angle between them. Arrays in the shape of the pairs.
+
+    Attributes:
+        size: s1*s2, the product of the standard deviations.
+        cosine: the correlation; 0 where a variance is 0.
+        angle: its arc-cosine.
+        sine: not sin(angle): both come from one correlation, so that their errors cancel where the angle is small.
+    """
 
     def __init__(self, k11: Array, k22: Array, k12: Array) -> None:
-        # per input, before anything is broadcast: the pairs are many, the inputs few
-        s1, s2 = np.sqrt(k11), np.sqrt(k22)
-        self.size = s1 * s2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            correlation = np.divide(k12, self.size)
-        if not np.all(self.size > 0):
-            correlation = np.where(self.size > 0, correlation, np.where(np.isnan(self.size), np.nan, 0.0))
-        correlation = np.asarray(correlation)
-        np.minimum(correlation, 1.0, out=correlation)
-        np.maximum(correlation, -1.0, out=correlation)
-        self.cosine = correlation
-        self.angle = np.arccos(correlation)
-        self._sine: Array | None = None
-
-    @property
-    def sine(self) -> Array:
-        if self._sine is None:
-            # not sin(angle): both come from one correlation, so their errors cancel where t -> 0
-            self._sine = np.sqrt((1.0 - self.cosine) * (1.0 + self.cosine))
-        return self._sine
+        self.size = geometric_mean(k11, k22)
+        cosine = np.asarray(k12 / self.size if np.all(self.size) else k12 / np.where(self.size == 0, np.inf, self.size))
+        np.clip(cosine, -1.0, 1.0, out=cosine)
+        self.cosine = cosine
+        self.angle = np.arccos(cosine)
+        spread = (1.0 - cosine) * (1.0 + cosine)
+        self.sine = np.sqrt(spread)
 
 
 def kernel(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
     """E f(u) g(v) at mean 0 for two functions of the same degree, and its error bound."""
-    same = first.above * second.above + first.below * second.below
-    cross = first.above * second.below + first.below * second.above
-    both, turned = (same + cross) / (2.0 * math.pi), (same - cross) / (2.0 * math.pi)
-    if first.degree == 0:
-        value = at.angle * -turned
-        value += 0.5 * same
-        return value, np.asarray(ROUNDING * (abs(same) + abs(cross)))
     if first.degree == 1:
-        # at.size * (both*(sin - t cos) + same/2 * cos)
-        value = at.angle * -both
-        value += 0.5 * same
-        value *= at.cosine
-        value += both * at.sine
-        value *= at.size
-        return value, ROUNDING * (abs(same) + abs(both)) * at.size
-    square = 1.0 + 2.0 * at.cosine * at.cosine
+        return _linear(first, second, at, gradient_kernel(first, second, at)[0])
+    same, cross = _products(first, second)
+    turned = (same - cross) / (2.0 * math.pi)
+    if first.degree == 0:
+        # a correlation known to its rounding leaves the angle uncertain by that over the sine
+        loose = (_UNIT * abs(turned)) / np.maximum(at.sine, _BLUNT)
+        loose += ROUNDING * (abs(same) + abs(cross))
+        return _switched(same, turned, at), loose
     # J(pi - t) = t*(1 + 2 cos^2) - 3 sin cos
-    value = square * (0.5 * same - turned * at.angle) + 3.0 * turned * at.sine * at.cosine
-    value *= at.size * at.size
-    return value, ROUNDING * (6.0 * (abs(same) + abs(cross))) * at.size * at.size
+    value = (1.0 + 2.0 * at.cosine * at.cosine) * _switched(same, turned, at) + 3.0 * turned * at.sine * at.cosine
+    square = at.size * at.size
+    return value * square, ROUNDING * 6.0 * (abs(same) + abs(cross)) * square
+
+
+def gradient_kernel(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
+    """E f'(u) g'(v) at mean 0, slopes almost everywhere."""
+    return kernel(first.slope, second.slope, at)
+
+
+def both(first: Sides, second: Sides, at: Angle) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """`kernel` and `gradient_kernel`, which share work in degree 1."""
+    slopes = gradient_kernel(first, second, at)
+    return (_linear(first, second, at, slopes[0]) if first.degree == 1 else kernel(first, second, at)), slopes
+
+
+def _products(first: Sides, second: Sides) -> tuple[float, float]:
+    return first.above * second.above + first.below * second.below, (
+        first.above * second.below + first.below * second.above
+    )
+
+
+def _switched(same: float, turned: float, at: Angle) -> Array:
+    value = at.angle * -turned
+    value += 0.5 * same
+    return value
+
+
+def _linear(first: Sides, second: Sides, at: Angle, slopes: Array) -> tuple[Array, Array]:
+    """Degree 1: s1*s2*(cos(t) * E f' g' + (same + cross)/(2 pi) * sin(t))."""
+    same, cross = _products(first, second)
+    value = at.cosine * slopes
+    if same + cross != 0.0:
+        value += at.sine * ((same + cross) / (2.0 * math.pi))
+    value *= at.size
+    return value, at.size * (ROUNDING * (abs(same) + abs(cross)))

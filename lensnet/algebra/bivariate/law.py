@@ -22,6 +22,8 @@ class Law:
         det: k11*k22 - k12**2. It is kept, not recomputed, since it decides everything near correlation 1.
         mean1, mean2: None stands for exactly 0, so that terms which vanish by symmetry are never added.
         slack1, slack2: size of the numbers whose difference a mean is, where it is one.
+        less1, less2: k11 - k12 and k22 - k12, where they are known better than the subtraction tells.
+        sharp: the distance from correlation 1 was given; otherwise it is known to the rounding of k12.
     """
 
     k11: Array
@@ -32,6 +34,9 @@ class Law:
     mean2: Array | None = None
     slack1: Array | None = None
     slack2: Array | None = None
+    less1: Array | None = None
+    less2: Array | None = None
+    sharp: bool = False
 
     @classmethod
     def of(
@@ -52,30 +57,39 @@ class Law:
             ValueError: a variance is negative.
         """
         first, second, both = (np.asarray(k, dtype=np.float64) for k in (k11, k22, k12))
-        if (first.size and np.nanmin(first) < 0) or (second.size and np.nanmin(second) < 0):
+        if (first < 0).any() or (second < 0).any():
             raise ValueError("a variance is negative")
-        size = np.sqrt(first) * np.sqrt(second)
+        size = geometric_mean(first, second)
         if gap is None:
-            with np.errstate(all="ignore"):
-                correlation = both / np.where(size > 0, size, 1.0)
-            correlation = np.clip(np.where(size > 0, correlation, 0.0), -1.0, 1.0)
-            spread = (1.0 - correlation) * (1.0 + correlation)
+            both = np.clip(both, -size, size)
+            det = np.maximum(_determinant(first, second, both), 0.0)
+            less1, less2 = first - both, second - both
         else:
             distance = np.asarray(gap, dtype=np.float64)
-            correlation = 1.0 - distance
-            spread = distance * (2.0 - distance)
-        return cls(first, second, size * correlation, first * second * spread, _mean(mean1), _mean(mean2))
+            both = size * (1.0 - distance)
+            det = first * second * (distance * (2.0 - distance))
+            s1, s2 = np.sqrt(first), np.sqrt(second)
+            less1, less2 = s1 * ((s1 - s2) + s2 * distance), s2 * ((s2 - s1) + s1 * distance)
+        means = _mean(mean1), _mean(mean2)
+        return cls(first, second, both, det, *means, less1=less1, less2=less2, sharp=gap is not None)
 
     @property
     def swapped(self) -> Law:
         """v and u."""
-        return Law(self.k22, self.k11, self.k12, self.det, self.mean2, self.mean1, self.slack2, self.slack1)
+        means = self.mean2, self.mean1, self.slack2, self.slack1
+        return Law(self.k22, self.k11, self.k12, self.det, *means, self.less2, self.less1, self.sharp)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of all its arrays, broadcast."""
         arrays = (self.k11, self.k22, self.k12, self.mean1, self.mean2)
         return np.broadcast_shapes(*(np.shape(array) for array in arrays if array is not None))
+
+    def part(self, where: NDArray[np.bool_]) -> Law:
+        """The pairs that a mask in the law's shape picks."""
+        arrays = [np.broadcast_to(a, where.shape)[where] for a in (self.k11, self.k22, self.k12, self.det)]
+        mean1, mean2 = (None if m is None else np.broadcast_to(m, where.shape)[where] for m in (self.mean1, self.mean2))
+        return Law(arrays[0], arrays[1], arrays[2], arrays[3], mean1, mean2, sharp=self.sharp)
 
     @property
     def centred(self) -> bool:
@@ -93,3 +107,33 @@ def _mean(mean: ArrayLike) -> Array | None:
 
 def _less(mean: Array | None, by: float) -> Array | None:
     return mean if by == 0 else np.asarray((0.0 if mean is None else mean) - by)
+
+
+def geometric_mean(first: Array, second: Array) -> Array:
+    """sqrt(first*second), exactly `first` where both are equal: correlation 1 must come out as 1."""
+    with np.errstate(over="ignore", under="ignore"):
+        square = first * second
+        mean = np.sqrt(square)
+        extreme = ~((square > 1e-280) & (square < np.inf))
+        return np.asarray(np.where(extreme, np.sqrt(first) * np.sqrt(second), mean) if extreme.any() else mean)
+
+
+def _determinant(first: Array, second: Array, both: Array) -> Array:
+    """first*second - both**2 to the last digit, by the rounding errors of both products (Dekker 1971)."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        product, error = _exact_product(first, second)
+        square, other = _exact_product(both, both)
+        exact = (product - square) + (error - other)
+        return np.asarray(np.where(np.isfinite(exact), exact, product - square))
+
+
+def _exact_product(a: Array, b: Array) -> tuple[Array, Array]:
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(a: Array) -> tuple[Array, Array]:
+    wide = 134217729.0 * a
+    high = wide - (wide - a)
+    return high, a - high

@@ -207,12 +207,15 @@ def _one_gate(gate: Gate, variance: Array, mean: Any, slack: Array | None) -> Nu
     std = np.sqrt(variance + gate.variance + TINY)
     h = mean / std * _side(gate)
     # a mean that is the rest of a subtraction is as wrong as its terms are; at std 0 it has been set right
-    loose = 0.0 if slack is None else np.where(variance + gate.variance > 0, slack / std, 0.0)
+    loose: Any = 0.0
+    if slack is not None:
+        apart = np.where(variance + gate.variance > 0, slack / std, 0.0)
+        loose = apart * np.exp(-0.5 * np.maximum(np.abs(h) - EPS * apart, 0.0) ** 2)
     if gate.kind == ODD:
         value = special.erf(h / math.sqrt(2.0))
         return value, np.abs(value) + loose
     value = special.ndtr(h)
-    return value, np.abs(value) * (1.0 + np.abs(h) ** 2) + loose
+    return value, np.abs(value) * (1.0 + np.minimum(np.real(h), 0.0) ** 2 * (np.abs(value) > 0)) + loose
 
 
 def _conditioned(law: Law, gate: Gate) -> tuple[Law, Number]:
@@ -228,12 +231,26 @@ def _conditioned(law: Law, gate: Gate) -> tuple[Law, Number]:
         h2 = law.mean1 * law.mean1 / spread
         weight, size = weight * np.exp(-0.5 * h2), 1.0 + np.abs(h2)
         mean1 = None if gate.variance == 0 else law.mean1 * left
-        move = law.k12 / spread * law.mean1
-        mean2, slack = (-move, None) if mean2 is None else (mean2 - move, np.abs(mean2) + np.abs(move))
-        if slack is not None:
-            mean2 = np.where(np.abs(mean2) <= EPS * slack, 0.0, mean2)
+        slope = law.k12 / spread
+        if mean2 is None:
+            mean2, slack = -slope * law.mean1, None
+        else:
+            mean2, slack = _regressed(
+                law, gate, slope, (law.less1 if law.less1 is not None else law.k11 - law.k12) / spread
+            )
     conditioned = Law(law.k11 * left, k22, law.k12 * left, law.det * left, mean1, mean2, None, slack)
     return conditioned, (weight, np.abs(weight) * size)
+
+
+def _regressed(law: Law, gate: Gate, slope: Array, lag: Array) -> tuple[Any, Any]:
+    """mean2 - slope*mean1, and the size of what was subtracted; slope = 1 - lag near correlation 1."""
+    mean1, mean2 = law.mean1, law.mean2
+    assert mean1 is not None and mean2 is not None
+    near = slope > 0.5
+    apart, lagging = mean2 - mean1, (lag + gate.variance / (law.k11 + gate.variance + TINY)) * mean1
+    mean = np.where(near, apart + lagging, mean2 - slope * mean1)
+    slack = np.where(near, np.abs(apart) + np.abs(lagging), np.abs(mean2) + np.abs(slope * mean1))
+    return np.where(np.abs(mean) <= EPS * slack, 0.0, mean), slack
 
 
 def _plus(first: Number, second: Number) -> Number:

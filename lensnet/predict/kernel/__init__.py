@@ -8,5 +8,6 @@ cross.py        covariances between different edges of the graph
 forward.py, backward.py, propagate.py   one component, and the whole network, in both directions
 tangent.py      the neural tangent kernel
 maps.py         correlation maps of a block and their fixed points
+phase.py        phase diagrams over gain and bias_std: fixed points, depth scales, the edge of chaos
 engine.py       rows of a report
 """

@@ -1,0 +1,312 @@
+"""Phase diagrams of a deep stack: dense layers of one gain and bias_std, an activation after each, over a grid of both.
+
+At large width the second moment follows q -> gain**2 E f(sqrt(q) z)**2 + bias_std**2 to a fixed point q*. There, two
+inputs of correlation 1 - e separate or merge by the factor chi_1 = gain**2 E f'(sqrt(q*) z)**2 per layer: below 1 all
+inputs end up alike (ordered), above 1 neighbours end up apart, at correlation c* (chaotic). The edge between carries
+signals deepest; elsewhere differences live for xi = -1/ln(chi at c*) layers.
+
+Poole et al. 2016 (arXiv:1606.05340), Schoenholz et al. 2017 (arXiv:1611.01232).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import RectBivariateSpline
+
+from lensnet.algebra.dual import dual
+from lensnet.algebra.gaussian import expect
+from lensnet.algebra.moment_map import HIGH, LOW, MomentMap, moment_map
+from lensnet.algebra.pointwise import PointwiseFunction
+
+Array = NDArray[np.float64]
+
+ORDERED, CHAOTIC, CRITICAL = "ordered", "chaotic", "critical"
+_PER_E_FOLD = 16
+_CONVERGED, _MOST_STEPS = 1e-13, 12
+_CRITICAL = 1e-9
+_ROOTS, _ROWS_PER_E_FOLD = 97, 16
+
+
+@dataclass(frozen=True)
+class PhaseDiagram:
+    """Fixed points over a grid; every field has shape (gains, bias_stds).
+
+    Attributes:
+        name: of the activation.
+        gain, bias_std: the axes, 1-d.
+        second_moment: q*, of the preactivations, reached from q = `start`; 0 where the signal dies, inf where it
+            diverges.
+        chi: chi_1, the factor per layer on a small squared distance between two inputs, and on the second moment of a
+            gradient. At q* = inf its limit.
+        correlation: c*, of two inputs after many layers: 1 in the ordered phase, nan where q* is 0 or inf.
+        chi_correlation: slope of the correlation map at c*; chi_1 in the ordered phase.
+        chi_variance: slope of the map of q at q*.
+        error: relative error of the interpolated averages behind, measured between their knots; the fields amplify it
+            by 1/|1 - chi|.
+    """
+
+    name: str
+    gain: Array
+    bias_std: Array
+    second_moment: Array
+    chi: Array
+    correlation: Array
+    chi_correlation: Array
+    chi_variance: Array
+    error: float
+
+    @property
+    def depth(self) -> Array:
+        """xi: layers over which the distance of the correlation from c* falls by e; inf at the edge of chaos."""
+        return _depth(self.chi_correlation)
+
+    @property
+    def variance_depth(self) -> Array:
+        """Layers over which the distance of the second moment from q* falls by e."""
+        return _depth(self.chi_variance)
+
+    @property
+    def phase(self) -> NDArray[np.str_]:
+        """ "ordered", "chaotic" or "critical" (chi_1 = 1 to 1e-9)."""
+        names = np.where(self.chi > 1, CHAOTIC, ORDERED)
+        return np.where(np.abs(self.chi - 1.0) < _CRITICAL, CRITICAL, names)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The edge of chaos, chi_1 = 1: arrays of one shape; nan where there is none."""
+
+    bias_std: Array
+    gain: Array
+    second_moment: Array
+
+
+def phase_diagram(
+    function: PointwiseFunction,
+    gain: ArrayLike,
+    bias_std: ArrayLike,
+    *,
+    correlation: bool = True,
+    start: float = 1.0,
+) -> PhaseDiagram:
+    """Fixed points of the second moment and of the correlation for every pair of gain and bias_std.
+
+    q* is the fixed point next to `start` on the side to which the map moves it: where iteration leads, for maps that
+    rise with q.
+
+    Args:
+        gain, bias_std: 1-d (or numbers), >= 0: weights have standard deviation gain/sqrt(fan_in).
+        correlation: also solve for c* (about as much work again).
+
+    Raises:
+        ValueError: a gain or bias_std is negative or not finite, or an axis has more than one dimension.
+    """
+    gains, biases = _axis(gain, "gain"), _axis(bias_std, "bias_std")
+    moments = moment_map(function)
+    q = _fixed_points(moments, gains, biases, start)
+    inside = np.clip(q, LOW, HIGH)
+    squared = gains[:, None] ** 2
+    chi = squared * moments.mean_square_slope(inside)
+    rate = squared * moments.second_moment_and_rate(inside)[1]
+    alone = np.where((q > 0) & np.isfinite(q), 1.0, np.nan)
+    chi_c, error = chi.copy(), moments.error
+    if correlation:
+        chaotic = (chi > 1.0) & np.isfinite(alone)
+        if chaotic.any():
+            alone[chaotic], chi_c[chaotic], off = _correlations(function, q[chaotic], chi[chaotic])
+            error = max(error, off)
+    else:
+        alone = np.where(chi > 1.0, np.nan, alone)
+        chi_c = np.where(chi > 1.0, np.nan, chi_c)
+    return PhaseDiagram(function.name, gains, biases, q, chi, alone, chi_c, rate, error)
+
+
+def edge_of_chaos(function: PointwiseFunction, bias_std: ArrayLike) -> Edge:
+    """The gain at which chi_1 = 1, for each bias_std, and the fixed point q* there, by a solve.
+
+    At given q, chi_1 = 1 fixes the gain and the fixed point then fixes bias_std, so the edge is a curve in q; its
+    crossings with bias_std are bracketed on a grid and bisected. Of several, the one with the smallest gain.
+    """
+    wanted = np.atleast_1d(np.asarray(bias_std, dtype=np.float64))
+    grid = np.exp(np.linspace(np.log(LOW), np.log(HIGH), int(_PER_E_FOLD * np.log(HIGH / LOW)) + 1))
+    gains, squares = _on_edge(function, grid)
+    gain, second = np.full(wanted.shape, np.nan), np.full(wanted.shape, np.nan)
+    for place, bias in np.ndenumerate(wanted):
+        gap = squares - bias * bias
+        flat = np.abs(gap) <= 1e-13 * grid
+        if flat.all():  # relu without bias: on the edge at every q
+            gain[place], second[place] = gains[grid.size // 2], 1.0
+            continue
+        crossing = np.flatnonzero((gap[:-1] * gap[1:] < 0) & ~flat[:-1])
+        found = [_edge_between(function, grid[i], grid[i + 1], bias) for i in crossing]
+        if bias == 0.0 and abs(squares[0]) < 1e-6 * grid[0]:
+            found.append((float(gains[0]), 0.0))
+        if found:
+            gain[place], second[place] = min(found)
+    shape = np.shape(bias_std)
+    return Edge(np.reshape(wanted, shape), np.reshape(gain, shape), np.reshape(second, shape))
+
+
+def _on_edge(function: PointwiseFunction, q: Array) -> tuple[Array, Array]:
+    """Gain and bias variance (negative: none) at which q is a fixed point with chi_1 = 1."""
+    moments = expect(function, 0.0, np.sqrt(q))
+    with np.errstate(all="ignore"):
+        slope = moments.slope_second_moment.value
+        return 1.0 / np.sqrt(slope), q - moments.second_moment.value / slope
+
+
+def _edge_between(function: PointwiseFunction, low: float, high: float, bias: float) -> tuple[float, float]:
+    below = _on_edge(function, np.array([low]))[1][0] < bias * bias
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if (_on_edge(function, np.array([middle]))[1][0] < bias * bias) == below:
+            low = middle
+        else:
+            high = middle
+    return float(_on_edge(function, np.array([middle]))[0][0]), middle
+
+
+def _axis(values: ArrayLike, name: str) -> Array:
+    axis = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if axis.ndim > 1:
+        raise ValueError(f"{name} is an axis of the diagram: one dimension, not {axis.ndim}")
+    if not np.all(np.isfinite(axis)) or np.any(axis < 0):
+        raise ValueError(f"{name} must be finite and not negative")
+    return axis
+
+
+def _depth(chi: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(1.0 / np.log(chi))
+
+
+# --- the second moment ----------------------------------------------------------------------------------------------
+
+
+def _fixed_points(moments: MomentMap, gains: Array, biases: Array, start: float) -> Array:
+    """First fixed point on the way from `start`: bracketed on a grid of q for each gain, then Newton's method."""
+    grid = np.exp(np.linspace(np.log(LOW), np.log(HIGH), int(_PER_E_FOLD * np.log(HIGH / LOW)) + 1))
+    grid = np.unique(np.append(grid, start))
+    home = int(np.searchsorted(grid, start))
+    values = moments.second_moment(grid)
+    squares = biases**2
+    q, low, high = (np.empty((gains.size, biases.size)) for _ in range(3))
+    for row, gain in enumerate(gains):
+        needed = grid - gain * gain * values  # the bias variance that makes each q a fixed point
+        q[row], low[row], high[row] = _bracketed(grid, needed, squares, home)
+    open_ = low < high
+    squared = np.broadcast_to(gains[:, None] ** 2, q.shape)[open_]
+    bias = np.broadcast_to(squares, q.shape)[open_]
+    q[open_] = _polished(moments, q[open_], low[open_], high[open_], squared, bias)
+    return q
+
+
+def _bracketed(grid: Array, needed: Array, squares: Array, home: int) -> tuple[Array, Array, Array]:
+    """For each bias variance: first guess, and the grid cell that holds the fixed point (empty: it is exact)."""
+    rising = np.maximum.accumulate(np.where(np.isnan(needed[home:]), -np.inf, needed[home:]))
+    falling = np.minimum.accumulate(np.where(np.isnan(needed[: home + 1]), np.inf, needed[: home + 1])[::-1])
+    up = home + np.searchsorted(rising, squares, side="left")
+    down = home - np.searchsorted(-falling, -squares, side="left")
+    still = np.abs(needed[home] - squares) <= 1e-13 * grid[home]
+    above = squares > needed[home]
+    first, last = np.where(above, up - 1, down), np.where(above, up, down + 1)
+    outside = np.where(above, up >= grid.size, down < 0)
+    first, last = np.clip(first, 0, grid.size - 1), np.clip(last, 0, grid.size - 1)
+    low, high = grid[first], grid[last]
+    with np.errstate(all="ignore"):
+        share = (squares - needed[first]) / (needed[last] - needed[first])
+    guess = low + np.clip(np.nan_to_num(share, nan=0.5), 0.0, 1.0) * (high - low)
+    # below the grid the signal has died, unless the bias holds it there; above it diverges
+    guess = np.where(outside, np.where(above, np.inf, squares), guess)
+    guess = np.where(still, grid[home], guess)
+    done = outside | still
+    return guess, np.where(done, guess, low), np.where(done, guess, high)
+
+
+def _polished(moments: MomentMap, q: Array, low: Array, high: Array, squared: Array, bias: Array) -> Array:
+    """Newton's method within brackets, for those that have not converged."""
+    active = np.arange(q.size)
+    for _ in range(_MOST_STEPS):
+        now = q[active]
+        value, rate = moments.second_moment_and_rate(now)
+        gap = squared[active] * value + bias[active] - now
+        with np.errstate(all="ignore"):
+            step = gap / (1.0 - squared[active] * rate)
+        new = now + step
+        lost = ~((new >= low[active]) & (new <= high[active]))
+        # outside the cell: towards the end that the map points to, half-way
+        new[lost] = 0.5 * (now[lost] + np.where(gap[lost] > 0, high[active][lost], low[active][lost]))
+        q[active] = new
+        # a step of Newton's method leaves the square of its own relative size
+        active = active[np.abs(new - now) > np.sqrt(_CONVERGED) * new]
+        if not active.size:
+            break
+    return q
+
+
+# --- the correlation ------------------------------------------------------------------------------------------------
+
+
+def _correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Array, Array, float]:
+    """c* and the slope of the correlation map there, for chaotic fixed points; and the error of the tables used.
+
+    q* gap = gain**2 D(gap) with D the semivariogram: the bias drops out, and D/(q* gap) over its value at gap 0 has to
+    be 1/chi_1. Both are tables over log q and the root of the gap.
+    """
+    low, high = float(np.log(q.min())) - 1e-3, float(np.log(q.max())) + 1e-3
+    rows = np.linspace(low, high, max(8, int(_ROWS_PER_E_FOLD * (high - low)) + 2))
+    roots = np.linspace(0.0, 1.0, _ROOTS)
+    mean_slope, slope = _slope_tables(function, np.exp(rows), roots)
+    first, second = (RectBivariateSpline(rows, roots, table, kx=5, ky=5) for table in (mean_slope, slope))
+    log_q, target = np.log(q), 1.0 / chi
+    root = _first_roots(rows, roots, mean_slope, log_q, target)
+    for _ in range(4):
+        off = first.ev(log_q, root) - target
+        rise = first.ev(log_q, root, dy=1)
+        with np.errstate(all="ignore"):
+            moved = root - off / rise
+        root = np.where(
+            (moved >= 0.0) & (moved <= 1.0), moved, 0.5 * root * (off < 0) + 0.5 * (root + 1.0) * (off >= 0)
+        )
+        if np.max(np.abs(off)) < 1e-12:
+            break
+    return 1.0 - root * root, chi * second.ev(log_q, root), _table_error(function, (first, second), rows, roots)
+
+
+def _table_error(
+    function: PointwiseFunction, tables: tuple[RectBivariateSpline, RectBivariateSpline], rows: Array, roots: Array
+) -> float:
+    """Largest difference between table and truth half-way between some of the knots, 1 being the value at gap 0."""
+    at = 0.5 * (rows[1:] + rows[:-1])[:: max(1, rows.size // 12)]
+    root = np.concatenate([[0.0], 0.5 * (roots[1:] + roots[:-1])[::5]])
+    truth = _slope_tables(function, np.exp(at), root)
+    return max(float(np.max(np.abs(t(at, root) - exact))) for t, exact in zip(tables, truth, strict=True))
+
+
+def _slope_tables(function: PointwiseFunction, q: Array, root: Array) -> tuple[Array, Array]:
+    """D(gap)/(q*gap) and E f'(u) f'(v), both over E f'**2, at every variance and root of the gap."""
+    activation = dual(function)
+    gap = np.broadcast_to(root[1:] ** 2, (q.size, root.size - 1))
+    variance = np.broadcast_to(q[:, None], gap.shape)
+    top = expect(function, 0.0, np.sqrt(q)).slope_second_moment.value[:, None]
+    mean = activation.semivariogram(gap, variance).value / (variance * gap) / top
+    there = activation.gradient_kernel(variance, variance, variance * (1.0 - gap)).value / top
+    ones = np.ones((q.size, 1))
+    return np.concatenate([ones, mean], axis=1), np.concatenate([ones, there], axis=1)
+
+
+def _first_roots(rows: Array, roots: Array, table: Array, log_q: Array, target: Array) -> Array:
+    """Where the nearest row of the table, which falls with the root, meets the target."""
+    nearest = np.clip(np.rint((log_q - rows[0]) / (rows[1] - rows[0])).astype(np.intp), 0, rows.size - 1)
+    result = np.empty(log_q.shape)
+    order = np.argsort(nearest, kind="stable")
+    starts = np.searchsorted(nearest[order], np.arange(rows.size + 1))
+    for row in range(rows.size):
+        members = order[starts[row] : starts[row + 1]]
+        if members.size:
+            falling = np.minimum.accumulate(table[row])
+            result[members] = np.interp(-target[members], -falling, roots)
+    return np.maximum(result, 1e-6)
