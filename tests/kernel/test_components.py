@@ -15,9 +15,7 @@ from lensnet.predict.kernel.forward import forward
 from tests.kernel.brute import Tried, simulate, tried
 
 BIAS = 0.006  # of the mean diagonal, beyond the declared error and four standard errors
-NOT_MODELLED = {
-    "attention", "max_pool2d", "mixture_of_experts", "nearest_subspace", "redunet_layer", "sphere", "squeeze_excite",
-}  # fmt: skip
+NOT_MODELLED = {"max_pool2d", "mixture_of_experts", "nearest_subspace", "redunet_layer"}
 TRIALS = [
     (name, trial)
     for name in catalog()

@@ -26,10 +26,13 @@ CrossPairs = Mapping[tuple[int, int], Pairs | None]
 
 
 class KernelPlace:
-    """One component at its place: layouts, operators and the symbols that never change."""
+    """One component at its place: layouts, operators and the symbols that never change.
 
-    def __init__(self, node: Node, given: FullPairs, made: FullPairs) -> None:
-        self.node, self.given, self.made = node, given, made
+    `measured`: the states are those of one weight draw, not averages over draws.
+    """
+
+    def __init__(self, node: Node, given: FullPairs, made: FullPairs, measured: bool = False) -> None:
+        self.node, self.given, self.made, self.measured = node, given, made, measured
         self.operators = PairOperators(node, given, made)
         self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
         self.override: Mapping[str, float] = {}
@@ -59,6 +62,7 @@ class Environment:
     ) -> None:
         self.place, self.states, self.crosses, self.p, self.fields = place, states, crosses or {}, p, fields
         self.mean = mean
+        self.sampled = 0.0  # largest relative standard error that a sampled average has left
         self.missing: set[str] = set()
         self._known: dict[str, Any] = {}
 
@@ -228,7 +232,7 @@ def _bound(function: Callable[..., Any], environment: Environment) -> Callable[.
 
 STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
 """Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
-_HOMES = ("normalisation",)
+_HOMES = ("normalisation", "attention")
 
 
 def _state_operators() -> Mapping[str, Callable[..., Any]]:

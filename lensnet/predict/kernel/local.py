@@ -82,11 +82,11 @@ class _Bench:
             return None
         if whole:
             given, made = (FullPairs(samples[0].examples, shape.positions) for shape in (shapes[0], node.shape))
-            return KernelPlace(node, given, made)
+            return KernelPlace(node, given, made, measured=True)
         if not isinstance(node.geometry, Pointwise) or _names(node) or "encoding" in node.parameters:
             return None
         layout = FullPairs(samples[0].examples, (len(samples[0].places),))
-        return KernelPlace(node, layout, layout)
+        return KernelPlace(node, layout, layout, measured=True)
 
     def _rows(self, shape: Shape) -> RowSample:
         return row_sample(self.examples, shape.position_count, self.source.rows)
