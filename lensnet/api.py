@@ -17,12 +17,16 @@ from lensnet.network.graph import Network
 from lensnet.quantities.rows import DEFAULT_ROWS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from torch import Tensor
 
     from lensnet.compare.report import Report
     from lensnet.compare.settings import Settings
     from lensnet.construct.network import Constructed
     from lensnet.measure.ensemble import Progress
+    from lensnet.predict.kernel.tangent import Parametrisation
 
 
 AUTO = "auto"
@@ -101,6 +105,35 @@ class Net:
         from lensnet.construct.network import construct_network
 
         return construct_network(self.network, None if out is None else Path(out), **options)
+
+    def nngp(self, batch: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Covariance of the outputs over weight draws at infinite width, `(N, N)` over examples (times positions).
+
+        batch: inputs in torch layout (an array, or anything numpy reads); default the network's own input. Raises
+        KernelError where a component has no kernel formula.
+        """
+        from lensnet.predict.kernel.tangent import nngp
+
+        return nngp(self.network, self._batch(batch))
+
+    def ntk(self, batch: ArrayLike | None = None, parametrisation: Parametrisation = "ntk") -> NDArray[np.float64]:
+        """Neural tangent kernel of one output channel at infinite width, `(E, E)`.
+
+        parametrisation: `ntk` (weights as scale times unit normal; the layers' blocks do not depend on the width), or
+        `standard` (derivatives by the weights themselves, as torch counts them). batch and errors as for `nngp`.
+        """
+        from lensnet.predict.kernel.tangent import ntk
+
+        return ntk(self.network, self._batch(batch), parametrisation)
+
+    def _batch(self, batch: ArrayLike | None) -> NDArray[np.float64]:
+        import numpy as np
+
+        if batch is not None:
+            return np.asarray(batch, dtype=float)
+        from lensnet.measure.sources import load_batch
+
+        return np.asarray(load_batch(self.network.input).double().numpy())
 
 
 def levels_of(level: str) -> tuple[Level, ...]:

@@ -18,12 +18,16 @@ def input_state(network: Network, batch: Array | None, examples: int | None = No
 
     batch: the actual input in torch layout; None for the declared input, averaged over its draws. examples: how many
     of them are followed (default all). Token ids have the covariance of one-hot vectors: 1 where two are equal.
-    Raises ValueError for a declared input whose covariance only the batch itself tells.
+    Raises ValueError for a batch of another shape, and for a declared input whose covariance only a batch tells.
     """
     source, shape = network.input, network.input.shape
     if batch is None:
         return _declared(source, min(examples or source.batch, source.batch))
-    rows = sample_matrix(np.asarray(batch)[:examples], shape)
+    batch = np.asarray(batch)
+    expected = shape.tensor_shape(len(batch)) if batch.ndim else ()
+    if batch.shape != expected:
+        raise ValueError(f"the network takes inputs of the shape {('N', *expected[1:])}, not {batch.shape}")
+    rows = sample_matrix(batch[:examples], shape)
     layout = FullPairs(min(len(batch), examples or len(batch)), shape.positions)
     if shape.kind == "ids":
         ids = rows.ravel()

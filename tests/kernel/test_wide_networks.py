@@ -1,0 +1,125 @@
+"""Tangent kernels and branches against torch at large width: autograd over weight draws, with standard errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lensnet.measure.layers.registry import RandomLayer
+from lensnet.measure.module import draw, to_module
+from lensnet.network.graph import Network
+from lensnet.predict.kernel.tangent import ntk, nngp
+from tests.kernel.networks import network
+
+MLP = """
+- {name: one, component: linear, units: 384, gain: 1.4, bias_std: 0.3}
+- {name: act, component: gelu}
+- {name: two, component: linear, units: 384, gain: 1.3}
+- {name: act2, component: tanh}
+- {name: out, component: linear, units: 1}
+"""
+SKIP = """
+- {name: stem, component: linear, units: 320}
+- name: add
+  component: residual
+  branch: [{component: relu}]
+- {name: mid, component: linear, units: 320}
+- {name: out, component: linear, units: 1}
+"""
+CONV = """
+- {name: one, component: conv2d, filters: 96, kernel: 3, padding: 1, gain: sqrt(2)}
+- {name: act, component: relu}
+- {name: pool, component: avg_pool2d, kernel: 2}
+- {name: two, component: conv2d, filters: 96, kernel: 2}
+- {name: act2, component: relu}
+- {name: mean, component: global_avg_pool}
+- {name: out, component: linear, units: 1}
+"""
+CASES = {
+    "mlp": (MLP, {"channels": 12}, 12),
+    "x + relu(x)": (SKIP, {"channels": 12}, 12),
+    "conv": (CONV, {"channels": 3, "positions": "[6, 6]"}, 14),
+}
+
+
+def torch_kernels(net: Network, x: np.ndarray, seeds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Per draw: y y^T, and the tangent kernel by autograd, every weight counted in units of its standard deviation."""
+    module = to_module(net)
+    outputs, kernels = [], []
+    for seed in range(seeds):
+        draw(module, net, seed)
+        parameters, scales = [], []
+        for part in module.modules():
+            if isinstance(part, RandomLayer):
+                for name, slot in part._slots.items():
+                    parameter = part.get_parameter(name).requires_grad_(True)
+                    parameters.append(parameter)
+                    scales.append(slot.law.bias_std if slot.is_bias else slot.law.variance**0.5)
+        y = module(torch.as_tensor(x, dtype=torch.float32))[:, 0]
+        rows = []
+        for value in y:
+            grads = torch.autograd.grad(value, parameters, retain_graph=True)
+            rows.append(torch.cat([(g * s).flatten() for g, s in zip(grads, scales, strict=True)]))
+        jacobian = torch.stack(rows).double().numpy()
+        kernels.append(jacobian @ jacobian.T)
+        y = y.detach().double().numpy()
+        outputs.append(np.outer(y, y))
+    return outputs, kernels
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tangent_kernels_of_wide_networks(case: str) -> None:
+    body, options, seeds = CASES[case]
+    net = network(body, batch=3, **options)
+    x = np.random.default_rng(1).standard_normal(net.input.shape.tensor_shape(3))
+    x[1] = 0.7 * x[0] + 0.7 * x[1]
+    _, kernels = torch_kernels(net, x, seeds)
+    expected = ntk(net, x)
+    error = np.std(kernels, axis=0, ddof=1) / np.sqrt(seeds)
+    width = {"mlp": 384, "x + relu(x)": 320, "conv": 96}[case]
+    allowed = 4 * error + 3 / width * np.abs(expected)  # corrections to the mean are O(1/width)
+    assert np.all(np.abs(np.mean(kernels, axis=0) - expected) < allowed)
+    assert error.max() < 0.12 * expected.max()
+
+
+BRANCHES = {
+    "x + x": "[x, x]",
+    "x + relu(x)": "[x, relu]",
+    "relu(x) + tanh(x)": "[relu, tanh]",
+    "x + W relu(x)": "[x, mix]",
+    "relu(x) + relu(W x)": "[relu, far]",
+}
+
+
+@pytest.mark.parametrize("case", BRANCHES)
+def test_branches_that_meet(case: str) -> None:
+    """The covariance of a sum of dependent branches, behind a dense layer, over 4,000 wide draws of numpy."""
+    body = f"""
+    - {{name: x, component: linear, units: 64, bias_std: 0.4, bias: 0.2}}
+    - {{name: relu, component: relu, from: x}}
+    - {{name: tanh, component: tanh, from: x}}
+    - {{name: mix, component: linear, units: 64, from: relu}}
+    - {{name: inner, component: linear, units: 64, from: x}}
+    - {{name: far, component: relu, from: inner}}
+    - {{name: add, component: sum, from: {BRANCHES[case]}}}
+    - {{name: all, component: concat, from: [add, relu, tanh, mix, far]}}
+    - {{name: out, component: linear, units: 1}}
+    """
+    net = network(body, channels=5, batch=3)
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((3, 5))
+    draws, width = 60, 1024
+    found = []
+    for _ in range(draws):
+        z = x @ rng.standard_normal((5, width)) / 5**0.5 + 0.2 + 0.4 * rng.standard_normal(width)
+        relu, tanh = np.maximum(z, 0), np.tanh(z)
+        mix = relu @ rng.standard_normal((width, width)) / width**0.5
+        far = np.maximum(z @ rng.standard_normal((width, width)) / width**0.5, 0)
+        parts = {"x": z, "relu": relu, "tanh": tanh, "mix": mix, "far": far}
+        add = sum(parts[name.strip()] for name in BRANCHES[case].strip("[]").split(","))
+        every = np.concatenate([add, relu, tanh, mix, far], axis=1)
+        found.append(every @ every.T / every.shape[1])
+    error = np.std(found, axis=0, ddof=1) / draws**0.5
+    off = np.abs(np.mean(found, axis=0) - nngp(net, x))
+    assert np.all(off < 4 * error + 2 / width * np.diag(nngp(net, x)).max())
