@@ -19,7 +19,6 @@ from lensnet.quantities.rows import DEFAULT_ROWS
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
-
     from torch import Tensor
 
     from lensnet.compare.report import Report

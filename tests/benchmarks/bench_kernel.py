@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lensnet.predict.kernel.tangent import ntk, nngp
+from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
 
 ASKED = {"100 ReLU layers, 100 inputs, NNGP and NTK": 0.020, "cold import of the level": 1.0}
@@ -67,7 +67,8 @@ def main() -> None:
     for name, seconds in found.items():
         print(f"{name:45} {seconds * 1e3:8.1f} ms   {seconds / ASKED[name]:5.2f} of what was asked")
     forward, both = shared_image_net()
-    print(f"{'2 convs 12x12, batch 4, every pair':45} {forward * 1e3:8.1f} ms   tangent kernel {both / forward:.1f} times that")
+    name = "2 convs 12x12, batch 4, every pair"
+    print(f"{name:45} {forward * 1e3:8.1f} ms   tangent kernel {both / forward:.1f} times that")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from math import pi
 import numpy as np
 import pytest
 
-from lensnet.predict.kernel.tangent import ntk, nngp
+from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
 
 DEPTH = 50

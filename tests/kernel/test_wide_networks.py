@@ -9,7 +9,7 @@ import torch
 from lensnet.measure.layers.registry import RandomLayer
 from lensnet.measure.module import draw, to_module
 from lensnet.network.graph import Network
-from lensnet.predict.kernel.tangent import ntk, nngp
+from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
 
 MLP = """

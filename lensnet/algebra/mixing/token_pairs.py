@@ -6,7 +6,7 @@ example e covaries with that of query k of example f as
     E[a_i^T G_ef a_k],     a_i = softmax(u_i . X_e),
 
 where the logits of all queries of all examples are one Gaussian family through W_Q and W_K. `token_gram` averages the
-same function of the logits for one token; here the sample is drawn once for the whole batch (docs/effects/attention.md).
+same function of the logits for one token; here one sample serves the whole batch (docs/effects/attention.md).
 """
 
 from __future__ import annotations
