@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
 from lensnet.catalog.locate import find_spec
 from lensnet.catalog.neighbours import components_of_file
@@ -49,17 +51,18 @@ class Net:
         self, settings: Settings | None = None, gradients: bool = True, level: str = "moments", **options: Any
     ) -> Report:
         """What the effect models of a level say, from the network's input alone; `level` as for `run`."""
-        from lensnet.run import predict, predict_down
-
+        engine = _engine(self.network)
+        report: Report
         if level == AUTO:
-            return predict_down(self.network, settings, gradients, **options)
-        return predict(self.network, settings, gradients, levels_of(level), **options)
+            report = engine.predict_down(self.network, settings, gradients, **options)
+        else:
+            report = engine.predict(self.network, settings, gradients, levels_of(level), **options)
+        return report
 
     def measure(self, seeds: int = 8, level: str = "moments", **options: Any) -> Report:
         """Real forward and backward passes over weight draws; options as for `run`."""
-        from lensnet.run import measure_only
-
-        return measure_only(self.network, seeds, levels_of(level), **options)
+        report: Report = _engine(self.network).measure_only(self.network, seeds, levels_of(level), **options)
+        return report
 
     def run(
         self,
@@ -68,7 +71,7 @@ class Net:
         level: str = "auto",
         settings: Settings | None = None,
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str | None = None,
         backward: bool = True,
         first_seed: int = 0,
         most_seeds: int | None = None,
@@ -81,19 +84,24 @@ class Net:
         seeds: weight draws. level: `moments`, `kernel`, `spectrum`, `fluctuation`, `all`, or `auto` for
         the cheapest level that holds, number by number. rows: most rows of the
         sample matrices that the levels below the moments look at. most_seeds: with undecided rows left, more seeds are
-        added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32 or float64.
-        weights: tensors of a constructed network, instead of draws. Raises DeviceError for an absent device.
+        added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32, float64, ... (default
+        float32; float64 for the steps of an algorithm). weights: tensors of a constructed network, instead of draws.
+        Raises DeviceError for an absent device.
         """
-        from lensnet.run import run, run_down
-
         options: dict[str, Any] = {
-            "settings": settings, "device": device, "dtype": dtype, "backward": backward, "first_seed": first_seed,
+            "settings": settings, "device": device, "backward": backward, "first_seed": first_seed,
             "most_seeds": most_seeds, "progress": progress, "rows": rows,
             "weights": weights,
         }  # fmt: skip
+        if dtype is not None:
+            options["dtype"] = dtype
+        engine = _engine(self.network)
+        report: Report
         if level == AUTO:
-            return run_down(self.network, seeds, **options)
-        return run(self.network, seeds, levels=levels_of(level), **options)
+            report = engine.run_down(self.network, seeds, **options)
+        else:
+            report = engine.run(self.network, seeds, levels=levels_of(level), **options)
+        return report
 
     def construct(self, out: str | Path | None = None, **options: Any) -> Constructed:
         """Make the layers that are made from data (ReduNet, nearest subspace) from the network's labelled input.
@@ -135,6 +143,11 @@ class Net:
         return np.asarray(load_batch(self.network.input).double().numpy())
 
 
+def _engine(network: Network) -> Any:
+    """The module that runs a network: of layers, or of the steps of an algorithm."""
+    return import_module("lensnet.run" if network.input.objective is None else "lensnet.algorithm")
+
+
 def levels_of(level: str) -> tuple[Level, ...]:
     """One level by name, or all of them; `auto` begins with the moments. Raises ValueError for a name that is none."""
     if level == "all":
@@ -153,7 +166,7 @@ def load(name: str | Path, overrides: Iterable[str] = ()) -> Net:
 
     overrides: `path=value` strings as for `--set`. Raises SpecError with every problem found, each with its place.
     """
-    spec, document = load_network_spec(find_spec(name), list(overrides))
+    spec, document = load_network_spec(find_spec(name), list(overrides), catalog().objectives())
     components = components_of_file(spec, document)
     return Net(build_network(spec, document, components), tuple(components.values()))
 

@@ -12,6 +12,9 @@ from lensnet.catalog.locate import data_folder
 from lensnet.language.loading import load_component_spec
 from lensnet.language.source import file_error
 
+OBJECTIVE = "objective"
+"""The family (folder) of the problems that an algorithm may work on."""
+
 
 class Catalog(Mapping[str, Component]):
     """Name -> component. A file's name is its component's name; its folder is the family.
@@ -45,6 +48,10 @@ class Catalog(Mapping[str, Component]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
+
+    def objectives(self) -> list[str]:
+        """Names of the objectives, which lie in folders of that name; no file is read."""
+        return sorted(name for name, path in self._files.items() if path.parent.name == OBJECTIVE)
 
     def families(self) -> dict[str, list[Component]]:
         """Family -> its components, in alphabetical order."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lensnet.language.component_spec import Assumption, ComponentSpec, Effect, LinearCoherence, Need
+from lensnet.language.component_spec import ComponentSpec, LinearCoherence, Need
 from lensnet.language.document import Document
+from lensnet.language.effect_spec import Assumption, Effect
 from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import effect_symbols
 from lensnet.quantities.quantity import QUANTITIES
@@ -16,6 +17,7 @@ from lensnet.quantities.quantity import QUANTITIES
 if TYPE_CHECKING:
     from lensnet.catalog.coherence import Coherence
     from lensnet.catalog.effects import AssumptionModel, Comparison, CompiledFormula, EffectModel
+    from lensnet.catalog.objective import ObjectiveModel
 
 FORK = "fork"
 _COMPARISON = re.compile(r"<=|>=|<|>")
@@ -37,10 +39,13 @@ class Component:
         self.intuition = spec.intuition
         self.references: Mapping[str, str] = spec.references
 
-        for quantity in spec.needs:
-            if quantity not in QUANTITIES:
-                help = did_you_mean(quantity, QUANTITIES)
-                raise document.error(("needs", quantity), f"no quantity is called '{quantity}'", help, key=True)
+        named: list[tuple[str, ...]] = [("needs", quantity) for quantity in spec.needs]
+        if spec.objective is not None:
+            named += [("objective", "quantities", quantity) for quantity in spec.objective.quantities]
+        for place in named:
+            if place[-1] not in QUANTITIES:
+                help = did_you_mean(place[-1], QUANTITIES)
+                raise document.error(place, f"no quantity is called '{place[-1]}'", help, key=True)
 
     def __repr__(self) -> str:
         return f"Component({self.name})"
@@ -102,6 +107,20 @@ class Component:
     @property
     def is_fork(self) -> bool:
         return self.name == FORK
+
+    @property
+    def acts_on_state(self) -> bool:
+        """Whether it is a step of an algorithm, whose signal is the iterate."""
+        return self.spec.acts_on == "state"
+
+    @cached_property
+    def objective(self) -> ObjectiveModel | None:
+        """The modes and quantities of a problem for such steps; None for every other component."""
+        if self.spec.objective is None:
+            return None
+        from lensnet.catalog.objective import ObjectiveModel
+
+        return ObjectiveModel(self.spec, self.spec.objective)
 
     @property
     def homogeneous(self) -> bool:
@@ -228,4 +247,5 @@ class Component:
     def _formula(self, text: str) -> CompiledFormula:
         from lensnet.catalog.effects import CompiledFormula
 
-        return CompiledFormula(str(text).strip(), self.symbols, tuple(self.spec.let.items()))
+        let = self.spec.let if self.spec.objective is None else {**self.spec.objective.per_mode, **self.spec.let}
+        return CompiledFormula(str(text).strip(), self.symbols, tuple(let.items()))

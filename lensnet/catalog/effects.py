@@ -71,9 +71,14 @@ class EffectModel:
     cites: tuple[str, ...] = ()
     about: str = ""
     assumptions: tuple[AssumptionModel, ...] = ()
+    floor_formula: CompiledFormula | None = None
 
     def evaluate(self, env: Mapping[str, Any], operators: Operators) -> Any:
         return self.formula.evaluate(env, operators)
+
+    def floor(self, env: Mapping[str, Any], operators: Operators) -> float | None:
+        """Declared absolute error at these inputs; None where none is declared."""
+        return None if self.floor_formula is None else float(np.max(self.floor_formula.evaluate(env, operators)))
 
     def error(self, env: Mapping[str, Any], operators: Operators) -> float:
         """Declared relative error at these inputs (dimensionless, >= 0)."""

@@ -98,7 +98,7 @@ def cite(spec: Spec) -> int:
 
 def cited(component: Component) -> dict[str, str]:
     """Key -> full reference of everything that the effects and assumptions of a component cite."""
-    from lensnet.language.component_spec import Effect
+    from lensnet.language.effect_spec import Effect
 
     keys: dict[str, None] = {}
     for quantities in component.spec.effects.values():

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lensnet.catalog.component import Component
-from lensnet.language.component_spec import Effect
+from lensnet.language.effect_spec import Effect
 from lensnet.network.initialisation import INIT_ABOUT, init_parameter_names
 from lensnet.report.palette import OPTICS
 from lensnet.report.words import said

@@ -32,9 +32,10 @@ def layers(network: Network, width: int) -> Group:
         origin = "" if node.inputs == (last,) else f"from {', '.join(node.inputs)}; "
         grid.add(node.path, node.kind, said(origin + _parameters(node)), str(node.shape), f"{count:,}" if count else "")
         last = node.path
+    batch = f", batch {network.input.batch}" if network.input.batch else ""
     head = Text(said(network.name), style="bold")
     about = Text(said(network.about), style="italic dim")
-    foot = Text(f"{len(network)} components, {total:,} random weights, batch {network.input.batch}", style="bold")
+    foot = Text(f"{len(network)} components, {total:,} random weights{batch}", style="bold")
     return Group(head, about, Text(""), *grid.lines(width, gap=2), Text(""), foot)
 
 

@@ -11,7 +11,6 @@ from lensnet.cli.options import (
     Device,
     DeviceChoice,
     Dtype,
-    DtypeChoice,
     FirstSeed,
     ForwardOnly,
     Html,
@@ -47,7 +46,7 @@ def run(
     most_seeds: MostSeeds = None,
     first_seed: FirstSeed = 0,
     device: Device = DeviceChoice.AUTO,
-    dtype: Dtype = DtypeChoice.FLOAT32,
+    dtype: Dtype = None,
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
     rows: Rows = 128,
@@ -78,7 +77,7 @@ def run(
             weights=_weights(weights),
             settings=settings,
             device=device.value,
-            dtype=dtype.value,
+            **({} if dtype is None else {"dtype": dtype.value}),
             backward=not forward_only,
             first_seed=first_seed,
             most_seeds=most_seeds,
@@ -116,7 +115,7 @@ def measure(
     seeds: Seeds = 8,
     first_seed: FirstSeed = 0,
     device: Device = DeviceChoice.AUTO,
-    dtype: Dtype = DtypeChoice.FLOAT32,
+    dtype: Dtype = None,
     overrides: Overrides = None,
     forward_only: ForwardOnly = False,
     rows: Rows = 128,
@@ -141,7 +140,7 @@ def measure(
             rows=rows,
             first_seed=first_seed,
             device=device.value,
-            dtype=dtype.value,
+            **({} if dtype is None else {"dtype": dtype.value}),
             backward=not forward_only,
             progress=bar,
         )
@@ -164,4 +163,3 @@ def _settings(tolerance: float) -> Settings:
     from lensnet.compare.settings import Settings
 
     return Settings(tolerance=tolerance)
-

@@ -55,7 +55,10 @@ MostSeeds = Annotated[
 ]
 FirstSeed = Annotated[int, typer.Option("--first-seed", min=0, help="Number of the first draw.", rich_help_panel=HOW)]
 Device = Annotated[DeviceChoice, typer.Option("--device", help="Where to measure.", rich_help_panel=HOW)]
-Dtype = Annotated[DtypeChoice, typer.Option("--dtype", help="Number format of the measurement.", rich_help_panel=HOW)]
+Dtype = Annotated[
+    DtypeChoice | None,
+    typer.Option("--dtype", help="Number format of the measurement. [float32; steps: float64]", rich_help_panel=HOW),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,6 +12,7 @@ import numpy as np
 from lensnet.compare.ensemble import Ensemble, Key
 from lensnet.compare.places import edge_after, main_chain
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.quantities.quantity import QUANTITIES
 
 SUM, STRAIN = "sum", "strain"
 
@@ -29,6 +30,8 @@ class Column:
 COLUMNS = (
     Column("log_gain_forward", "Δln q", "log gain forward, ln(q_out/q_in); measured: its mean over seeds"),
     Column("log_gain_backward", "Δln p", "log gain backward, ln(p_in/p_out)"),
+    Column("log_gain_loss", "Δln f", "log gain of the loss, ln(f_after/f_before)"),
+    Column("log_gain_error", "Δln |e|", "log gain of the error norm"),
     Column("mean_leak", "Δm²/q", "mean leak: growth of the share of q that is a common mean"),
     Column("width_term", "1/width", "variance of ln q over weight draws that the component adds"),
     Column("invariant", "<x,g>", "invariant <x, dL/dx>: constant along homogeneous stretches", False),
@@ -124,6 +127,10 @@ def _cells(
     after = Key(edge[0], "second_moment", "backward", edge[1]) if edge else None
     before = Key(node.path, "second_moment", "backward", node.ports[0])
     cells["log_gain_backward"] = _gain(after, before, ensemble, through)
+    for name, quantity in (("log_gain_loss", "loss"), ("log_gain_error", "error_norm")):
+        level = str(QUANTITIES[quantity].level)
+        start, end = (Key(path, quantity, "forward", None, level) for path in (node.inputs[0], node.path))
+        cells[name] = _gain(start, end, ensemble, through)
     cells["mean_leak"] = _mean_leak(node.inputs[0], node.path, ensemble, through)
     cells["width_term"] = _width_term(node, into, out, ensemble, through)
     invariant = list(ensemble.invariant.get(node.path, {}).values())
@@ -174,7 +181,7 @@ def _width_term(node: Node, into: Key, out: Key, ensemble: Ensemble, through: Th
 
 
 def _paired(ensemble: Ensemble, first: Key, second: Key) -> list[tuple[float, float]]:
-    a, b = ensemble.measured.get(first, {}), ensemble.measured.get(second, {})
+    a, b = ensemble.measured.get(first.measured, {}), ensemble.measured.get(second.measured, {})
     return [(a[seed], b[seed]) for seed in ensemble.seeds if seed in a and seed in b]
 
 

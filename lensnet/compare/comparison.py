@@ -186,6 +186,7 @@ def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: 
         size=size,
         declared=ensemble.declared_error(key),
         assumptions=ensemble.assumptions(key),
+        floor=ensemble.declared_floor(key),
     )
     return _row(node, key, "local", pair, settings)
 
@@ -216,6 +217,7 @@ def _through_row(
         certain=scatter is not None,
         over=key.quantity if key.quantity in OVER_DRAWS else None,
         band=None if effect is None else effect.band,
+        floor=None if effect is None else effect.floor,
     )
     return _row(node, key, "through", pair, settings)
 

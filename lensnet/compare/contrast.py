@@ -35,6 +35,7 @@ class Pair:
     over: which number of the distribution over weight draws is meant (`median`, `scatter`, `band`), None for a number
         of every draw; `band`: the predicted interval that holds 90 % of the draws.
     depth: number of components that the prediction has passed through.
+    floor: absolute error that the formula itself declares; None: the one of the settings.
     """
 
     predicted: float | None
@@ -49,6 +50,7 @@ class Pair:
     certain: bool = False
     over: str | None = None
     band: tuple[float, float] | None = None
+    floor: float | None = None
 
     @property
     def view(self) -> View:

@@ -94,6 +94,8 @@ class Predicted(Protocol):
     def level(self) -> str: ...
     @property
     def band(self) -> tuple[float, float] | None: ...
+    @property
+    def floor(self) -> float | None: ...
 
 
 def key_of(effect: Predicted) -> Key:
@@ -106,6 +108,7 @@ class _Local:
 
     values: dict[int, float] = field(default_factory=dict)
     errors: list[float] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
     margins: dict[str, list[float | None]] = field(default_factory=dict)
     below: dict[str, str | None] = field(default_factory=dict)
     doubts: int = 0
@@ -159,6 +162,8 @@ class Ensemble:
         local = self._local.setdefault(key_of(effect), _Local())
         local.values[seed] = value
         local.errors.append(effect.error)
+        if effect.floor is not None:
+            local.floors.append(effect.floor)
         local.doubts += effect.status == "out-of-regime"
         for check in effect.checks:
             local.margins.setdefault(check.text, []).append(check.margin)
@@ -187,6 +192,10 @@ class Ensemble:
     def declared_error(self, key: Key) -> float:
         """Relative error that the local formula declares (the largest over the seeds)."""
         return max(self._local[key].errors, default=0.0) if key in self._local else 0.0
+
+    def declared_floor(self, key: Key) -> float | None:
+        """Absolute error that the local formula declares (the largest over the seeds); None where it declares none."""
+        return max(self._local[key].floors, default=None) if key in self._local else None
 
     def assumptions(self, key: Key) -> tuple[Assumption, ...]:
         """Of the local predictions, each with its median margin over the seeds."""

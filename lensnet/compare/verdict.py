@@ -154,6 +154,8 @@ def _decide(pair: Pair, c: Contrast, median: float | None, failed: bool, setting
 
 def _floor(pair: Pair, settings: Settings) -> float:
     """The absolute part of the tolerance."""
+    if pair.floor is not None:
+        return pair.floor
     if pair.scale in ("signed", "bounded"):
         return settings.mean_floor * settings.tolerance * _size(pair)
     return settings.zero_floor * _size(pair) if pair.scale == "positive" else 0.0

@@ -13,7 +13,7 @@ from lensnet.derivation.errors import DeriveError
 from lensnet.derivation.notation import latex, symbol_latex, text
 from lensnet.derivation.result import Derivation, Line, Part, Step, Table
 from lensnet.derivation.sources import sources_step
-from lensnet.language.component_spec import Assumption, Effect
+from lensnet.language.effect_spec import Assumption, Effect
 from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import effect_symbols
 

@@ -54,7 +54,12 @@ def trials(component: Component) -> list[Trial]:
 
 
 def all_trials() -> list[Trial]:
-    return [trial for name in catalog() for trial in trials(catalog()[name])]
+    return [trial for name in catalog() if is_layer(catalog()[name]) for trial in trials(catalog()[name])]
+
+
+def is_layer(component: Component) -> bool:
+    """Whether it acts on a signal; steps of algorithms and their objectives have trials of another kind."""
+    return not component.acts_on_state and component.spec.objective is None
 
 
 def network_of(trial: Trial) -> Network:

@@ -23,6 +23,8 @@ def body_problems(body: Sequence[Use | Repeat], path: Path, names: set[str], doc
             problems += formula_problems(item.repeat, (*here, "repeat"), names, document)
         else:
             problems += _name_problems(item.branch or [], (*here, "branch"), document)
+            if item.repeat is not None:
+                problems += formula_problems(item.repeat, (*here, "repeat"), names, document)
             for name, value in item.parameters.items():
                 problems += formula_problems(value, (*here, name), None, document)
             for name, value in item.given.items():

@@ -11,7 +11,7 @@ from lensnet.language.document import Path
 from lensnet.language.fields import FormulaText, ItemName, ParameterValue, Spec, SymbolName, Text, describe, refuse
 from lensnet.language.source import closest
 
-RESERVED = ("name", "component", "from", "branch", "given")
+RESERVED = ("name", "component", "repeat", "from", "branch", "given")
 
 
 def _sources(value: Any) -> tuple[str, ...]:
@@ -29,9 +29,13 @@ Sources = Annotated[
 
 
 class Use(Spec):
-    """One component at its place. Every key of the item that is not reserved is one of its `parameters`."""
+    """One component at its place. Every key of the item that is not reserved is one of its `parameters`.
+
+    repeat: so many in a row, called `name.0`, `name.1`, ...; a formula of constants.
+    """
 
     component: ItemName
+    repeat: FormulaText | None = None
     name: ItemName | None = None
     sources: Sources | None = Field(default=None, alias="from")
     branch: Body | None = None
@@ -67,7 +71,8 @@ def _no_component(data: dict[Any, Any]) -> Any:
 
 
 def _item_kind(data: Any) -> str:
-    return "<repeat>" if isinstance(data, dict) and "repeat" in data or isinstance(data, Repeat) else "<use>"
+    repeats = isinstance(data, dict) and "repeat" in data and ("component" not in data or "body" in data)
+    return "<repeat>" if repeats or isinstance(data, Repeat) else "<use>"
 
 
 Item = Annotated[Annotated[Use, Tag("<use>")] | Annotated[Repeat, Tag("<repeat>")], Discriminator(_item_kind)]

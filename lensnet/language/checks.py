@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from lensnet.language.body_checks import body_problems
-from lensnet.language.component_spec import (
-    Assumption,
-    BooleanParameter,
-    ChoiceParameter,
-    ComponentSpec,
-    Effect,
-    LinearCoherence,
-)
+from lensnet.language.component_spec import BooleanParameter, ChoiceParameter, ComponentSpec, LinearCoherence
 from lensnet.language.document import Document, Path
+from lensnet.language.effect_spec import Assumption, Effect
 from lensnet.language.formula import Arity, FormulaError, check_condition, check_formula
+from lensnet.language.objective_spec import CurvatureSpec, ObjectiveSpec
 from lensnet.language.source import Problem, closest, did_you_mean
 from lensnet.language.symbols import (
+    ITERATE,
+    MODE_INDICES,
     OPERATORS,
     SPECIAL,
     TENSOR_OPERATORS,
     constant_symbols,
     effect_symbols,
     forward_symbols,
+    parameter_symbols,
 )
 
 # What declares symbols: where one of these is wrong, every formula that uses it would look wrong too.
-DECLARATIONS = ("ports", "parameters", "weights", "needs", "let")
+DECLARATIONS = ("ports", "parameters", "weights", "needs", "let", "objective", "memory", "uses")
 INPUT = "x"  # of a pointwise function
 
 
@@ -47,6 +45,7 @@ class _Checker:
         self.spec, self.document, self.prefix = spec, document, prefix
         self.constants = constant_symbols(spec)
         self.symbols = effect_symbols(spec)
+        self.let = {**(spec.objective.per_mode if spec.objective else {}), **spec.let}
         self.found: list[Problem] = []
 
     def formulas(self) -> None:
@@ -69,6 +68,29 @@ class _Checker:
         self.effects()
         self.coherence()
         self.assumptions(("assumes",), spec.assumes)
+        if spec.objective is not None:
+            self.objective(spec.objective)
+
+    def objective(self, objective: ObjectiveSpec) -> None:
+        path: Path = ("objective",)
+        numbers = set(parameter_symbols(self.spec))
+        self.formula((*path, "size"), objective.size, numbers)
+        listed = isinstance(objective.modes, list)
+        for axis, text in enumerate(objective.axes):
+            self.formula((*path, "modes", axis) if listed else (*path, "modes"), text, numbers)
+        numbers |= {*MODE_INDICES[: len(objective.axes)], "modes"}
+        for kind, formulas in (("spectrum", objective.spectrum), ("coordinates", objective.coordinates)):
+            for name, text in formulas.items():
+                self.formula((*path, kind, name), text, numbers)
+                numbers.add(name)
+        before: dict[str, str] = {}
+        for name, text in objective.per_mode.items():
+            self.formula((*path, name), text, numbers, let=before)
+            before[name] = text
+        for place in CurvatureSpec.model_fields:
+            self.effect_formula((*path, "curvature", place), getattr(objective.curvature, place))
+        for name, quantity in objective.quantities.items():
+            self.effect((*path, "quantities", name), quantity)
 
     def parameters(self) -> None:
         for name, parameter in self.spec.parameters.items():
@@ -97,7 +119,7 @@ class _Checker:
                 self.formula(("needs", name, "when"), need.when, self.constants, condition=True)
 
     def abbreviations(self) -> None:
-        before: dict[str, str] = {}
+        before = dict(self.spec.objective.per_mode) if self.spec.objective is not None else {}
         for name, text in self.spec.let.items():
             if name in self.symbols:
                 self.add(("let", name), f"'{name}' means something already: {self.symbols[name]}", key=True)
@@ -110,6 +132,8 @@ class _Checker:
         for level, quantities in self.spec.effects.items():
             for quantity, entry in quantities.items():
                 path = ("effects", level, quantity)
+                if self.spec.acts_on == "state":
+                    self.state_variable(path, quantity)
                 if isinstance(entry, Effect):
                     self.effect(path, entry)
                     continue
@@ -117,10 +141,18 @@ class _Checker:
                     self.port((*path, port), port, key=True, also=tuple(Effect.model_fields))
                     self.effect((*path, port), effect)
 
+    def state_variable(self, path: Path, name: str) -> None:
+        """A step gives the iterate (each of its coordinates), what it remembers, or a coordinate that it names."""
+        known = [ITERATE, *self.spec.memory, *self.spec.uses]
+        if name not in known:
+            self.add(path, f"a step has no '{name}' to give", did_you_mean(name, known), key=True)
+
     def effect(self, path: Path, effect: Effect) -> None:
         self.effect_formula((*path, "formula"), effect.formula)
         if effect.error is not None:
             self.effect_formula((*path, "error"), effect.error)
+        if effect.floor is not None:
+            self.effect_formula((*path, "floor"), effect.floor)
         self.assumptions((*path, "assumes"), effect.assumes)
 
     def coherence(self) -> None:
@@ -146,7 +178,7 @@ class _Checker:
             self.add(path, f"there is no input port '{name}'", help, key)
 
     def effect_formula(self, path: Path, text: str, condition: bool = False) -> None:
-        self.formula(path, text, self.symbols, OPERATORS, condition, self.spec.let)
+        self.formula(path, text, self.symbols, OPERATORS, condition, self.let)
 
     def formula(
         self,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from lensnet.language.body_spec import Body
+from lensnet.language.effect_spec import Assumption, Effect, LevelName
 from lensnet.language.fields import (
     Condition,
     FormulaText,
@@ -17,12 +18,11 @@ from lensnet.language.fields import (
     SymbolName,
     Text,
     describe,
-    is_number,
     refuse,
 )
 from lensnet.language.formula import is_name
+from lensnet.language.objective_spec import ObjectiveSpec
 
-LevelName = Literal["moments", "kernel", "spectrum", "fluctuation"]
 GeometryName = Literal[
     "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge"
 ]  # fmt: skip
@@ -125,46 +125,6 @@ class Need(Spec):
     about: Text = ""
 
 
-class Assumption(Spec):
-    """What must hold for the effects. Text alone is true by construction; `check` is one comparison."""
-
-    text: Text = ""
-    check: Condition | None = None
-    below: LevelName | None = None  # the level that holds where this one does not
-    cites: list[Text] = []
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, data: Any) -> Any:
-        return {"text": data} if isinstance(data, str) else data
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Assumption:
-        if not self.text and not self.check:
-            raise refuse("an assumption has a `text`, a `check`, or both")
-        return self
-
-
-class Effect(Spec):
-    """One quantity at the output (backward: at the input) as a formula of what comes in.
-
-    error: relative error order, a formula (0: exact in the limit the level takes; 3/width: falls with width).
-    becomes: lower level -> how this follows from it, as `k -> q`.
-    """
-
-    formula: FormulaText
-    error: FormulaText | None = None
-    cites: list[Text] = []
-    becomes: dict[LevelName, Text] = {}
-    assumes: list[Assumption] = []
-    about: Text = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_formula(cls, data: Any) -> Any:
-        return {"formula": data} if isinstance(data, str) or is_number(data) else data
-
-
 def _effect_kind(data: Any) -> str:
     """Ports for a mapping from ports to effects: nothing in it is a key of an effect."""
     if isinstance(data, dict) and data and not set(data) & set(Effect.model_fields):
@@ -224,6 +184,9 @@ class ComponentSpec(Spec):
     """A component file. One of function, forward, body, implementation or effects says what it does.
 
     let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
+    objective: makes it a problem that `input: {source: ...}` may name. acts_on: `state` for a step of an algorithm,
+    whose signal is the iterate on such a problem. memory: what the step carries along besides the iterate, zero at the
+    start. uses: names that the objective must have (coordinates, constants, parameters), for a step made for it.
     """
 
     component: ItemName = ""
@@ -243,6 +206,10 @@ class ComponentSpec(Spec):
     homogeneous: bool = False
     scale_invariant: bool = False
     law: Literal["kept", "broken", "scaled"] | None = None
+    objective: ObjectiveSpec | None = None
+    acts_on: Literal["tensor", "state"] = "tensor"
+    memory: list[SymbolName] = []
+    uses: dict[SymbolName, Text] = {}
     needs: dict[SymbolName, Need] = {}
     let: dict[SymbolName, FormulaText] = {}
     coherence: Coherence = NamedCoherence.model_construct()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path as FilePath
 
 from lensnet.language.body_checks import body_problems, formula_problems
@@ -32,14 +32,18 @@ def load_component_spec(path_or_source: str | FilePath | Source) -> tuple[Compon
 
 
 def load_network_spec(
-    path_or_source: str | FilePath | Source, overrides: Iterable[str] = ()
+    path_or_source: str | FilePath | Source, overrides: Iterable[str] = (), objectives: Collection[str] = ()
 ) -> tuple[NetworkSpec, Document]:
-    """A network file, with `path=value` overrides applied. Raises SpecError with every problem in it."""
+    """A network file, with `path=value` overrides applied. Raises SpecError with every problem in it.
+
+    objectives: names that the input's source may have besides those of batches of data.
+    """
     document = read_yaml(_source(path_or_source))
     apply_overrides(document, overrides)
     constants, problems = _constants(document)
     ComponentSpec.model_rebuild()  # compiled once: the network, which may define components, then takes it over
-    found = validate(NetworkSpec, document, {"constants": constants})
+    known = {*objectives, *_own_objectives(document)}
+    found = validate(NetworkSpec, document, {"constants": constants, "objectives": known})
     problems += found.problems
     if found.spec is not None:
         spec = found.spec.model_copy(update={"constants": constants})
@@ -52,6 +56,12 @@ def load_network_spec(
 
 def _source(path_or_source: str | FilePath | Source) -> Source:
     return path_or_source if isinstance(path_or_source, Source) else Source.read(path_or_source)
+
+
+def _own_objectives(document: Document) -> list[str]:
+    given = document.data.get("define")
+    entries = given.items() if isinstance(given, dict) else ()
+    return [name for name, part in entries if isinstance(part, dict) and "objective" in part]
 
 
 def _constants(document: Document) -> tuple[dict[str, int | float], list[Problem]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, WrapValidator, model_validator
 
 from lensnet.language.body_spec import BlockSpec, Body
 from lensnet.language.component_spec import ComponentSpec
@@ -15,6 +15,7 @@ from lensnet.language.fields import (
     Count,
     ItemName,
     Natural,
+    ParameterValue,
     Positive,
     Real,
     Share,
@@ -24,6 +25,8 @@ from lensnet.language.fields import (
     evaluated,
     refuse,
 )
+from lensnet.language.problems import TAGS
+from lensnet.language.source import closest, did_you_mean, shorten
 
 
 def _sizes(value: Any, info: Any) -> tuple[int, ...]:
@@ -145,10 +148,40 @@ class FileInput(_Labelled):
     standardise: bool | None = None
 
 
-InputSpec = Annotated[
+class ObjectiveInput(Spec):
+    """The start of an algorithm on an objective. Every key but `source` is one of the objective's `parameters`."""
+
+    source: ItemName
+    parameters: dict[str, ParameterValue] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_parameters(cls, data: Any) -> Any:
+        return {"source": data["source"], "parameters": {key: data[key] for key in data if key != "source"}}
+
+    def options(self) -> dict[str, Any]:
+        """What the file gives, as plain data; formulas of the constants are still texts."""
+        return {"source": self.source, **self.parameters}
+
+
+def _of_objective(data: Any, batches: Any, info: ValidationInfo) -> Any:
+    """An input whose source is the name of an objective (`info.context["objectives"]`), else a batch of data."""
+    objectives = (info.context or {}).get("objectives", ())
+    source = data.get("source") if isinstance(data, dict) else None
+    if not isinstance(source, str):
+        return batches(data)
+    if source in objectives:
+        return ObjectiveInput.model_validate(data, context=info.context)
+    if closest(source, objectives) and not closest(source, TAGS["source"]):
+        raise refuse(f"unknown source '{shorten(source)}'", did_you_mean(source, objectives), at="source")
+    return batches(data)
+
+
+BatchInput = Annotated[
     GaussianInput | GaussiansInput | SubspacesInput | DigitsInput | PhotosInput | TokensInput | FileInput,
     Field(discriminator="source"),
 ]
+InputSpec = Annotated[BatchInput, WrapValidator(_of_objective)]
 
 
 class GateSpec(Spec):

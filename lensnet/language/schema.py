@@ -43,7 +43,11 @@ def network_schema(components: Mapping[str, ComponentSpec], init: Mapping[str, s
 
     init: the keys that initialise a weight tensor, with what each means (`gain`, `std`, ...).
     """
-    return _finished(NetworkSpec.model_json_schema(), components, init or {})
+    schema = _finished(NetworkSpec.model_json_schema(), components, init or {})
+    objectives = {name: spec for name, spec in components.items() if spec.objective is not None}
+    batches = schema["properties"]["input"]
+    schema["properties"]["input"] = {"anyOf": [batches, *(_start(name, spec) for name, spec in objectives.items())]}
+    return schema
 
 
 def _finished(schema: Schema, components: Mapping[str, ComponentSpec], init: Mapping[str, str]) -> Schema:
@@ -54,11 +58,26 @@ def _finished(schema: Schema, components: Mapping[str, ComponentSpec], init: Map
             definitions[name] = {"anyOf": [*forms, definitions[name]]}
     definitions["Use"] = _use(components, init)
     definitions["Item"] = {
-        "if": {"type": "object", "required": ["repeat"]},
-        "then": {"$ref": "#/$defs/Repeat"},
-        "else": {"$ref": "#/$defs/Use"},
+        "if": {"type": "object", "required": ["component"]},
+        "then": {"$ref": "#/$defs/Use"},
+        "else": {
+            "if": {"type": "object", "required": ["repeat"]},
+            "then": {"$ref": "#/$defs/Repeat"},
+            "else": {"$ref": "#/$defs/Use"},
+        },
     }
     return {"$schema": DRAFT, **schema}
+
+
+def _start(name: str, spec: ComponentSpec) -> Schema:
+    """The input of a stack of steps: an objective with its parameters."""
+    return {
+        "type": "object",
+        "description": spec.title,
+        "required": ["source"],
+        "properties": {"source": {"const": name}, **_parameters(spec, {})},
+        "additionalProperties": False,
+    }
 
 
 def _use(components: Mapping[str, ComponentSpec], init: Mapping[str, str]) -> Schema:
@@ -68,6 +87,7 @@ def _use(components: Mapping[str, ComponentSpec], init: Mapping[str, str]) -> Sc
     reserved = {
         "component": {"anyOf": [names, TEXT], "description": "a component, a block, or one of define:"},
         "name": {"type": "string", "pattern": f"^{ITEM_NAME}$", "description": "its part of the dotted path"},
+        "repeat": {"type": ["number", "string"], "description": "so many of it in a row"},
         "from": {"anyOf": [TEXT, {"type": "array", "items": TEXT}], "description": "where its inputs come from"},
         "branch": {**body, "description": "items that the second input passes through"},
         "given": {"type": "object", "description": "side quantities that are declared, as token_correlation: 0.3"},

@@ -79,8 +79,36 @@ QUANTITY_SYMBOLS: Mapping[str, str] = {
     "second_moment": "second moment of the input",
     "variance": "variance of the input",
 }
+# Of a problem that falls apart into modes, at one iterate: for its quantities, and for the steps of an algorithm on it.
+PROBLEM_SYMBOLS: Mapping[str, str] = {
+    "modes": "number of modes",
+    "lam": "curvature of each mode: sum over its coordinates of (d residual/dz)**2",
+    "lam_largest": "largest curvature at this iterate",
+    "lam_smallest": "smallest curvature at this iterate",
+    "lam_peak": "largest curvature at this iterate or at the solution",
+    "hessian_smallest": "smallest eigenvalue of the Hessian of a mode's loss, over all modes",
+    "unit_roundoff": "relative rounding error of the number format that is measured in",
+}
+# Of an objective's quantities: the error of each mode before the step that led here.
+BEFORE_SYMBOLS: Mapping[str, str] = {"error_before": "error of each mode before the step"}
+# Of the effects of a step: arrays over the modes.
+STEP_SYMBOLS: Mapping[str, str] = {
+    "z": "this coordinate of the iterate",
+    "g": "derivative of the loss by this coordinate",
+    "g_after": "the same at the iterate that the step arrives at (an implicit step)",
+}
+ITERATE = "iterate"  # in the effects of a step: every coordinate in turn
+MODE_INDICES = ("i", "j")  # number of a mode, or of a pair, from 0
+# Sums over the modes of a problem, and single modes (of the largest and of the smallest curvature).
+MODE_OPERATORS: dict[str, int | tuple[int, int]] = {
+    "sum_modes": 1,
+    "max_modes": 1,
+    "min_modes": 1,
+    "first_mode": 1,
+    "last_mode": 1,
+}
 # Operators on fields over positions, and numeric functions of one family: name -> number of arguments.
-OPERATORS: dict[str, int | tuple[int, int]] = {
+OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "gather": 1,
     "scatter": 1,
     "mean_positions": 1,
@@ -147,21 +175,41 @@ TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {
 
 def constant_symbols(spec: ComponentSpec) -> dict[str, str]:
     """The symbols that the spec alone fixes (parameters, shapes, weights), with what each means."""
-    symbols = dict(SHAPE_SYMBOLS)
-    for name, parameter in spec.parameters.items():
-        symbols[name] = parameter.about or name
-        if parameter.symbol:
-            symbols[parameter.symbol] = parameter.about or name
-        if isinstance(parameter, ChoiceParameter):
-            symbols |= {f"{name}_{choice}": f"1 when {name} is {choice}, else 0" for choice in parameter.choices}
+    symbols = dict(SHAPE_SYMBOLS) | parameter_symbols(spec)
     for weight in spec.weights:
         suffix = "" if weight == "weight" else f"_{weight}"
         symbols |= {f"{name}{suffix}": about for name, about in WEIGHT_SYMBOLS.items()}
     return symbols
 
 
+def parameter_symbols(spec: ComponentSpec) -> dict[str, str]:
+    """The parameters by name and symbol, and a flag for every choice."""
+    symbols: dict[str, str] = {}
+    for name, parameter in spec.parameters.items():
+        symbols[name] = parameter.about or name
+        if parameter.symbol:
+            symbols[parameter.symbol] = parameter.about or name
+        if isinstance(parameter, ChoiceParameter):
+            symbols |= {f"{name}_{choice}": f"1 when {name} is {choice}, else 0" for choice in parameter.choices}
+    return symbols
+
+
+def mode_symbols(spec: ComponentSpec) -> dict[str, str]:
+    """What the quantities and assumptions of an objective may name, with what each means."""
+    symbols = parameter_symbols(spec)
+    if spec.objective is not None:
+        symbols |= dict.fromkeys(spec.objective.spectrum, "constant of a mode")
+        symbols |= dict.fromkeys(spec.objective.coordinates, "coordinate of the iterate in a mode")
+    return symbols | dict(PROBLEM_SYMBOLS) | dict(BEFORE_SYMBOLS)
+
+
 def effect_symbols(spec: ComponentSpec) -> dict[str, str]:
     """Everything an effect or assumption of the component may name, with what each means."""
+    if spec.objective is not None:
+        return mode_symbols(spec)
+    if spec.acts_on == "state":
+        memory = dict.fromkeys(spec.memory, "memory of this coordinate")
+        return parameter_symbols(spec) | dict(PROBLEM_SYMBOLS) | dict(STEP_SYMBOLS) | memory | dict(spec.uses)
     symbols = constant_symbols(spec) | dict(PORT_SYMBOLS) | dict(STATE_SYMBOLS) | dict(QUANTITY_SYMBOLS)
     for name, about in SAMPLE_SYMBOLS.items():
         symbols |= {name: about} | {f"{name}_{i}": f"{about}, sample {i} of a pair" for i in (1, 2)}

@@ -43,6 +43,11 @@ def choose_dtype(name: str = "float32") -> torch.dtype:
     return DTYPES[name]
 
 
+def unit_roundoff(name: str) -> float:
+    """Largest relative error of rounding to a number format: half the distance from 1 to the next number."""
+    return torch.finfo(choose_dtype(name)).eps / 2
+
+
 @contextmanager
 def quiet_state(device: torch.device) -> Iterator[None]:
     """Run with torch's random state, cuDNN and TF32 settings of our own; the caller's are restored afterwards.

@@ -25,6 +25,17 @@ class OutputStatistics:
     second_moment: Field
 
 
+@dataclass(frozen=True)
+class StateStatistics:
+    """The iterate of an algorithm in the coordinates of its objective's modes, each `(modes,)`.
+
+    `memory[name][coordinate]`: what the steps remember, in the same coordinates.
+    """
+
+    coordinates: Mapping[str, Field]
+    memory: Mapping[str, Mapping[str, Field]] = field(default_factory=dict)
+
+
 @dataclass
 class SeedStatistics:
     """Everything measured with one weight draw.
@@ -40,6 +51,7 @@ class SeedStatistics:
     Both are empty at the level of moments.
     `scalars[path, quantity, direction, port]`: numbers of one draw that lower levels, or a component's own effects,
     predict.
+    `states[path]`: of a stack of steps, the state after a step; its quantities are among the scalars.
     `nonfinite`: paths whose output or gradient holds NaN or Inf, in order of execution.
     """
 
@@ -51,6 +63,7 @@ class SeedStatistics:
     grams: dict[str, Matrix] = field(default_factory=dict)
     gradient_grams: dict[tuple[str, str], Matrix] = field(default_factory=dict)
     scalars: dict[ScalarKey, float] = field(default_factory=dict)
+    states: dict[str, StateStatistics] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
 
 

@@ -15,6 +15,7 @@ from lensnet.network.expand import Expander, Placed
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Gate, InputSource, Network, Node
 from lensnet.network.input import InputError, input_source
+from lensnet.network.objective import objective_source
 from lensnet.network.refused import Refused
 from lensnet.network.resolve import Resolver
 from lensnet.network.shape import Shape
@@ -32,7 +33,7 @@ def build_network(spec: NetworkSpec, document: Document, extra: Mapping[str, Com
     if expansion.problems:
         raise SpecError(expansion.problems)
     wired, problems = wire(expansion, document)
-    source, input_problems = _input(spec, document)
+    source, input_problems = _input(spec, document, components)
     problems += input_problems
     if problems or source is None:
         raise SpecError(problems)
@@ -41,10 +42,20 @@ def build_network(spec: NetworkSpec, document: Document, extra: Mapping[str, Com
     return network
 
 
-def _input(spec: NetworkSpec, document: Document) -> tuple[InputSource | None, list[Problem]]:
+def _input(
+    spec: NetworkSpec, document: Document, components: Mapping[str, Component]
+) -> tuple[InputSource | None, list[Problem]]:
     folder = Path(document.source.name).resolve().parent
+    options = spec.input.options()
+    kind = components.get(str(options["source"]))
+    if kind is not None and kind.spec.objective is not None:
+        given = {name: value for name, value in options.items() if name != "source"}
+        try:
+            return objective_source(kind, given, spec.constants, document), []
+        except Refused as refused:
+            return None, refused.problems
     try:
-        return input_source(spec.input.options(), folder), []
+        return input_source(options, folder), []
     except InputError as error:
         message, help = error.args[0], getattr(error, "help", "")
         return None, [document.problem(("input",), message, help, key=True)]
@@ -53,7 +64,7 @@ def _input(spec: NetworkSpec, document: Document) -> tuple[InputSource | None, l
 def _nodes(
     wired: list[Wired], source: InputSource, document: Document, components: Mapping[str, Component]
 ) -> list[Node]:
-    resolver = Resolver(document, source.batch)
+    resolver = Resolver(document, source.batch, source.objective)
     shapes: dict[str, Shape] = {INPUT: source.shape}
     nodes: list[Node] = []
     problems: dict[str, Problem] = {}

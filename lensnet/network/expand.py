@@ -86,9 +86,49 @@ class Expander:
                 return current
             if isinstance(item, Repeat):
                 current = self._repeat(item, here, prefix, scope, current, nesting)
+            elif item.repeat is not None:
+                current = self._row(item, item.repeat, here, prefix, scope, current, nesting)
             else:
                 current = self._use(item, here, prefix, scope, current, nesting)
         return current
+
+    def _row(
+        self,
+        item: Use,
+        repeat: str,
+        place: Path,
+        prefix: tuple[str, ...],
+        scope: Mapping[str, Number],
+        current: Reference,
+        nesting: int,
+    ) -> Reference:
+        """One component many times in a row: `name.0`, `name.1`, ..."""
+        count = self._count(repeat, place, scope)
+        if count is None:
+            return current
+        name = self._unique(item.name or item.component, prefix, place, named=item.name is not None)
+        for index in range(count):
+            changes = {"name": str(index), "repeat": None, "sources": None if index else item.sources}
+            one = item.model_copy(update=changes)
+            current = self._use(one, place, (*prefix, name), {**scope, "index": index}, current, nesting)
+            if self.out.problems or self._full(place):
+                break
+        self.out.outputs[".".join((*prefix, name))] = current.name
+        return current
+
+    def _count(self, repeat: str, place: Path, scope: Mapping[str, Number]) -> int | None:
+        count = self._number((*place, "repeat"), repeat, scope)
+        if count is not None and (count != int(count) or not 0 <= count <= MAX_COMPONENTS):
+            told = f"`repeat` is {count:g}; it must be a whole number from 0 to {MAX_COMPONENTS:,}"
+            self._problem((*place, "repeat"), told)
+            return None
+        return None if count is None else int(count)
+
+    def _full(self, place: Path) -> bool:
+        if len(self.out.placed) < MAX_COMPONENTS:
+            return False
+        self._problem((*place, "repeat"), _TOO_MANY)
+        return True
 
     def _repeat(
         self,
@@ -99,23 +139,17 @@ class Expander:
         current: Reference,
         nesting: int,
     ) -> Reference:
-        count = self._number((*place, "repeat"), item.repeat, scope)
+        count = self._count(item.repeat, place, scope)
         if count is None:
             return current
-        if count != int(count) or not 0 <= count <= MAX_COMPONENTS:
-            self._problem(
-                (*place, "repeat"), f"`repeat` is {count:g}; it must be a whole number from 0 to {MAX_COMPONENTS:,}"
-            )
-            return current
         name = self._unique(item.name or "block", prefix, place, named=item.name is not None)
-        for index in range(int(count)):
+        for index in range(count):
             inner = (*prefix, name, str(index))
             current = self._body(item.body, (*place, "body"), inner, {**scope, "index": index}, current, nesting + 1)
             self.out.outputs[".".join(inner)] = current.name
             if self.out.problems and index == 0:
                 break  # the same mistakes would only be found again
-            if len(self.out.placed) >= MAX_COMPONENTS:
-                self._problem((*place, "repeat"), _TOO_MANY)
+            if self._full(place):
                 break
         self.out.outputs[".".join((*prefix, name))] = current.name
         return current

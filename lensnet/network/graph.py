@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import networkx
 
     from lensnet.catalog.component import Component
+    from lensnet.network.objective import Objective
 
 INPUT = "input"
 
@@ -53,12 +54,16 @@ class Node:
 
 @dataclass(frozen=True)
 class InputSource:
-    """Where the signal comes from: `source` (gaussian, digits, file, ...) and its options as written."""
+    """Where the signal comes from: `source` (gaussian, digits, file, ...) and its options as written.
+
+    `objective`: the problem whose start is the input, where the network is the steps of an algorithm.
+    """
 
     source: str
     options: Mapping[str, Any]
     shape: Shape
     batch: int
+    objective: Objective | None = None
 
 
 @dataclass(frozen=True)

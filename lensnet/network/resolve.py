@@ -25,6 +25,7 @@ from lensnet.network.geometry import (
 )
 from lensnet.network.graph import Node
 from lensnet.network.initialisation import InitialisationError, weight_law
+from lensnet.network.objective import Objective, missing_names, unknown_for
 from lensnet.network.parameters import ParameterReader, numeric_symbols
 from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
@@ -36,9 +37,10 @@ _EMBEDDINGS = ("embedding",)  # implementations that take token ids
 class Resolver:
     """Turns placed components into nodes, given the shapes at their ports."""
 
-    def __init__(self, document: Document, examples: int) -> None:
+    def __init__(self, document: Document, examples: int, objective: Objective | None = None) -> None:
         self.document = document
         self.examples = examples
+        self.objective = objective
         self.reader = ParameterReader(document)
 
     def node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
@@ -95,12 +97,29 @@ class Resolver:
     def _check_kinds(self, placed: Placed, inputs: Sequence[str], shapes: Sequence[Shape]) -> None:
         takes_ids = placed.component.implementation in _EMBEDDINGS
         for producer, shape in zip(inputs, shapes, strict=True):
+            self._check_state(placed, producer, shape)
             if shape.kind == "ids" and not takes_ids:
                 message = f"{placed.component.name} needs numbers, but '{named(producer)}' gives token ids"
                 raise self.reader.refuse(placed, (), message, "put an embedding first")
             if shape.kind != "ids" and takes_ids:
                 message = f"{placed.component.name} needs token ids, but '{named(producer)}' gives {shape}"
                 raise self.reader.refuse(placed, (), message, "give the network `input: {source: tokens, ...}`")
+
+    def _check_state(self, placed: Placed, producer: str, shape: Shape) -> None:
+        component = placed.component
+        if component.spec.objective is not None:
+            message = f"{component.name} is an objective: steps work on it, it is not one of them"
+            help = f"give the network `input: {{source: {component.name}, ...}}`"
+            raise self.reader.refuse(placed, (), message, help)
+        if component.acts_on_state and self.objective is None:
+            message = f"{component.name} is a step of an algorithm, but '{named(producer)}' gives {shape}"
+            raise self.reader.refuse(placed, (), message, "give the network an objective, `input: {source: quadratic}`")
+        if self.objective is not None and not component.acts_on_state:
+            message = f"{component.name} needs numbers, but '{named(producer)}' gives the state of an algorithm"
+            raise self.reader.refuse(placed, (), message, "on an objective stand only steps, such as gradient_descent")
+        if self.objective is not None and (missing := missing_names(component, self.objective)):
+            told = f"{component.name} needs {', '.join(missing)}, which {self.objective.component.name} does not have"
+            raise self.reader.refuse(placed, (), told, unknown_for(component, self.objective))
 
     def _geometry(
         self, placed: Placed, parameters: Mapping[str, Any], inputs: Sequence[str], shapes: Sequence[Shape]
@@ -142,7 +161,7 @@ class Resolver:
                 raise self.reader.refuse(placed, (), f"{placed.component.name} would have {channels:g} output channels")
         else:
             channels = shapes[0].features if isinstance(geometry, Flatten) else shapes[0].channels
-        return Shape(int(channels), positions, spec.kind or "real")
+        return Shape(int(channels), positions, spec.kind or ("state" if shapes[0].kind == "state" else "real"))
 
     def _weights(
         self, placed: Placed, parameters: Mapping[str, Any], scope: Mapping[str, Number]

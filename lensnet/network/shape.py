@@ -13,12 +13,12 @@ class Shape:
 
     `positions` are the axes that a weight is shared over: none for a plain vector, `(T,)` for a sequence of tokens,
     `(H, W)` for an image. The torch layout follows from their number: `(N, C)`, `(N, T, C)` and `(N, C, H, W)`;
-    token ids (`kind="ids"`) are integers `(N, T)`.
+    token ids (`kind="ids"`) are integers `(N, T)`. A `state` is the iterate of an algorithm, `channels` numbers.
     """
 
     channels: int
     positions: tuple[int, ...] = ()
-    kind: Literal["real", "ids"] = "real"
+    kind: Literal["real", "ids", "state"] = "real"
 
     @property
     def position_count(self) -> int:
@@ -44,6 +44,8 @@ class Shape:
     def __str__(self) -> str:
         if self.kind == "ids":
             return f"ids[{'x'.join(map(str, self.positions))}]"
+        if self.kind == "state":
+            return f"state[{self.channels}]"
         if not self.positions:
             return f"{self.channels}"
         return f"{self.channels} @ {'x'.join(map(str, self.positions))}"

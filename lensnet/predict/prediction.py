@@ -32,7 +32,8 @@ class Effect:
     `status`: `out-of-regime` when a check fails here or upstream; `scatter`: predicted relative variance over weight
     draws of the value (leading order in 1/width), which tells how many seeds a comparison needs. `level`: where on the
     ladder the prediction was made; one quantity may be predicted at several levels. `band`: of a prediction over weight
-    draws, the interval of the second moment that holds 90 % of them.
+    draws, the interval of the second moment that holds 90 % of them. `floor`: declared absolute
+    error.
     """
 
     component: str
@@ -46,6 +47,7 @@ class Effect:
     scatter: float = 0.0
     level: Level = Level.MOMENTS
     band: tuple[float, float] | None = None
+    floor: float | None = None
 
     @property
     def value(self) -> float | None:

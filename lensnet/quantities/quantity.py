@@ -74,6 +74,20 @@ def _of_labels() -> list[Quantity]:
     return out
 
 
+def _of_algorithms() -> list[Quantity]:
+    """Numbers of the iterate of an algorithm, after a step: one for a step."""
+    remaining = "share of what has to be found that is still missing along the eigen-direction of the"
+    given: list[tuple[str, str, Scale, str]] = [
+        ("loss", "f", "log", "the objective at the iterate"),
+        ("error_norm", "|e|", "log", "norm of what vanishes at the solution"),
+        ("error_steepest", "e_max", "log", f"{remaining} largest curvature"),
+        ("error_flattest", "e_min", "log", f"{remaining} smallest curvature"),
+        ("alignment", "cos", "bounded", "cosine between what the step took away from the error and the error"),
+        ("condition_number", "cond", "log", "largest over smallest curvature at the iterate (eigenvalues of J J^T)"),
+    ]
+    return [Quantity(name, sign, Level.SPECTRUM, scale, text, "scalar") for name, sign, scale, text in given]
+
+
 # The sets over which a norm takes its statistics: all samples of the batch, the positions of an example, a group.
 _SETS = {
     "batch": ("scalar", "two samples (examples or positions) of one channel"),
@@ -126,6 +140,7 @@ QUANTITIES: dict[str, Quantity] = {
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
         *_of_samples(),
         *_of_labels(),
+        *_of_algorithms(),
         *_set_quantities(),
         *_over_draws(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),

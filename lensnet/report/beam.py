@@ -10,7 +10,7 @@ import numpy as np
 
 from lensnet.compare.report import Report
 from lensnet.compare.row import Direction, Row
-from lensnet.report.palette import severest
+from lensnet.report.palette import severest, symbol
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,24 @@ class Point:
     chain: bool = True
 
 
-def beam(report: Report, direction: Direction, branches: bool = False) -> list[Point]:
+def drawn_quantity(report: Report) -> str:
+    """What is drawn: the second moment; for the steps of an algorithm the first of its quantities, as the loss."""
+    names = [row.quantity for row in report.rows]
+    return "second_moment" if "second_moment" in names or not names else names[0]
+
+
+def subject(report: Report, direction: Direction) -> str:
+    """What a drawing shows, in a few words."""
+    name = drawn_quantity(report)
+    if name != "second_moment":
+        return f"{name.replace('_', ' ')} {symbol(name, direction)}"
+    return "signal q, forward" if direction == "forward" else "gradient p, backward"
+
+
+def beam(report: Report, direction: Direction, branches: bool = False, quantity: str | None = None) -> list[Point]:
     """The propagated second moment at every component, in network order; the first port of several, backward.
+
+    For the steps of an algorithm the loss instead, or another `quantity`.
 
     Where several levels predict it, the first of them is drawn.
 
@@ -43,7 +59,8 @@ def beam(report: Report, direction: Direction, branches: bool = False) -> list[P
     side = {row.component for row in report.budget if not row.chain}
     rows: dict[str, Row] = {}
     verdicts: dict[str, list[str]] = {}
-    sizes = [row for row in report.rows if row.quantity == "second_moment" and row.direction == direction]
+    name = quantity or drawn_quantity(report)
+    sizes = [row for row in report.rows if row.quantity == name and row.direction == direction]
     for row in sizes:
         if row.level != sizes[0].level:
             continue

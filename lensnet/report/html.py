@@ -79,7 +79,13 @@ def _said(text: str) -> str:
 
 
 def _head(report: Report) -> list[str]:
-    facts = [report.device, report.dtype, f"batch {report.batch}", f"{report.seeds} seeds", ", ".join(report.levels)]
+    facts = [
+        report.device,
+        report.dtype,
+        f"batch {report.batch}" if report.batch else "",
+        f"{report.seeds} seeds",
+        ", ".join(report.levels),
+    ]
     covered = report.coverage
     out = [
         f"<h1>{_said(report.network)}</h1><p>{_said(report.about)}</p>",

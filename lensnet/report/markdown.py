@@ -42,7 +42,8 @@ def _label(name: str) -> str:
 
 
 def _facts(report: Report) -> str:
-    facts = [report.device, report.dtype, f"batch {report.batch}", f"{report.seeds} seeds", ", ".join(report.levels)]
+    batch = f"batch {report.batch}" if report.batch else ""
+    facts = [report.device, report.dtype, batch, f"{report.seeds} seeds", ", ".join(report.levels)]
     return " · ".join(fact for fact in facts if fact)
 
 

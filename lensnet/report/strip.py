@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lensnet.compare.report import Report
 from lensnet.compare.row import Direction
-from lensnet.report.beam import Point, beam, bounds, gather
+from lensnet.report.beam import Point, beam, bounds, gather, subject
 from lensnet.report.numbers import clip
 from lensnet.report.palette import VERDICTS
 
@@ -31,7 +31,7 @@ def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT
     centres = [int((i + 0.5) * plot / len(shown)) for i in range(len(shown))]
     canvas.line(shown, centres)
     canvas.dots(shown, centres)
-    name = "signal q, forward" if direction == "forward" else "gradient p, backward"
+    name = subject(report, direction)
     told = ["─ predicted"] if any(point.predicted for point in points) else []
     told += ["● measured"] if any(point.measured for point in points) else []
     if len(shown) < len(points):

@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 
 from lensnet.compare.report import Report
 from lensnet.compare.row import Direction
-from lensnet.report.beam import Point, beam, bounds
+from lensnet.report.beam import Point, beam, bounds, subject
 from lensnet.report.numbers import short
 from lensnet.report.palette import PREDICTED, VERDICTS
 from lensnet.report.words import said
@@ -33,7 +33,7 @@ def beam_svg(report: Report, direction: Direction) -> str:
     def y(value: float) -> float:
         return TOP + (high - log10(value)) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    name = "Signal: second moment q" if direction == "forward" else "Gradient: second moment p"
+    name = subject(report, direction).capitalize()
     parts = [
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(name)}" class="beam">',
         f'<text x="{LEFT}" y="14" class="name">{escape(name)}</text>',

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lensnet.language.component_spec import Effect, LinearCoherence, NamedCoherence
+from lensnet.language.component_spec import LinearCoherence, NamedCoherence
+from lensnet.language.effect_spec import Effect
 from lensnet.language.loading import load_component_spec
 from lensnet.language.source import Source, SpecError
 from lensnet.language.symbols import effect_symbols

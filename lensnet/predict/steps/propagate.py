@@ -1,0 +1,142 @@
+"""The prediction for a stack of steps: quantities of the algorithm after every step, from the start or locally."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from lensnet.catalog.component import Component
+from lensnet.catalog.objective import OPERATORS
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.objective import Objective
+from lensnet.predict.prediction import Check, Effect, Prediction, Status
+from lensnet.predict.steps.move import move, own_symbols
+from lensnet.predict.steps.state import State, environment, model_of, start_of
+from lensnet.quantities.quantity import QUANTITIES
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+class ObservedState(Protocol):
+    """A measured state, in the coordinates of the modes: see `lensnet.measure.statistics.StateStatistics`."""
+
+    @property
+    def coordinates(self) -> Mapping[str, Any]: ...
+    @property
+    def memory(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+
+def propagate_steps(network: Network, unit_roundoff: float = UNIT_ROUNDOFF) -> Prediction:
+    """Predict the quantities of the algorithm at the start (component `"input"`) and after every step.
+
+    unit_roundoff: relative rounding error of the measurement's number format, for the assumptions that ask for it.
+    """
+    objective = objective_of(network)
+    out = Prediction()
+    states = {INPUT: start_of(objective)}
+    doubts: dict[str, tuple[Check, ...]] = {INPUT: ()}
+    env = environment(objective, states[INPUT], unit_roundoff)
+    envs = {INPUT: env}
+    out.effects += _quantities(INPUT, objective, env, (), ())
+    for node in network:
+        before = node.inputs[0]
+        upstream = doubts[before]
+        after, checks, there = _step(node, objective, states.get(before), envs.get(before), unit_roundoff)
+        if after is None or there is None:
+            doubts[node.path] = (*upstream, Check(f"everything upstream holds: {node.path} is not modelled", -1.0))
+            out.effects += _unknown(node, objective)
+            continue
+        states[node.path], envs[node.path] = after, there
+        own = _quantities(node.path, objective, there, checks, upstream)
+        failed = any(_fails(check) for check in own[0].checks) and not upstream
+        doubts[node.path] = (_broken(node, own[0].checks),) if failed else upstream
+        out.effects += own
+    return out
+
+
+def predict_steps_locally(
+    network: Network, states: Mapping[str, ObservedState], unit_roundoff: float = UNIT_ROUNDOFF
+) -> list[Effect]:
+    """Every step fed with the measured state before it. `states`: by path, the start as `"input"`."""
+    objective = objective_of(network)
+    out: list[Effect] = []
+    for node in network:
+        observed = states.get(node.inputs[0])
+        if observed is None:
+            continue
+        before = State(
+            {name: np.asarray(values, dtype=float) for name, values in observed.coordinates.items()}, observed.memory
+        )
+        env = environment(objective, before, unit_roundoff)
+        after, checks, there = _step(node, objective, before, env, unit_roundoff)
+        out += _unknown(node, objective) if there is None else _quantities(node.path, objective, there, checks, ())
+    return out
+
+
+def objective_of(network: Network) -> Objective:
+    """The problem that the steps of a network work on. Raises ValueError for a network that is not one of steps."""
+    if network.input.objective is None:
+        raise ValueError(f"{network.name} is not a stack of steps: its input is {network.input.source}")
+    return network.input.objective
+
+
+def _step(
+    node: Node, objective: Objective, before: State | None, env: Mapping[str, Any] | None, unit_roundoff: float
+) -> tuple[State | None, tuple[Check, ...], dict[str, Any] | None]:
+    """State and problem behind a node, and the assumptions of its step."""
+    if before is None or env is None:
+        return None, (), None
+    if node.component.is_fork:
+        return before, (), environment(objective, before, unit_roundoff)
+    after = move(node, objective, before, env)
+    if after is None:
+        return None, (), None
+    checks = _checks(node.component, own_symbols(node, env))
+    return after, checks, environment(objective, after, unit_roundoff)
+
+
+def _checks(component: Component, env: Mapping[str, Any]) -> tuple[Check, ...]:
+    out = []
+    for given in component.assumptions:
+        margin = None if given.comparison is None else given.comparison.margin(env, OPERATORS)
+        out.append(Check(given.text, margin, given.below))
+    return tuple(out)
+
+
+def _quantities(
+    path: str, objective: Objective, env: Mapping[str, Any], checks: tuple[Check, ...], upstream: tuple[Check, ...]
+) -> list[Effect]:
+    """The objective's quantities at one state; those without a value here (no step before) are left out."""
+    every = (*checks, *_checks(objective.component, env), *upstream)
+    status: Status = "out-of-regime" if any(_fails(check) for check in every) else "ok"
+    out = []
+    for name, model in model_of(objective).quantities.items():
+        with np.errstate(all="ignore"):
+            value = float(model.evaluate(env, OPERATORS))
+        if not np.isnan(value) or path != INPUT:
+            error, floor = model.error(env, OPERATORS), model.floor(env, OPERATORS)
+            out.append(
+                Effect(
+                    path, name, "forward", None, np.array(value), error, every, status,
+                    level=QUANTITIES[name].level, floor=floor,
+                )
+            )  # fmt: skip
+    return out
+
+
+def _unknown(node: Node, objective: Objective) -> list[Effect]:
+    return [
+        Effect(node.path, name, "forward", None, None, 0.0, (), "not-modelled", level=QUANTITIES[name].level)
+        for name in model_of(objective).quantities
+    ]
+
+
+def _fails(check: Check) -> bool:
+    return check.margin is not None and not check.margin >= 0
+
+
+def _broken(node: Node, checks: tuple[Check, ...]) -> Check:
+    below = next((check.below for check in checks if _fails(check) and check.below), None)
+    return Check(f"everything upstream holds: {node.path} is out of its regime", -1.0, below)
