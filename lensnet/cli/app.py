@@ -23,6 +23,7 @@ VERBS = {
     "show": ("checking", LOOK),
     "components": ("catalogue", LOOK),
     "derive": ("derive", LOOK),
+    "ladder": ("ladder", LOOK),
     "cite": ("catalogue", LOOK),
     "construct": ("constructing", MAKE),
     "schema": ("checking", MAKE),

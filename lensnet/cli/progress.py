@@ -50,3 +50,37 @@ class SeedBar:
         self._done += seeds
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, seeds)
+
+
+class StepBar:
+    """Counts named steps of a known number; silent when stderr is not a terminal. Use as a context manager."""
+
+    def __init__(self, label: str, total: int, silent: bool = False) -> None:
+        self.label, self.total = label, total
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._silent = silent or not sys.stderr.isatty()
+        self._begun = 0
+
+    def __enter__(self) -> StepBar:
+        if not self._silent:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(file=sys.stderr, markup=False), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        """The step `name` begins; the one before it is done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._begun, description=f"{self.label}: {name}")
+        self._begun += 1

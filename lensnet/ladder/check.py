@@ -1,0 +1,154 @@
+"""The ladder of one component or of the whole catalogue: every step checked, every rate tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lensnet.catalog.catalog import catalog
+from lensnet.ladder.rates import WIDTHS, Rate, rate_test
+from lensnet.ladder.steps import Step, fluctuation_to_spectrum, kernel_to_moments, spectrum_to_kernel
+from lensnet.ladder.trial import Trial, trials
+from lensnet.levels.ladder import Level
+from lensnet.predict.engine import has_engine
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+DRAWS = 64
+"""Weight draws at each width of a rate test."""
+
+MOST_TRIALS = 3
+"""Trials on which the formulas of two levels are compared."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Everything checked of one component."""
+
+    component: str
+    family: str
+    steps: tuple[Step, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return all(step.how != "fails" for step in self.steps) and all(rate.holds for rate in self.rates)
+
+
+@dataclass
+class LadderReport:
+    """The rungs of the components asked for. `exit_status`: 0 when nothing fails, 1 otherwise, 4 when interrupted."""
+
+    rungs: list[Rung] = field(default_factory=list)
+    draws: int = DRAWS
+    interrupted: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        if not all(rung.holds for rung in self.rungs):
+            return 1
+        return 4 if self.interrupted else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "draws": self.draws,
+            "interrupted": self.interrupted,
+            "exit_status": self.exit_status,
+            "components": [_rung_data(rung) for rung in self.rungs],
+        }
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from lensnet.ladder.shown import render
+
+        yield from render(self, options.max_width)
+
+
+Advance = Callable[[str], None]
+
+
+def check_ladder(
+    names: Sequence[str] = (), draws: int = DRAWS, rates: bool = True, advance: Advance | None = None
+) -> LadderReport:
+    """Check the steps and, with `rates`, test the rates of components by name (all of the catalogue when none is given).
+
+    `advance` is told the name of each component before it is checked. Ctrl-C returns what was finished. Raises KeyError
+    for a name that is no component.
+    """
+    known = catalog()
+    out = LadderReport(draws=draws)
+    try:
+        for name in names or list(known):
+            if advance is not None:
+                advance(name)
+            out.rungs.append(check_component(name, draws, rates))
+    except KeyboardInterrupt:
+        out.interrupted = True
+    return out
+
+
+def check_component(name: str, draws: int = DRAWS, rates: bool = True) -> Rung:
+    """The steps and rates of one component, on the trials of its own file."""
+    component = catalog()[name]
+    inside = [trial for trial in trials(component) if not trial.outside]
+    if not inside:
+        return Rung(name, component.family, note="no trial in its file: nothing to check it on")
+    return Rung(name, component.family, tuple(_steps(inside)), tuple(_rates(inside, draws)) if rates else ())
+
+
+def _steps(inside: Sequence[Trial]) -> Iterator[Step]:
+    chosen = inside[:MOST_TRIALS]
+    if has_engine(Level.KERNEL):
+        yield from kernel_to_moments(chosen)
+    if has_engine(Level.SPECTRUM):
+        yield spectrum_to_kernel(chosen)
+    if has_engine(Level.FLUCTUATION):
+        yield fluctuation_to_spectrum(chosen)
+
+
+def _rates(inside: Sequence[Trial], draws: int) -> list[Rate]:
+    """Of the first trial whose widths can be grown."""
+    return rate_test(inside[0], draws, WIDTHS)
+
+
+def _rung_data(rung: Rung) -> dict[str, Any]:
+    return {
+        "component": rung.component,
+        "family": rung.family,
+        "holds": rung.holds,
+        "note": rung.note,
+        "steps": [
+            {
+                "from": str(step.below),
+                "to": str(step.above),
+                "limit": step.limit,
+                "quantity": step.quantity,
+                "how": step.how,
+                "detail": step.detail,
+                "worst": step.worst,
+            }
+            for step in rung.steps
+        ],
+        "rates": [
+            {
+                "quantity": rate.quantity,
+                "widths": list(rate.widths),
+                "variances": list(rate.variances),
+                "slope": rate.slope,
+                "interval": rate.interval,
+                "errors": list(rate.errors),
+                "standard_errors": [None if error == float("inf") else error for error in rate.standard_errors],
+                "limit": rate.limit,
+                "limit_error": None if rate.limit_error == float("inf") else rate.limit_error,
+                "declared": rate.declared,
+                "holds": rate.holds,
+            }
+            for rate in rung.rates
+        ],
+    }
+
+
+__all__ = ["LadderReport", "Rung", "check_component", "check_ladder"]

@@ -1,0 +1,193 @@
+"""Steps of the ladder: each level follows from the one below it by a limit, and every component shows that it does.
+
+    fluctuation -> spectrum, kernel    infinitely many neurons: the scatter over weight draws vanishes as 1/sqrt(width)
+    spectrum    -> kernel              many neurons for every sample: eigenvalues become those of the covariance
+    kernel      -> moments             the two samples coincide: their covariance becomes the second moment
+
+A step is `proven` where the formulas are equal symbolically, `verified` where their values agree numerically (in the
+limit of wide layers if need be), `fails` where they do not, and `not modelled` where the lower level says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lensnet.ladder.rates import widened
+from lensnet.ladder.symbolic import proof
+from lensnet.ladder.trial import Trial, network_of, path_of
+from lensnet.levels.ladder import Level
+from lensnet.predict.engine import Descent, Source
+from lensnet.predict.moments.propagate import propagate
+from lensnet.predict.prediction import Effect, Prediction
+from lensnet.run import input_signal
+
+How = Literal["proven", "verified", "fails", "not modelled"]
+
+LIMITS = {
+    (Level.KERNEL, Level.MOMENTS): "the two samples coincide",
+    (Level.SPECTRUM, Level.KERNEL): "infinitely many neurons for every sample",
+    (Level.FLUCTUATION, Level.SPECTRUM): "infinitely many neurons: no scatter over weight draws",
+}
+
+FACTORS = (1, 4, 16)
+"""Widths at which formulas are compared, as multiples of a trial's."""
+
+EQUAL = 1e-7
+"""Relative difference that rounding, quadrature and tables leave between two formulas for the same number."""
+
+FALLS = 0.35
+"""Most that a difference may keep of itself when the width is four times as large (1/width: 0.25)."""
+
+_COUNTS = ("stable_rank", "effective_rank", "participation_ratio", "coding_rate")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one component. `worst`: largest relative difference at the widest trial, None where none was taken."""
+
+    component: str
+    below: Level
+    above: Level
+    quantity: str
+    how: How
+    detail: str
+    worst: float | None = None
+
+    @property
+    def limit(self) -> str:
+        return LIMITS[self.below, self.above]
+
+
+def kernel_to_moments(trials: Sequence[Trial]) -> Iterator[Step]:
+    """Whether the covariance of a sample with itself is the second moment, forward and backward."""
+    name = trials[0].component
+    for quantity, direction in (("second_moment", "forward"), ("second_moment", "backward")):
+        yield _told(name, Level.KERNEL, Level.MOMENTS, quantity, direction, trials)
+
+
+def spectrum_to_kernel(trials: Sequence[Trial]) -> Step:
+    """Whether ranks and coding rate at finite width tend to those of the covariance as the width grows."""
+    return _limit_of(trials, Level.SPECTRUM, Level.KERNEL, _COUNTS)
+
+
+def fluctuation_to_spectrum(trials: Sequence[Trial]) -> Step:
+    """Whether the predicted scatter over weight draws vanishes as the width grows."""
+    name = trials[0].component
+    for trial in trials:
+        scatters = [_scatter(widened(trial, factor)) for factor in FACTORS]
+        known = [value for value in scatters if value is not None]
+        if len(known) < len(FACTORS):
+            continue
+        if max(known) < EQUAL:
+            return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", "verified", "nothing scatters", 0.0)
+        ratios = [b / a for a, b in zip(known, known[1:], strict=False) if a > 0]
+        how: How = "verified" if max(ratios) <= FALLS**0.5 else "fails"
+        detail = "scatter " + ", ".join(f"{value:.2g}" for value in known) + " at 1, 4 and 16 times the width"
+        return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", how, detail, known[-1])
+    return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", "not modelled", "no prediction of the scatter")
+
+
+def _told(name: str, below: Level, above: Level, quantity: str, direction: str, trials: Sequence[Trial]) -> Step:
+    label = quantity.replace("_", " ") if direction == "forward" else "gradient"
+    found = proof(name, direction)
+    if found is not None:
+        return Step(name, below, above, label, "proven", found, 0.0)
+    compared = [differences for trial in trials if (differences := _coincide(trial, direction)) is not None]
+    if not compared:
+        return Step(name, below, above, label, "not modelled", f"no formula at the level {below}")
+    worst = max(compared, key=lambda differences: differences[-1])
+    return Step(name, below, above, label, *_judged(worst), worst[-1])
+
+
+def _judged(differences: Sequence[float]) -> tuple[How, str]:
+    if max(differences) <= EQUAL:
+        return "verified", "equal at every width"
+    ratios = [b / a if a > EQUAL else 0.0 for a, b in zip(differences, differences[1:], strict=False)]
+    shown = ", ".join(f"{value:.1e}" for value in differences)
+    if max(ratios) <= FALLS:
+        return "verified", f"equal for wide layers: difference {shown} at 1, 4 and 16 times the width"
+    return "fails", f"difference {shown} at 1, 4 and 16 times the width"
+
+
+def _coincide(trial: Trial, direction: str) -> list[float] | None:
+    """Relative differences between the kernel's diagonal and the moments at growing width; None where not modelled."""
+    out = []
+    for factor in FACTORS:
+        wide = widened(trial, factor)
+        difference = _diagonal_difference(wide, direction)
+        if difference is None:
+            return None
+        out.append(difference)
+    return out
+
+
+def _diagonal_difference(trial: Trial, direction: str) -> float | None:
+    from lensnet.predict.kernel.propagate import identity_probe, propagate_back
+    from lensnet.predict.kernel.propagate import propagate as propagate_kernel
+    from lensnet.predict.kernel.source import input_state
+
+    network, path = network_of(trial), path_of(trial)
+    moments = propagate(network, input_signal(network), gradients=direction == "backward")
+    kernels = propagate_kernel(network, input_state(network, None))
+    if path not in kernels.states or not _in_regime(moments, path, direction):
+        return None
+    if direction == "forward":
+        return _relative(kernels.states[path].second_moment, moments.signals[path].second_moment)
+    gradients = propagate_back(kernels, identity_probe(kernels))
+    worst = None
+    for port, producer in zip(network[path].ports, network[path].inputs, strict=True):
+        pairs, p = gradients.pairs.get((path, port)), moments.gradients.get((path, port))
+        if pairs is not None and p is not None:
+            layout = kernels.states[producer].layout
+            worst = max(worst or 0.0, _relative(layout.diagonal(layout.whole(pairs)), p))
+    return worst
+
+
+def _in_regime(moments: Prediction, path: str, direction: str) -> bool:
+    mine = [e for e in moments.effects if e.component == path and e.direction == direction]
+    return bool(mine) and all(effect.status == "ok" for effect in mine)
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> float:
+    size = float(np.max(np.abs(b)))
+    return float(np.max(np.abs(np.asarray(a) - b))) / size if size > 0 else float(np.max(np.abs(a)))
+
+
+def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: Sequence[str]) -> Step:
+    name = trials[0].component
+    for trial in trials:
+        runs = [_predicted(widened(trial, factor), (below, above)) for factor in FACTORS]
+        worst: dict[str, list[float]] = {}
+        for quantity in quantities:
+            differences = [_difference(effects, quantity, below, above) for effects in runs]
+            known = [value for value in differences if value is not None]
+            if len(known) == len(FACTORS):
+                worst[quantity] = known
+        if worst:
+            quantity = max(worst, key=lambda name: worst[name][-1])
+            return Step(name, below, above, quantity.replace("_", " "), *_judged(worst[quantity]), worst[quantity][-1])
+    return Step(name, below, above, "spectrum", "not modelled", f"no prediction at the level {below}")
+
+
+def _predicted(trial: Trial, levels: tuple[Level, ...]) -> list[Effect]:
+    network, path = network_of(trial), path_of(trial)
+    moments = propagate(network, input_signal(network), gradients=False)
+    descent = Descent(network, Source(moments, None, gradients=False), levels)
+    return [effect for effect in descent.effects if effect.component == path and effect.direction == "forward"]
+
+
+def _difference(effects: Sequence[Effect], quantity: str, below: Level, above: Level) -> float | None:
+    values = {e.level: e.value for e in effects if e.quantity == quantity and e.value is not None}
+    if below not in values or above not in values:
+        return None
+    low, high = values[below], values[above]
+    return abs(low - high) / abs(high) if high else abs(low)
+
+
+def _scatter(trial: Trial) -> float | None:
+    effects = _predicted(trial, (Level.FLUCTUATION,))
+    return next((e.value for e in effects if e.quantity == "scatter" and e.value is not None), None)
