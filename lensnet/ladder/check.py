@@ -73,7 +73,7 @@ Advance = Callable[[str], None]
 def check_ladder(
     names: Sequence[str] = (), draws: int = DRAWS, rates: bool = True, advance: Advance | None = None
 ) -> LadderReport:
-    """Check the steps and, with `rates`, test the rates of components by name (all of the catalogue when none is given).
+    """Check the steps and, with `rates`, test the rates of components by name (without names: all of the catalogue).
 
     `advance` is told the name of each component before it is checked. Ctrl-C returns what was finished. Raises KeyError
     for a name that is no component.

@@ -59,8 +59,8 @@ class Rate:
 
     `variances`: relative variance over draws at each of `widths`; `slope`, `interval`: fitted exponent and two standard
     errors of it, None where nothing scatters. `errors`, `standard_errors`: average relative error of the formula and
-    its standard error, at each width; `limit`, `limit_error`: what is left of it at infinite width; `declared`: what the
-    formula declares at the widest.
+    its standard error, at each width; `limit`, `limit_error`: what is left of it at infinite width; `declared`: what
+    the formula declares at the widest.
     """
 
     component: str

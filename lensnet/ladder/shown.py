@@ -1,4 +1,4 @@
-"""How the ladder is shown: a line for every component of many, all details of one; and the table of the documentation."""
+"""How the ladder is shown: a line for each of many components, all details of one, and the documentation's table."""
 
 from __future__ import annotations
 
@@ -128,10 +128,8 @@ def _conclusion(report: LadderReport) -> Text:
 
 def markdown(report: LadderReport) -> str:
     """The table for the documentation."""
-    lines = [
-        "| component | kernel → moments | spectrum → kernel | fluctuation → spectrum | rate of q | rate of p | error left |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: |",
-    ]
+    titles = ["component", *(title for title, _ in _COLUMNS), "rate of q", "rate of p", "error left"]
+    lines = ["| " + " | ".join(titles) + " |", "| --- | --- | --- | --- | ---: | ---: | ---: |"]
     for rung in report.rungs:
         cells = [_words([step for step in rung.steps if step.below == level]) for _, level in _COLUMNS]
         forward = [rate for rate in rung.rates if rate.quantity == "second moment"]

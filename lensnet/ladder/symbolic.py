@@ -54,7 +54,7 @@ def _formulas(component: Component, direction: str) -> list[tuple[sp.Expr, sp.Ex
 
 
 def _proved(component: Component, low: sp.Expr, high: sp.Expr) -> str | None:
-    below = coincide(low, component)
+    below = coincide(low, component, high)
     if _equal(below, high):
         return "k -> q: the formulas are identical"
     wide = high.subs({symbol: 0 for symbol in high.free_symbols if symbol.name == "drawn"})
@@ -72,14 +72,18 @@ def _proved(component: Component, low: sp.Expr, high: sp.Expr) -> str | None:
     return "k -> q and channels -> oo: the limit is zero" if zero else None
 
 
-def coincide(expression: sp.Expr, component: Component) -> sp.Expr:
-    """A kernel formula where both samples are the same: k -> q, m_1 and m_2 -> m, pair operators -> field operators."""
+def coincide(expression: sp.Expr, component: Component, like: sp.Expr) -> sp.Expr:
+    """A kernel formula where both samples are the same: k -> q, m_1 and m_2 -> m, pair operators -> field operators.
+
+    Operators become those that the moments' formula (`like`) names.
+    """
+    operators = {part.func.__name__: part.func for part in like.atoms(AppliedUndef)}
     ports = component.ports_in if len(component.ports_in) > 1 else []
     symbols = {symbol: _one_sample(symbol, ports) for symbol in expression.free_symbols}
     out = expression.subs(symbols, simultaneous=True)
     return out.replace(
-        lambda part: isinstance(part, AppliedUndef) and part.func.__name__ in _ON_ONE_SAMPLE,
-        lambda part: sp.Function(_ON_ONE_SAMPLE[part.func.__name__])(*part.args),
+        lambda part: isinstance(part, AppliedUndef) and _ON_ONE_SAMPLE.get(part.func.__name__) in operators,
+        lambda part: operators[_ON_ONE_SAMPLE[part.func.__name__]](*part.args),
     )
 
 
