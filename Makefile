@@ -7,12 +7,13 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 	$(shell $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check truth benchmark clean
+.PHONY: help install demo test check ladder truth benchmark clean
 
 help:
 	@echo "make demo       install into $(VENV) and show AlexNet, predicted beside measured"
 	@echo "make test       ruff, mypy, the test suite and the examples"
 	@echo "make check      ruff and mypy alone"
+	@echo "make ladder     every step between two levels, for every component; writes docs/ladder.md"
 	@echo "make truth      every component against Monte Carlo on the full grid; writes docs/truth.md"
 	@echo "make benchmark  what measuring costs beside a bare forward pass, and how predict grows with depth"
 	@echo "make clean      remove $(VENV) and everything built"
@@ -38,6 +39,9 @@ check: $(STAMP)
 # The examples are tests too (tests/examples). One torch thread per worker: tests/conftest.py.
 test: check
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+ladder: $(STAMP)
+	$(BIN)/python -m tests.ladder --write docs/ladder.md
 
 truth: $(STAMP)
 	$(BIN)/python -m tests.truth --write docs/truth.md
