@@ -36,7 +36,7 @@ LIMITS = {
 FACTORS = (1, 4, 16)
 """Widths at which formulas are compared, as multiples of a trial's."""
 
-EQUAL = 1e-7
+EQUAL = 1e-6
 """Relative difference that rounding, quadrature and tables leave between two formulas for the same number."""
 
 FALLS = 0.35
@@ -93,15 +93,15 @@ def fluctuation_to_spectrum(trials: Sequence[Trial]) -> Step:
 
 def _told(name: str, below: Level, above: Level, quantity: str, direction: str, trials: Sequence[Trial]) -> Step:
     label = quantity.replace("_", " ") if direction == "forward" else "gradient"
-    found = proof(name, direction)
-    if found is not None:
-        return Step(name, below, above, label, "proven", found, 0.0)
+    proved = proof(name, direction)
+    if proved is not None:
+        return Step(name, below, above, label, "proven", proved, 0.0)
     compared = [found for trial in trials if (found := _coincide(trial, direction)) is not None]
     if not compared:
         return Step(name, below, above, label, "not modelled", f"no formula at the level {below}")
-    judged = [(*_judged(differences), differences[-1]) for differences in compared]
+    judged = [(*_judged(differences), differences[-1].value) for differences in compared]
     how, detail, worst = max(judged, key=lambda entry: (entry[0] == "fails", entry[2]))
-    return Step(name, below, above, label, how, detail, worst.value)
+    return Step(name, below, above, label, how, detail, worst)
 
 
 @dataclass(frozen=True)
