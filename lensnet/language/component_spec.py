@@ -205,7 +205,7 @@ class ComponentSpec(Spec):
     body: Body | None = None
     homogeneous: bool = False
     scale_invariant: bool = False
-    law: Literal["kept", "broken", "scaled"] | None = None
+    law: Literal["kept", "broken", "scaled", "normalised"] | None = None
     objective: ObjectiveSpec | None = None
     acts_on: Literal["tensor", "state"] = "tensor"
     memory: list[SymbolName] = []

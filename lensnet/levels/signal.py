@@ -36,13 +36,15 @@ class Signal:
     """Mean and second moment over channels and weight draws, per example and position: fields `(E, *positions)`.
 
     `E` is 1 when all examples are alike. `law` is None where the distribution is not known to be a function of a
-    Gaussian. `side` holds quantities that this level does not carry but that were declared or measured.
+    Gaussian; `distribution` is what is known beyond it (`lensnet.predict.moments.distributions`). `side` holds
+    quantities that this level does not carry but that were declared or measured.
     """
 
     mean: Field
     second_moment: Field
     law: Law | None = None
     side: Mapping[str, Any] = field(default_factory=dict)
+    distribution: Any = None
 
     @property
     def variance(self) -> Field:

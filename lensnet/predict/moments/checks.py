@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from lensnet.catalog.effects import relative_slack
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
+from lensnet.predict.moments.pointwise import function_of
 from lensnet.predict.prediction import Check
 
 GAUSSIAN = "the input is Gaussian over weight draws"
@@ -30,6 +31,10 @@ def evaluate_checks(node: Node, env: Mapping[str, Any], operators: Mapping[str, 
 
 def gaussian_check(node: Node, signal: Signal) -> Check:
     """A pointwise effect is a Gaussian expectation: the sum that feeds it needs enough terms to be one."""
+    if signal.distribution is not None and signal.distribution.terms >= _FEWEST_TERMS:
+        return cast(Check, signal.distribution.check())
+    if signal.law is None and function_of(node).is_affine:
+        return Check("an affine function acts on mean and second moment alone")
     if signal.law is None:
         return Check(f"{GAUSSIAN}: nothing known makes it so", -1.0, Level.FLUCTUATION)
     return gaussian_terms_check(signal.law.terms)

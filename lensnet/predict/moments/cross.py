@@ -88,6 +88,11 @@ class ForwardCross:
             return self._pointwise(node, earlier, means)
         return None
 
+    def independent(self, gaussian: str, other: str, origin: str) -> bool:
+        """Whether a Gaussian output is independent of another one, which is a function of the Gaussian at `origin`: one
+        of the two comes from fresh weights that the other has not seen."""
+        return self._changes_sign(gaussian, other) or self._changes_sign(origin, gaussian)
+
     def _changes_sign(self, later: str, earlier: str) -> bool:
         """Whether `later` is a linear function, of any geometry, of fresh weights that `earlier` has not seen: turning
         the sign of these weights turns its sign alone, so that the two are uncorrelated."""

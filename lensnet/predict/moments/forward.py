@@ -12,6 +12,7 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
+from lensnet.predict.moments.beyond_law import behind_norm
 from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
 from lensnet.predict.moments.law import law_after
 from lensnet.predict.moments.pointwise import pointwise_moments
@@ -54,7 +55,8 @@ def forward(
         Effect(node.path, quantity, "forward", None, field, error, tuple(checks), status)
         for quantity, field in (("mean", mean), ("second_moment", second))
     ]
-    return Signal(mean, second, law), effects
+    beyond = behind_norm(node, signals[0].side, mean, second, law)
+    return Signal(mean, second, law, distribution=beyond), effects
 
 
 def formula_environment(

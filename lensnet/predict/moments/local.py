@@ -11,6 +11,7 @@ import numpy as np
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.moments.backward import backward
+from lensnet.predict.moments.beyond_law import as_observed, behind_norm
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross
 from lensnet.predict.moments.forward import forward
 from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
@@ -47,7 +48,7 @@ def predict_locally(network: Network, through: Prediction, observed: Observed) -
     """
     effects: list[Effect] = []
     paths = (INPUT, *(node.path for node in network))
-    signals = {path: _signal(path, through, observed) for path in paths if path in observed.outputs}
+    signals = {path: _signal(network, path, through, observed) for path in paths if path in observed.outputs}
     if network.input.shape.kind == "ids":
         signals[INPUT] = through.signals[INPUT]  # nothing to measure: ids are not numbers
     probe = {OUTPUT: np.ones((1, *network.nodes[-1].shape.positions))}
@@ -85,15 +86,27 @@ def _selected(
     return selected_slope(node, signal, pool, there, lambda: _gradient(network, pool, observed, [there], cross)[0])
 
 
-def _signal(path: str, through: Prediction, observed: Observed) -> Signal:
+def _signal(network: Network, path: str, through: Prediction, observed: Observed) -> Signal:
     stats = observed.outputs[path]
     predicted = through.signals.get(path)
-    law = predicted.law if predicted is not None else None
-    if law is not None and law.origin in observed.outputs:
-        origin = observed.outputs[law.origin]
-        variance = np.maximum(origin.second_moment - origin.mean**2, 0.0)
-        law = Law(origin.mean, variance, law.terms, law.origin, law.chain)
-    return Signal(stats.mean, stats.second_moment, law)
+    if predicted is None:
+        return Signal(stats.mean, stats.second_moment)
+    law = _law(predicted.law, observed)
+    beyond = as_observed(predicted.distribution, lambda law: _law(law, observed), observed.outputs)
+    if path != INPUT and beyond is None:
+        node = network[path]
+        side = side_of(node, node.ports[0], observed.side)
+        beyond = behind_norm(node, side, stats.mean, stats.second_moment, law)
+    return Signal(stats.mean, stats.second_moment, law, distribution=beyond)
+
+
+def _law(law: Law | None, observed: Observed) -> Law | None:
+    """The law with what was measured where it comes from."""
+    if law is None or law.origin not in observed.outputs:
+        return law
+    origin = observed.outputs[law.origin]
+    variance = np.maximum(origin.second_moment - origin.mean**2, 0.0)
+    return Law(origin.mean, variance, law.terms, law.origin, law.chain)
 
 
 def _crosses(node: Node, observed: Observed) -> dict[tuple[int, int], Field | None]:

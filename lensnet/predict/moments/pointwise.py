@@ -40,6 +40,10 @@ def under(law: Law, function: PointwiseFunction) -> GaussianMoments:
 
 def pointwise_moments(node: Node, signal: Signal) -> tuple[Field, Field, float]:
     """Mean and second moment at the output, and the relative error bound of the second moment's quadrature."""
+    if signal.distribution is not None:
+        result = signal.distribution.averages(function_of(node))
+        error = _relative(result.second_moment) + 1 / signal.distribution.terms
+        return result.mean.value, result.second_moment.value, error
     law = gaussian_behind(signal)
     result = under(law, chained(law, function_of(node)))
     return result.mean.value, result.second_moment.value, _relative(result.second_moment) + _finite_width(law)
@@ -47,8 +51,11 @@ def pointwise_moments(node: Node, signal: Signal) -> tuple[Field, Field, float]:
 
 def mean_square_slope(node: Node, signal: Signal) -> tuple[Field, float]:
     """E f'(x)^2: the factor on the gradient's second moment, and its relative error bound."""
-    law = gaussian_behind(signal)
     function = function_of(node)
+    if signal.distribution is not None:
+        result = signal.distribution.averages(function).slope_second_moment
+        return result.value, _relative(result) + 1 / signal.distribution.terms
+    law = gaussian_behind(signal)
     if law.chain:  # the slope at the chain's value, not the slope of the whole chain
         result = under(law, chained(law, slope_of(function))).second_moment
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.moments.backward import backward
+from lensnet.predict.moments.beyond_law import behind_sum
 from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.moments.forward import field_shape, forward
 from lensnet.predict.moments.recurrence import remembered_slope, skip_behind, slope_before
@@ -46,6 +47,8 @@ def propagate(
         signals = [out.signals[producer].with_side(side_of(node, port, sides)) for producer, port in wires(node)]
         crosses = forward_crosses(node, cross, sides)
         result, effects = forward(node, signals, crosses)
+        if result.law is None and (beyond := behind_sum(node, signals, cross)):
+            result = replace(result, distribution=beyond)
         doubts = _doubts_from(node, upstream)
         if node.component.scale_invariant:  # whatever chance has done to the scale upstream, it ends here
             doubts = tuple(check for check in doubts if not check.text.startswith(DRAWS_FOLLOW))
