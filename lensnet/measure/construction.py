@@ -30,14 +30,10 @@ Weights = Mapping[str, Tensor]
 
 @dataclass
 class Examples:
-    """What a running pass knows about its batch: the labels, and the torch layers by component path.
-
-    `everywhere`: the rates of every component's output are wanted, not of constructed layers alone.
-    """
+    """What a running pass knows about its batch: the labels, and the torch layers by component path."""
 
     labels: Tensor | None
     layers: Mapping[str, nn.Module]
-    everywhere: bool = False
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -49,8 +45,8 @@ def examples_now() -> Examples | None:
 
 
 @contextmanager
-def examples_in_force(module: GraphModule, labels: Tensor | None, everywhere: bool = False) -> Iterator[None]:
-    token = _IN_FORCE.set(Examples(labels, layers(module), everywhere))
+def examples_in_force(module: GraphModule, labels: Tensor | None) -> Iterator[None]:
+    token = _IN_FORCE.set(Examples(labels, layers(module)))
     try:
         yield
     finally:

@@ -86,10 +86,12 @@ class Neurons:
     def shifted_spectrum(self, mean: Array, slope: float, scale: float) -> tuple[SampleSpectrum, Array]:
         """Eigenvalues of B + m (G - K) for the sample matrix G, and the basis that they are taken in: that of B.
 
-        `mean`: B, `(R, R)`. What does not commute with B is averaged over.
+        `mean`: B, `(R, R)`. What does not commute with B is averaged over; m > 0.
         """
         values, basis = np.linalg.eigh(mean)
-        own = np.einsum("ak,ab,bk->k", basis, self.covariance, basis)
+        values = np.maximum(values, 0.0)
+        # B - m K is what neurons do not share; where rounding makes it negative, there is nothing of it.
+        own = np.minimum(np.einsum("ak,ab,bk->k", basis, self.covariance, basis), values / slope)
         if self.draws is None:
             profile, share = own[None], np.ones(1)
         else:
@@ -97,23 +99,38 @@ class Neurons:
         return SampleSpectrum(profile, share, self.count, values - slope * own, slope), basis
 
     def _profile(self, scale: float, components: Array, mean: Array) -> tuple[Array, Array]:
-        """Mean squared components `(J, R)` of J classes of equal size, in order of energy."""
+        """Mean squared components `(J, R)` of classes of equal size, in order of energy; silent ones left out."""
         assert self.components is not None
         order = np.argsort(self.equivalent(scale).weights @ self.components)
         classes = np.array_split(order, CLASSES)
         profile = np.stack([components[:, members].mean(axis=1) for members in classes])
         share = np.array([len(members) for members in classes]) / len(order)
+        speaking = profile.any(axis=1)
+        profile, share = profile[speaking], share[speaking]
         found = share @ profile
         return profile * np.divide(mean, found, out=np.zeros_like(mean), where=found > 0), share
 
     def second_moments(self) -> tuple[float, float]:
         """E (tr G)^2 and E tr G^2 of the sample matrix G, exact in n (for draws: with their sampling error)."""
         trace, squares = float(self.eigenvalues.sum()), float(np.sum(self.eigenvalues**2))
-        if self.components is None:
-            spread = 2 * squares
-        else:
-            spread = float(np.var(self.components.sum(axis=0)))
+        spread = self._covariances()[0]
         return trace**2 + spread / self.count, squares + (trace**2 + spread - squares) / self.count
+
+    def participation_ratio(self) -> float:
+        """E (tr G)^2/tr G^2, the mean of the ratio, up to O(1/n^2); NaN without energy."""
+        trace, square = float(self.eigenvalues.sum()), self.second_moments()[1]
+        if not square > 0:
+            return float("nan")
+        own, crossed, other = (value / self.count for value in self._covariances())
+        return trace**2 / square * (1 + own / trace**2 - 4 * crossed / (trace * square) + 4 * other / square**2)
+
+    def _covariances(self) -> tuple[float, float, float]:
+        """Var |z|^2, Cov(|z|^2, z^T K z), Var z^T K z: how trace and trace of the square vary with the neurons."""
+        values = self.eigenvalues
+        if self.components is None:
+            return tuple(2 * float(np.sum(values**power)) for power in (2, 3, 4))  # type: ignore[return-value]
+        both = np.cov(np.stack([self.components.sum(axis=0), values @ self.components]))
+        return float(both[0, 0]), float(both[0, 1]), float(both[1, 1])
 
 
 def _scaled(components: Array, mean: Array) -> Array:

@@ -38,8 +38,8 @@ class SampleSpectrum:
     """A + (m/n) sum z z^T in the eigenbasis of E z z^T.
 
     Attributes:
-        profile: `(J, R)`, mean squared component of a neuron of each class along each eigenvector.
-        share: `(J,)`, how many of the neurons are of each class; sums to 1.
+        profile: `(J, R)`, mean squared component of a neuron of each class along each eigenvector; no row is zero.
+        share: `(J,)`, how many of the neurons are of each class; what is missing from 1 is silent.
         neurons: n.
         fixed: `(R,)` eigenvalues of A, or 0.
         slope: m > 0.

@@ -1,0 +1,220 @@
+"""The neurons at every output of a network whose layers are finite, one after the other.
+
+A layer of n neurons hands on its sample matrix G = (1/n) sum z z^T, not the population covariance K = E z z^T. The next
+Gaussian has the covariance P = g^2 G + b^2, a random matrix, and the population behind the activation is F(P), F its
+dual map, element by element. To first order in the noise,
+
+    F(P) = F(P0) + F'(P0) o (P - P0),        P0 = g^2 K + b^2,
+
+and F' varies little between different samples, so with its average m the population is F(P0) + g^2 m (G - K): a fixed
+matrix plus a sample matrix, whose typical eigenvalues random-matrix theory knows. They are put into the eigenbasis of
+F(P0), and the next layer draws its neurons from that. What this leaves out is of second order in the noise, and what
+does not commute with F(P0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lensnet.algebra.random_matrix.neurons import Neurons
+from lensnet.levels.covariance import Covariance, Matrix, Rows
+from lensnet.levels.ladder import Level
+from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.prediction import Check
+from lensnet.predict.spectrum.gaussian import Channel
+from lensnet.quantities.rows import RowSample
+from lensnet.quantities.spectra import DISTORTION
+
+AFFINE = 1e-6
+"""Largest relative residual of P against K for a layer that only scales and shifts a Gram matrix."""
+_ONE_GAUSSIAN = "neurons are functions of one Gaussian vector over the samples"
+_FOLLOWED = "layers before one that mixes positions are wide (sum of rows/width at most 0.05)"
+_MOST_BEHIND = 0.05
+
+
+@dataclass(frozen=True)
+class Output:
+    """Neurons at an output.
+
+    Attributes:
+        gram: E z z^T over the rows of `sample`, typical for a draw of all layers before, `(R, R)`.
+        neurons: independent ones with that covariance; None where nothing is random.
+        behind: sum over the finite layers before this one of min(rows/width, 1).
+        checks: what the numbers rest on.
+    """
+
+    gram: Matrix
+    sample: RowSample
+    neurons: Neurons | None
+    behind: float = 0.0
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def inverse_width(self) -> float:
+        return 0.0 if self.neurons is None else 1.0 / self.neurons.count
+
+    @property
+    def total(self) -> float:
+        """`behind`, this layer counted."""
+        return self.behind + min(len(self.gram) * self.inverse_width, 1.0)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """P = gain K + offset between the Gram matrix that goes into a layer and the covariance of its Gaussian."""
+
+    gain: float
+    offset: float
+
+    @classmethod
+    def between(cls, before: Matrix, after: Matrix) -> Affine | None:
+        """None where the layer does more than that (it mixes positions)."""
+        if before.shape != after.shape:
+            return None
+        spread = before - before.mean()
+        size = float(np.sum(spread**2))
+        if size > 0:
+            gain = float(np.sum(spread * after)) / size
+        else:
+            gain = float(after.mean() / before.mean()) if before.mean() else 0.0
+        found = cls(gain, float(after.mean() - gain * before.mean()))
+        missing = np.max(np.abs(found(before) - after), initial=0.0)
+        return found if missing <= AFFINE * np.max(np.abs(after), initial=0.0) and gain >= 0 else None
+
+    def __call__(self, gram: Matrix) -> Matrix:
+        return self.gain * gram + self.offset
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The Gaussian that a layer's fresh weights make: typical covariance, and where its noise came from."""
+
+    covariance: Matrix
+    before: Output | None = None
+    step: Affine | None = None
+    behind: float = 0.0
+    checks: tuple[Check, ...] = ()
+
+
+class Layers:
+    """Outputs by path, from the kernel states of the network. `outputs` has no entry where the kernel has none.
+
+    `checks`: what the kernel states rest on.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        states: Mapping[str, Covariance],
+        samples: Mapping[str, RowSample],
+        checks: Mapping[str, tuple[Check, ...]],
+    ) -> None:
+        self.network, self.states, self.samples = network, states, samples
+        self.steps: dict[str, Affine | None] = {}
+        self.outputs: dict[str, Output] = {}
+        self._origins: dict[str, _Origin] = {}
+        self._random = random_outputs(network)
+        for node in network:
+            found = self._output(node)
+            if found is not None:
+                self.outputs[node.path] = replace(found, checks=_distinct([*checks.get(node.path, ()), *found.checks]))
+
+    def _output(self, node: Node) -> Output | None:
+        state = self.states.get(node.path)
+        if state is None:
+            return None
+        sample = self.samples[node.path]
+        gram = state.rows_gram(sample)
+        if gram is None or not np.isfinite(gram).all():
+            return None
+        if node.path not in self._random:
+            return Output(gram, sample, None)
+        if state.population is None:
+            before = [self.outputs[path] for path in node.inputs if path in self.outputs]
+            behind = max((output.behind for output in before), default=0.0)
+            doubts = (Check(_ONE_GAUSSIAN, -1.0, Level.FLUCTUATION),)
+            return Output(gram, sample, Neurons(gram, node.shape.channels), behind, doubts)
+        channel, width = Channel.of(state, sample), state.population.width
+        origin = self._origin(state, sample)
+        population = self._population(channel, origin)
+        neurons = Neurons(population, width, channel.draws(origin.covariance))
+        return Output(population, sample, neurons, origin.behind, origin.checks)
+
+    def _origin(self, state: Covariance, sample: RowSample) -> _Origin:
+        assert state.population is not None
+        path = state.population.origin
+        if path not in self._origins or self._origins[path].covariance.shape != (sample.count, sample.count):
+            self._origins[path] = self._new_origin(path, state.population.rows_covariance(sample), sample)
+        return self._origins[path]
+
+    def _new_origin(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
+        if path not in self.network or len(self.network[path].inputs) != 1:
+            return _Origin(mean)
+        producer = self.network[path].inputs[0]
+        before = self.outputs.get(producer)
+        self.steps[path] = step = self._step(producer, mean, sample)
+        if before is None or before.neurons is None:
+            return _Origin(mean)
+        if step is None:
+            checks = (*before.checks, Check(_FOLLOWED, max(1 - before.total / _MOST_BEHIND, -1.0), Level.FLUCTUATION))
+            return _Origin(mean, behind=before.total, checks=checks)
+        return _Origin(step(_typical(before.neurons)), before, step, before.total, before.checks)
+
+    def _step(self, producer: str, mean: Matrix, sample: Rows) -> Affine | None:
+        state = self.states.get(producer)
+        gram = None if state is None else state.rows_gram(sample)
+        return None if gram is None else Affine.between(gram, mean)
+
+    def _population(self, channel: Channel, origin: _Origin) -> Matrix:
+        if channel.function is None or origin.before is None or origin.step is None:
+            return channel.second_moments(origin.covariance)
+        assert origin.before.neurons is not None
+        at = origin.step(origin.before.gram)
+        slope = origin.step.gain * channel.slope(at)
+        if not slope > 0:
+            return channel.second_moments(origin.covariance)
+        spectrum, basis = origin.before.neurons.shifted_spectrum(
+            channel.second_moments(at), slope, seen_at(origin.before.neurons)
+        )
+        values = np.empty(len(at))
+        values[np.argsort(spectrum.population)] = spectrum.eigenvalues()
+        return _in_basis(basis, values)
+
+
+def seen_at(neurons: Neurons) -> float:
+    """s of logdet(I + s G) in the coding rate of these neurons: the scale at which energies are told apart."""
+    return neurons.count / (len(neurons.covariance) * DISTORTION)
+
+
+def _typical(neurons: Neurons) -> Matrix:
+    """The sample matrix of a typical draw, in the eigenbasis of the population."""
+    values = np.empty(len(neurons.covariance))
+    values[np.argsort(neurons.eigenvalues)] = neurons.spectrum(seen_at(neurons)).eigenvalues()
+    return _in_basis(neurons.basis, values)
+
+
+def _in_basis(basis: Matrix, values: Matrix) -> Matrix:
+    found = (basis * values) @ basis.T
+    return (found + found.T) / 2
+
+
+def _distinct(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Each text once, with its least margin."""
+    found: dict[str, Check] = {}
+    for check in checks:
+        before = found.get(check.text)
+        if before is None or (check.margin is not None and (before.margin is None or check.margin < before.margin)):
+            found[check.text] = check
+    return tuple(found.values())
+
+
+def random_outputs(network: Network) -> set[str]:
+    """Paths with weights, or with a random input, somewhere before."""
+    found: set[str] = {INPUT} if network.input.source == "gaussian" else set()
+    for node in network:
+        if node.weights or any(path in found for path in node.inputs):
+            found.add(node.path)
+    return found
