@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lensnet.api import Net, load
     from lensnet.derivation.api import derive
+    from lensnet.measure.rate_probe import probe_rates
     from lensnet.quantities.coding_rate import coding_rate, rate_reduction
 
 __version__ = "0.1.0"
-__all__ = ["Net", "__version__", "coding_rate", "derive", "load", "rate_reduction"]
+__all__ = ["Net", "__version__", "coding_rate", "derive", "load", "probe_rates", "rate_reduction"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,4 +36,8 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module("lensnet.quantities.coding_rate"), name)
+    if name == "probe_rates":
+        from lensnet.measure.rate_probe import probe_rates
+
+        return probe_rates
     raise AttributeError(f"module 'lensnet' has no attribute {name!r}")

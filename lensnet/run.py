@@ -24,9 +24,10 @@ from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.network.graph import INPUT, InputSource, Network
 from lensnet.predict.engine import Descent, Source, has_engine
+from lensnet.predict.labelled_rates import labelled_effects
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
-from lensnet.predict.own_effects import has_own, own_effects
+from lensnet.predict.own_effects import has_own, own_effects, own_quantities
 from lensnet.predict.prediction import Prediction
 from lensnet.quantities.rows import DEFAULT_ROWS
 
@@ -113,7 +114,7 @@ def run_down(network: Network, seeds: int = 8, *, progress: Progress | None = No
     if not below or not needs_descent(first) or any(finding.kind == "interrupted" for finding in first.findings):
         return first
     options |= {"levels": (Level.MOMENTS, *below), "most_seeds": first.seeds}
-    return climb(run(network, first.seeds, progress=progress, **options))
+    return climb(run(network, first.seeds, progress=progress, **options), own_quantities(network))
 
 
 def predict_down(network: Network, settings: Settings | None = None, gradients: bool = True, **options: Any) -> Report:
@@ -143,7 +144,7 @@ class _Bench:
             self.ensemble, self.sides, self.outputs = Ensemble(), {}, {}
             self.descent = self.descent.on(seed.outputs[INPUT].mean.shape[0])
         local = predict_locally(self.network, self.structure, seed)
-        own = own_effects(self.network, seed.side, through=False)
+        own = own_effects(self.network, seed.side, through=False) + labelled_effects(self.network, seed)
         self.ensemble.add(seed, [*local, *self.descent.local(seed), *own])
         count = len(self.ensemble.seeds)
         for key, value in seed.side.items():

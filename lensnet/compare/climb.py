@@ -12,7 +12,7 @@ When that is not the cheapest, a finding says how far off the cheap level is, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import expm1, isfinite, log
 
@@ -54,8 +54,11 @@ def needs_descent(report: Report) -> bool:
     return any(row.verdict in ("deviates", "out-of-regime") for row in report.rows)
 
 
-def climb(report: Report) -> Report:
-    """Keep one level for every number of the cheapest level, and say where and why it is a lower one."""
+def climb(report: Report, own: Collection[str] = ()) -> Report:
+    """Keep one level for every number of the cheapest level, and say where and why it is a lower one.
+
+    `own`: quantities that components bring themselves; they are kept too, whatever their level.
+    """
     groups: dict[tuple[object, ...], list[Row]] = {}
     order = {str(level): place for place, level in enumerate(Level)}
     for row in sorted(report.rows, key=lambda row: order.get(row.level, len(order))):
@@ -64,14 +67,14 @@ def climb(report: Report) -> Report:
     kept: dict[tuple[object, ...], Row] = {}
     explanations = []
     for key, rows in groups.items():
-        if order[rows[0].level] != cheapest:
+        if order[rows[0].level] != cheapest and rows[0].quantity not in own:
             continue  # a quantity that only the lower levels define: nobody asked for it
         chosen = _chosen(rows, report.settings.tolerance)
         kept[key] = chosen
         if chosen is not rows[0]:
             explanations.append(Explanation(rows[0], chosen))
-    first = [row for row in report.rows if order[row.level] == cheapest]
-    rows_kept = tuple(kept[row.component, row.quantity, row.direction, row.port, row.view] for row in first)
+    keys = [(row.component, row.quantity, row.direction, row.port, row.view) for row in report.rows]
+    rows_kept = tuple(kept[key] for key in dict.fromkeys(keys) if key in kept)
     levels = tuple(str(level) for level in Level if any(row.level == level for row in rows_kept))
     return replace(
         report,

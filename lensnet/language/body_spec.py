@@ -11,7 +11,7 @@ from lensnet.language.document import Path
 from lensnet.language.fields import FormulaText, ItemName, ParameterValue, Spec, SymbolName, Text, describe, refuse
 from lensnet.language.source import closest
 
-RESERVED = ("name", "component", "repeat", "from", "branch", "given")
+RESERVED = ("name", "component", "repeat", "from", "branch", "given", "weights_of")
 
 
 def _sources(value: Any) -> tuple[str, ...]:
@@ -32,6 +32,7 @@ class Use(Spec):
     """One component at its place. Every key of the item that is not reserved is one of its `parameters`.
 
     repeat: so many in a row, called `name.0`, `name.1`, ...; a formula of constants.
+    weights_of: name of a component whose weights it uses instead of drawing its own.
     """
 
     component: ItemName
@@ -40,6 +41,7 @@ class Use(Spec):
     sources: Sources | None = Field(default=None, alias="from")
     branch: Body | None = None
     given: dict[SymbolName, ParameterValue] = {}
+    weights_of: Text | None = None
     parameters: dict[str, ParameterValue] = {}
 
     @model_validator(mode="before")

@@ -90,6 +90,7 @@ def _use(components: Mapping[str, ComponentSpec], init: Mapping[str, str]) -> Sc
         "repeat": {"type": ["number", "string"], "description": "so many of it in a row"},
         "from": {"anyOf": [TEXT, {"type": "array", "items": TEXT}], "description": "where its inputs come from"},
         "branch": {**body, "description": "items that the second input passes through"},
+        "weights_of": {"type": "string", "description": "the component whose weights are used again here"},
         "given": {"type": "object", "description": "side quantities that are declared, as token_correlation: 0.3"},
     }
     cases = [

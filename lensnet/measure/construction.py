@@ -30,10 +30,14 @@ Weights = Mapping[str, Tensor]
 
 @dataclass
 class Examples:
-    """What a running pass knows about its batch: the labels, and the torch layers by component path."""
+    """What a running pass knows about its batch: the labels, and the torch layers by component path.
+
+    `everywhere`: the rates of every component's output are wanted, not of constructed layers alone.
+    """
 
     labels: Tensor | None
     layers: Mapping[str, nn.Module]
+    everywhere: bool = False
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -45,8 +49,8 @@ def examples_now() -> Examples | None:
 
 
 @contextmanager
-def examples_in_force(module: GraphModule, labels: Tensor | None) -> Iterator[None]:
-    token = _IN_FORCE.set(Examples(labels, layers(module)))
+def examples_in_force(module: GraphModule, labels: Tensor | None, everywhere: bool = False) -> Iterator[None]:
+    token = _IN_FORCE.set(Examples(labels, layers(module), everywhere))
     try:
         yield
     finally:

@@ -83,7 +83,7 @@ def measure(
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
             try:
                 draws = range(first_seed, first_seed + seeds)
-                for done in _passes(module, network, data, draws, backward, rows, weights):
+                for done in _passes(module, network, data, draws, backward, rows, weights, Level.SPECTRUM in wanted):
                     finished += 1
                     read_scalars(network, done, wanted, len(batch), rows)
                     if keep_seeds:
@@ -120,10 +120,12 @@ def _passes(
     backward: bool,
     rows: int,
     weights: Weights | None = None,
+    labelled: bool = False,
 ) -> Iterator[SeedStatistics]:
     """The statistics of the seeds in order: several draws at a time where that is faster."""
     alone = weights is not None or is_constructed(module)
-    labels = load_labels(network.input) if alone else None
+    labels = load_labels(network.input) if alone or labelled else None
+    alone = alone or labels is not None
     several = 1 if alone else draws_together(network, module, batch)
     while several > 1 and len(seeds) > 1:
         try:
@@ -139,7 +141,7 @@ def _passes(
         draw(module, network, seed, examples=len(batch))
         if alone:
             supply(module, network, batch, labels, weights)
-        with examples_in_force(module, labels):
+        with examples_in_force(module, labels, labelled):
             done_now = measure_pass(module, network, batch, seed, backward, known, rows=rows)
         known = done_now.outputs.get(INPUT)
         yield done_now

@@ -51,7 +51,7 @@ def draw(module: GraphModule, network: Network, seed: int, examples: int | None 
         for name, part in made[node.path].named_modules():
             path = f"{node.path}/{name}" if name else node.path
             if isinstance(part, RandomLayer):
-                part.redraw(seed, path)
+                part.redraw(seed, f"{node.weights_of}/{name}" if name else node.weights_of)
             if isinstance(part, NoiseLayer) and examples is not None:
                 part.redraw_noise(seed, path, node.shapes_in[0].tensor_shape(examples))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lensnet.catalog.catalog import catalog
@@ -76,16 +77,33 @@ def _nodes(
             node = _fork(one, given[0], components[FORK], source.batch)
         else:
             try:
-                node = resolver.node(one.path, one.placed, one.inputs, given)
+                node = replace(resolver.node(one.path, one.placed, one.inputs, given), shares=one.shares)
             except Refused as refused:
                 for problem in refused.problems:
                     problems.setdefault(_once(problem), problem)
                 continue
         shapes[one.path] = node.shape
         nodes.append(node)
+    problems |= _sharing_problems(nodes, wired, document)
     if problems:
         raise SpecError(problems.values())
     return nodes
+
+
+def _sharing_problems(nodes: list[Node], wired: list[Wired], document: Document) -> dict[str, Problem]:
+    """Weights can be used again where they are drawn from the same law for the same component."""
+    by_path, problems = {node.path: node for node in nodes}, {}
+    for one in wired:
+        if one.shares is None or one.path not in by_path or one.shares not in by_path or one.placed is None:
+            continue
+        mine, lent = by_path[one.path], by_path[one.shares]
+        same = mine.kind == lent.kind and mine.weights == lent.weights and mine.weights and not lent.shares
+        if not same:
+            message = f"'{one.path}' cannot use the weights of '{one.shares}'"
+            help = "both must be the same component with the same sizes and initialisation, and the other have its own"
+            problem = document.problem((*one.placed.place, "weights_of"), message, help)
+            problems[_once(problem)] = problem
+    return problems
 
 
 def _fork(one: Wired, shape: Shape, component: Component, examples: int) -> Node:

@@ -43,6 +43,7 @@ class Placed:
     scope: Mapping[str, Number]
     sources: tuple[Reference, ...]
     place: Path
+    shares: Reference | None = None
 
 
 @dataclass
@@ -182,7 +183,10 @@ class Expander:
         if item.branch is not None:
             end = self._body(item.branch, (*place, "branch"), (*prefix, name), scope, sources[0], nesting + 1)
             sources = (*sources, end)
-        self.out.placed.append(Placed(path, component, item.parameters, item.given, scope, sources, place))
+        shares = None
+        if item.weights_of is not None:
+            shares = Reference(item.weights_of, prefix, place=(*place, "weights_of"))
+        self.out.placed.append(Placed(path, component, item.parameters, item.given, scope, sources, place, shares))
         return Reference(path, exact=True)
 
     def _sources(self, item: Use, place: Path, prefix: tuple[str, ...], current: Reference) -> tuple[Reference, ...]:
@@ -253,6 +257,9 @@ class Expander:
         sources: tuple[Reference, ...],
         nesting: int,
     ) -> Reference:
+        if item.weights_of is not None:
+            help = "share the weights of a component inside it"
+            self._problem((*place, "weights_of"), f"'{item.component}' is made of components", help, key=True)
         if nesting >= _MAX_NESTING:
             self._problem((*place, "component"), f"block '{item.component}' is nested too deep: does it use itself?")
             return sources[0]

@@ -107,6 +107,19 @@ class Network:
         """The (node, port) pairs fed by a producer."""
         return list(self._consumers.get(path, ()))
 
+    def sharing(self, node: Node) -> tuple[Node, ...]:
+        """The other components that use the same weights as this one."""
+        return tuple(other for other in self._shared.get(node.weights_of, ()) if other is not node)
+
+    @cached_property
+    def _shared(self) -> dict[str, list[Node]]:
+        names = {node.shares for node in self.nodes if node.shares}
+        out: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            if node.weights_of in names:
+                out.setdefault(node.weights_of, []).append(node)
+        return out
+
     @cached_property
     def _consumers(self) -> dict[str, list[tuple[Node, str]]]:
         out: dict[str, list[tuple[Node, str]]] = {}

@@ -30,7 +30,7 @@ class ParameterReader:
         known = [*component.parameters, *init]
         for key in placed.parameters:
             if key not in component.parameters and key not in init:
-                options = did_you_mean(key, [*known, "name", "from", "branch", "given"])
+                options = did_you_mean(key, [*known, "name", "from", "branch", "given", "weights_of"])
                 problems.append(
                     self.problem(placed, (key,), f"{component.name} has no parameter '{key}'", options, True)
                 )

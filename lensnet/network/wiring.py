@@ -16,11 +16,12 @@ FORK_SUFFIX = ".fork"
 
 @dataclass(frozen=True)
 class Wired:
-    """A placed component (None: a fork) with the paths of its producers."""
+    """A placed component (None: a fork) with the paths of its producers, and of the component whose weights it uses."""
 
     path: str
     placed: Placed | None
     inputs: tuple[str, ...]
+    shares: str | None = None
 
 
 def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Problem]]:
@@ -31,6 +32,7 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
     problems: list[Problem] = []
     by_path = {placed.path: placed for placed in expansion.placed}
     inputs: dict[str, tuple[str, ...]] = {}
+    shares: dict[str, str] = {}
     for placed in expansion.placed:
         found = [_resolve(reference, by_path, expansion.outputs) for reference in placed.sources]
         for reference, path in zip(placed.sources, found, strict=True):
@@ -44,6 +46,13 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
                     )
                 )
         inputs[placed.path] = tuple(path for path in found if path is not None)
+        if placed.shares is not None:
+            lender = _resolve(placed.shares, by_path, {})
+            if lender is None or lender == INPUT:
+                message, help = f"no component is called '{placed.shares.name}'", "it lends its weights, so it has some"
+                problems.append(document.problem(placed.shares.place, message, help))
+            elif lender != placed.path:
+                shares[placed.path] = lender
     if problems:
         return [], problems
     order = _in_order([placed.path for placed in expansion.placed], inputs)
@@ -52,7 +61,7 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
         message = "these components feed each other in a circle: " + " -> ".join((*cycle, cycle[0]))
         return [], [document.problem(by_path[cycle[0]].place, message, "a signal can only flow forward")]
     problems += _unused(order, inputs, by_path, document)
-    return _with_forks(order, inputs, by_path), problems
+    return _with_forks(order, inputs, by_path, shares), problems
 
 
 def _resolve(reference: Reference, paths: Mapping[str, Placed], outputs: Mapping[str, str]) -> str | None:
@@ -117,7 +126,10 @@ def _unused(
 
 
 def _with_forks(
-    order: Sequence[str], inputs: Mapping[str, tuple[str, ...]], by_path: Mapping[str, Placed]
+    order: Sequence[str],
+    inputs: Mapping[str, tuple[str, ...]],
+    by_path: Mapping[str, Placed],
+    shares: Mapping[str, str],
 ) -> list[Wired]:
     uses: dict[str, int] = {}
     for sources in inputs.values():
@@ -129,7 +141,7 @@ def _with_forks(
         out.append(Wired(INPUT + FORK_SUFFIX, None, (INPUT,)))
     for path in order:
         sources = tuple(source + FORK_SUFFIX if source in forked else source for source in inputs[path])
-        out.append(Wired(path, by_path[path], sources))
+        out.append(Wired(path, by_path[path], sources, shares.get(path)))
         if path in forked:
             out.append(Wired(path + FORK_SUFFIX, None, (path,)))
     return out

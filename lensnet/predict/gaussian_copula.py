@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
 from scipy.special import ndtri
 
 Array = NDArray[np.float64]
@@ -47,6 +46,8 @@ class CorrelationTable:
                 through = np.array([_passed(chain, ratio, np.exp(log_sd), 1 - root**2) for root in _ROOTS])
                 roots = np.maximum.accumulate(np.sqrt(np.clip(1 - through, 0.0, 1.0)))
                 table[i, j] = np.interp(levels, roots, _ROOTS)
+        from scipy.interpolate import RegularGridInterpolator  # loads slowly, and few components need it
+
         self._inverse = RegularGridInterpolator((self._ratios, self._log_sds, levels), table)
 
     def __call__(self, correlation: Array, ratio: Array, sd: Array) -> Array:

@@ -51,6 +51,11 @@ def has_own(node: Node) -> bool:
     )
 
 
+def own_quantities(network: Network) -> set[str]:
+    """Names of the quantities that components of the network bring themselves."""
+    return {quantity for node in network if has_own(node) for quantity in node.component.effects(Level.SPECTRUM)}
+
+
 _GENERAL = {"rank", "stable_rank", "effective_rank", "participation_ratio", "coding_rate"}
 
 

@@ -67,6 +67,7 @@ def _of_labels() -> list[Quantity]:
             ("ascent_gain", "gain", "rate reduction of the output minus that of the input"),
         )
     ]
+    out.append(Quantity("made_from_data", "made", Level.SPECTRUM, "linear", "1 where a layer was made from data"))
     for part, sign in (("total", "R"), ("reduction", "ΔR")):
         orders = {"before": "at the input", "slope": "first order in the layer's step", "bend": "second order"}
         for name, text in {**orders, "twist": "third order"}.items():

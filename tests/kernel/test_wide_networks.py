@@ -36,7 +36,7 @@ CONV = """
 - {name: mean, component: global_avg_pool}
 - {name: out, component: linear, units: 1}
 """
-CASES = {
+CASES: dict[str, tuple[str, dict[str, object], int]] = {
     "mlp": (MLP, {"channels": 12}, 12),
     "x + relu(x)": (SKIP, {"channels": 12}, 12),
     "conv": (CONV, {"channels": 3, "positions": "[6, 6]"}, 14),
@@ -123,3 +123,29 @@ def test_branches_that_meet(case: str) -> None:
     error = np.std(found, axis=0, ddof=1) / draws**0.5
     off = np.abs(np.mean(found, axis=0) - nngp(net, x))
     assert np.all(off < 4 * error + 2 / width * np.diag(nngp(net, x)).max())
+
+
+def test_weights_that_are_used_twice() -> None:
+    """An unrolled recurrent network: the same matrix in both steps, whose outputs meet."""
+    body = """
+    - {name: inject, component: linear, units: 400, from: input}
+    - {name: h0, component: tanh}
+    - {name: w0, component: linear, units: 400, gain: 1.2, bias_std: 0.3}
+    - {name: s0, component: sum, from: [w0, inject]}
+    - {name: h1, component: tanh}
+    - {name: w1, component: linear, units: 400, gain: 1.2, bias_std: 0.3, weights_of: w0}
+    - {name: s1, component: sum, from: [w1, inject]}
+    - {name: h2, component: tanh}
+    - {name: both, component: sum, from: [h1, h2, w0, w1]}
+    """
+    net = network(body, channels=8, batch=3)
+    x = np.random.default_rng(0).standard_normal((3, 8))
+    module, found = to_module(net), []
+    for seed in range(40):
+        draw(module, net, seed)
+        y = module(torch.as_tensor(x, dtype=torch.float32)).double().numpy()
+        found.append(y @ y.T / 400)
+    expected, error = nngp(net, x), np.std(found, axis=0, ddof=1) / 40**0.5
+    assert np.all(np.abs(np.mean(found, axis=0) - expected) < 4 * error + 0.01 * np.diag(expected).max())
+    apart = nngp(network(body.replace(", weights_of: w0", ""), channels=8, batch=3), x)
+    assert np.trace(expected) > 1.1 * np.trace(apart)

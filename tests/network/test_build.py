@@ -210,3 +210,12 @@ def test_gates_must_name_a_component() -> None:
         HEAD + "body: [{name: a, component: relu}]\nexpect: [{at: b, quantity: second_moment, less_than: 2}]\n"
     )
     assert "no component is called 'b'" in text
+
+
+def test_weights_are_shared_between_alike_components_only() -> None:
+    two = (
+        "body:\n  - {name: a, component: linear, units: 8}\n"
+        "  - {name: b, component: linear, units: %d, weights_of: %s}\n"
+    )
+    assert "cannot use the weights of 'a'" in error(HEAD + two % (9, "a"))
+    assert "no component is called 'q'" in error(HEAD + two % (8, "q"))

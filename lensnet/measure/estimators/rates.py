@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lensnet.measure.construction import Examples, examples_now
 from lensnet.measure.estimators.registry import estimator
+from lensnet.measure.layers.constructed import ConstructedLayer
 from lensnet.measure.layers.redunet import RedunetLayer
 from lensnet.measure.redunet import step
 from lensnet.measure.redunet.gain import Series, gain_series
@@ -121,3 +122,12 @@ def _after(y: Tensor, node: Node) -> tuple[Tensor, Tensor]:
             now.kept[key] = _nothing(y), _nothing(y)
     found: tuple[Tensor, Tensor] = now.kept[key]
     return found
+
+
+@estimator("made_from_data")
+def made_from_data(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """1 where the layer's operators were made from labelled examples, 0 where they are random; one number."""
+    now = examples_now()
+    layer = None if now is None else now.layers.get(node.path)
+    made = isinstance(layer, ConstructedLayer) and layer.constructed
+    return torch.full((), float(made), dtype=torch.float64, device=x.device)

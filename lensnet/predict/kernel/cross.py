@@ -80,16 +80,29 @@ class ForwardCross:
         node = self.network[later]
         kind = node.component.coherence.kind
         if kind == "fresh":
-            twin = self._twin(node, earlier)
-            return self._product_of_means(later, earlier) if twin is None else self._shared(node, twin)
+            return self._fresh(node, earlier)
         if kind == "pointwise":
             return self._pointwise(node, earlier)
         return self._linear(node, earlier) if is_linear(node) else None
 
-    def _twin(self, node: Node, earlier: str) -> Node | None:
-        """The earlier component if it draws the same weights."""
+    def _fresh(self, node: Node, earlier: str) -> Pairs | None:
+        """Weights that `earlier` has not seen end the correlation; weights that were used before do not, and `earlier`
+        is followed back to where they were."""
+        before = [one for one in self.network.sharing(node) if self.order[one.path] <= self.order[earlier]]
         other = self.network[earlier] if earlier != INPUT else None
-        return other if other is not None and other.weights_of == node.weights_of else None
+        if not before or other is None:
+            return self._product_of_means(node.path, earlier)
+        if other in before:
+            return self._shared(node, other)
+        if other.component.coherence.kind == "fresh":
+            return self._product_of_means(node.path, earlier)
+        if other.component.coherence.kind == "pointwise":
+            later, mine = self.states[node.path].population, self.states[earlier].population
+            covariance = None if mine is None else self.covariance(node.path, mine.origin)
+            if later is None or mine is None or covariance is None:
+                return None
+            return between(later, mine, covariance)
+        return self._linear(other, node.path, turned=True) if is_linear(other) else None
 
     def _shared(self, node: Node, twin: Node) -> Pairs | None:
         """One and the same weights for two inputs: the kernel formula at the covariance of these inputs."""
@@ -104,7 +117,8 @@ class ForwardCross:
         found = Environment(self.places(node), [met]).evaluate(model.formula)
         return np.asarray(self.places(node).made.whole(found))
 
-    def _linear(self, node: Node, earlier: str) -> Pairs | None:
+    def _linear(self, node: Node, earlier: str, turned: bool = False) -> Pairs | None:
+        """E[a b] for the linear component `node` and another signal; `turned`: for that signal and the component."""
         total = self._product_of_means(node.path, earlier)
         for port, producer in zip(node.ports, node.inputs, strict=True):
             covariance = self.covariance(producer, earlier)
@@ -112,7 +126,7 @@ class ForwardCross:
             if passed is None:
                 return None
             total = total + passed
-        return total
+        return total.T if turned else total
 
     def _passed_on(self, node: Node, port: str, covariance: Pairs) -> Pairs | None:
         """What a linear component makes of the covariance of its input with another signal."""
@@ -151,8 +165,7 @@ class ForwardCross:
         while path != INPUT and self.order[path] > self.order[earlier]:
             node = self.network[path]
             if node.component.coherence.kind == "fresh":
-                shared = any(other.weights_of == node.weights_of for other in self.network if other is not node)
-                return not shared and not any(law.bias_mean for law in node.weights.values())
+                return not self.network.sharing(node) and not any(law.bias_mean for law in node.weights.values())
             if not is_linear(node) or len(node.ports) > 1:
                 return False
             path = source_of(self.network, node.inputs[0])
@@ -219,11 +232,7 @@ class BackwardCross:
 
     def _passes_twin(self, node: Node, second: Edge) -> bool:
         """Whether weights of this component are used again further on."""
-        return any(
-            other.weights_of == node.weights_of
-            for other in self.network.nodes[self.order[second[0]] :]
-            if other is not node
-        )
+        return any(self.order[other.path] >= self.order[second[0]] for other in self.network.sharing(node))
 
     def _slope(self, node: Node, port: str) -> Any:
         kind = node.component.coherence.kind
@@ -281,8 +290,7 @@ class BackwardCross:
         while edge != OUTPUT:
             node = self.network[edge[0]]
             if node.component.coherence.kind == "fresh":
-                shared = any(one.weights_of == node.weights_of for one in self.network if one is not node)
-                return not shared and self.order[node.path] < self.order[other[0]]
+                return not self.network.sharing(node) and self.order[node.path] < self.order[other[0]]
             uses = self.uses(node.path)
             if not is_linear(node) or len(node.ports) > 1 or len(uses) > 1:
                 return False

@@ -71,7 +71,7 @@ class ForwardCross:
         means = self.signals[later].mean * self.signals[earlier].mean
         coherence = node.component.coherence
         if coherence.kind == "fresh":
-            return means
+            return self._fresh(node, earlier, means)
         if not isinstance(node.geometry, Pointwise):
             return None
         if coherence.kind == "linear":
@@ -93,6 +93,20 @@ class ForwardCross:
         of the two comes from fresh weights that the other has not seen."""
         return self._changes_sign(gaussian, other) or self._changes_sign(origin, gaussian)
 
+    def _fresh(self, node: Node, earlier: str, means: Field) -> Field | None:
+        """Uncorrelated, unless the weights were used before: then one dense matrix for two inputs hands their cross
+        moment on, and what has passed it on the way is unknown here."""
+        before = [one for one in self.network.sharing(node) if self.order[one.path] <= self.order[earlier]]
+        if not before:
+            return means
+        inner = (
+            self.moment(node.inputs[0], self.network[earlier].inputs[0]) if self.network[earlier] in before else None
+        )
+        if inner is None or node.kind != "linear":
+            return None
+        law = node.weights["weight"]
+        return law.fan_in * law.variance * inner + law.bias_std**2 + law.bias_mean**2
+
     def _changes_sign(self, later: str, earlier: str) -> bool:
         """Whether `later` is a linear function, of any geometry, of fresh weights that `earlier` has not seen: turning
         the sign of these weights turns its sign alone, so that the two are uncorrelated."""
@@ -100,7 +114,7 @@ class ForwardCross:
         while path != INPUT and self.order[path] > self.order[earlier]:
             node = self.network[path]
             if node.component.coherence.kind == "fresh":
-                return not any(law.bias_mean for law in node.weights.values())
+                return not self.network.sharing(node) and not any(law.bias_mean for law in node.weights.values())
             if node.component.coherence.kind != "linear" or len(node.ports) > 1:
                 return False
             path = _source(self.network, node.inputs[0])
