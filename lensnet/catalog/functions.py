@@ -7,8 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from lensnet.algebra.pointwise import PointwiseFunction, pointwise
+from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
-from lensnet.language.formula import evaluate_number, parse_formula
+from lensnet.language.formula import evaluate_number, is_name, parse_formula
+from lensnet.language.source import did_you_mean
 
 
 def bound_function(component: Component, parameters: Mapping[str, Any]) -> PointwiseFunction:
@@ -27,6 +29,36 @@ def bound_function(component: Component, parameters: Mapping[str, Any]) -> Point
                 numbers[spec.symbol] = float(value)
     kinks = component.spec.kinks
     return _bound(component.name, component.function, tuple(sorted(numbers.items())), tuple(kinks or ()))
+
+
+def function_called(text: str, parameters: Mapping[str, float] | None = None) -> PointwiseFunction:
+    """The function of a component of the catalogue (`tanh`), or of a formula in x (`x*sigmoid(2*x)`).
+
+    parameters: values of the component's parameters, or of further names in the formula; the others keep their default.
+
+    Raises ValueError (FormulaError for a wrong formula) with a suggestion.
+    """
+    given = dict(parameters or {})
+    if text in catalog():
+        component = catalog()[text]
+        if component.function is None:
+            raise ValueError(f"{text} is not a pointwise function: an activation is needed, tanh for one")
+        unknown = [name for name in given if name not in component.parameters]
+        if unknown:
+            known = ", ".join(component.parameters) or "no parameters"
+            raise ValueError(f"{text} has no parameter {unknown[0]!r}: it has {known}")
+        values: dict[str, float] = {}
+        for name, spec in component.parameters.items():
+            value = given.get(name, getattr(spec, "default", None))
+            if value is None:
+                raise ValueError(f"{text} needs a value of its parameter {name!r}")
+            values[name] = float(evaluate_number(value, values))
+        return bound_function(component, values)
+    if is_name(text) and text != "x":
+        guess = did_you_mean(text, [name for name in catalog() if catalog()[name].function is not None])
+        raise ValueError(f"no component is called {text!r}" + (f"\n  = help: {guess}" if guess else ""))
+    expression = parse_formula(text, ["x", *given])
+    return pointwise(expression, name=text, parameters=given)
 
 
 @lru_cache(maxsize=4096)

@@ -24,6 +24,7 @@ VERBS = {
     "components": ("catalogue", LOOK),
     "derive": ("derive", LOOK),
     "ladder": ("ladder", LOOK),
+    "phase": ("phase", LOOK),
     "cite": ("catalogue", LOOK),
     "construct": ("constructing", MAKE),
     "schema": ("checking", MAKE),

@@ -255,3 +255,32 @@ def test_version_and_help(lensnet: Lensnet) -> None:
     code, out, _ = lensnet("--help")
     assert code == 0 and all(verb in out for verb in ("run", "predict", "measure", "lint", "components", "show", "new"))
     assert not any(f" {verb} " in out for verb in ("design", "tolerance", "sweep", "bench", "learn", "import"))
+
+
+def test_a_phase_diagram_in_the_terminal_and_in_files(lensnet: Lensnet, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    data, figure = tmp_path / "p.json", tmp_path / "p.svg"
+    code, out, err = lensnet("phase", "tanh", "--points", "12", "--json", str(data), "--plot", str(figure))
+    assert code == 0 and not err and all(len(line) <= 100 for line in out.splitlines())
+    assert "1.00000" in out and "chaotic" in out and "ordered" in out  # the edge of tanh without bias is gain 1
+    fields = json.loads(data.read_text())
+    assert len(fields["chi"]) == 12 and len(fields["chi"][0]) == 12
+    assert figure.stat().st_size > 1000
+    code, out, _ = lensnet("phase", "relu")
+    assert "any" in out and "^" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tahn"], "did you mean 'tanh'"),
+        (["x*sgmoid(x)"], "did you mean 'sigmoid'"),
+        (["linear"], "not a pointwise function"),
+        (["leaky_relu", "--set", "slop=2"], "it has slope"),
+        (["tanh", "--gain", "3"], "LOW:HIGH"),
+        (["tanh", "--gain", "3:1"], "LOW:HIGH"),
+    ],
+)
+def test_a_wrong_phase_diagram_says_what_would_be_right(lensnet: Lensnet, arguments: list[str], message: str) -> None:
+    code, _, err = lensnet("phase", *arguments)
+    assert code == 2 and message in err

@@ -27,7 +27,7 @@ ORDERED, CHAOTIC, CRITICAL = "ordered", "chaotic", "critical"
 _PER_E_FOLD = 16
 _CONVERGED, _MOST_STEPS = 1e-13, 12
 _CRITICAL = 1e-9
-_ROOTS, _ROWS_PER_E_FOLD = 97, 16
+_ROOTS, _ROWS_PER_E_FOLD, _MOST_ROWS = 97, 16, 160
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class PhaseDiagram:
 
 @dataclass(frozen=True)
 class Edge:
-    """The edge of chaos, chi_1 = 1: arrays of one shape; nan where there is none."""
+    """The edge of chaos, chi_1 = 1: arrays of one shape; nan where there is none.
+
+    A gain without a second moment is on the edge at every second moment (relu at gain sqrt(2), without bias).
+    """
 
     bias_std: Array
     gain: Array
@@ -128,45 +131,60 @@ def edge_of_chaos(function: PointwiseFunction, bias_std: ArrayLike) -> Edge:
     """The gain at which chi_1 = 1, for each bias_std, and the fixed point q* there, by a solve.
 
     At given q, chi_1 = 1 fixes the gain and the fixed point then fixes bias_std, so the edge is a curve in q; its
-    crossings with bias_std are bracketed on a grid and bisected. Of several, the one with the smallest gain.
+    crossings with bias_std are bracketed on a grid and bisected. A crossing counts when the second moment settles
+    there; of several, the one with the smallest gain.
     """
     wanted = np.atleast_1d(np.asarray(bias_std, dtype=np.float64))
+    squares = wanted.ravel() ** 2
     grid = np.exp(np.linspace(np.log(LOW), np.log(HIGH), int(_PER_E_FOLD * np.log(HIGH / LOW)) + 1))
-    gains, squares = _on_edge(function, grid)
-    gain, second = np.full(wanted.shape, np.nan), np.full(wanted.shape, np.nan)
-    for place, bias in np.ndenumerate(wanted):
-        gap = squares - bias * bias
-        flat = np.abs(gap) <= 1e-13 * grid
-        if flat.all():  # relu without bias: on the edge at every q
-            gain[place], second[place] = gains[grid.size // 2], 1.0
-            continue
-        crossing = np.flatnonzero((gap[:-1] * gap[1:] < 0) & ~flat[:-1])
-        found = [_edge_between(function, grid[i], grid[i + 1], bias) for i in crossing]
-        if bias == 0.0 and abs(squares[0]) < 1e-6 * grid[0]:
-            found.append((float(gains[0]), 0.0))
-        if found:
-            gain[place], second[place] = min(found)
-    shape = np.shape(bias_std)
-    return Edge(np.reshape(wanted, shape), np.reshape(gain, shape), np.reshape(second, shape))
+    moments = moment_map(function)
+    gains, needed = _on_edge(moments.second_moment(grid), moments.mean_square_slope(grid), grid)
+    gap = needed - squares[:, None]
+    flat = np.abs(gap) <= 1e-12 * grid
+    place, cell = np.nonzero((gap[:, :-1] * gap[:, 1:] < 0) & ~flat[:, :-1] & ~flat[:, 1:])
+    q = _crossings(function, moments, grid[cell], grid[cell + 1], squares[place])
+    exact = expect(function, 0.0, np.sqrt(q))
+    at, _ = _on_edge(exact.second_moment.value, exact.slope_second_moment.value, q)
+    settles = at * at * moments.second_moment_and_rate(q)[1] < 1.0
+    gain, second = np.full(squares.shape, np.nan), np.full(squares.shape, np.nan)
+    # without bias small signals may sit on the edge: where the second moment falls to 0, or at every one
+    fades = bool(np.abs(needed[0]) < 1e-6 * grid[0] and gains[0] ** 2 * moments.second_moment(1e-3) < 1e-3)
+    if fades:
+        gain[squares == 0], second[squares == 0] = gains[0], 0.0
+    every = flat.all(axis=1)
+    gain[every], second[every] = gains[grid.size // 2], np.nan
+    for index in np.flatnonzero(settles)[np.argsort(-at[settles])]:  # the smallest gain is written last
+        if not every[place[index]] and not gain[place[index]] < at[index]:
+            gain[place[index]], second[place[index]] = at[index], q[index]
+    return Edge(*(np.reshape(a, np.shape(bias_std)) for a in (wanted, gain, second)))
 
 
-def _on_edge(function: PointwiseFunction, q: Array) -> tuple[Array, Array]:
-    """Gain and bias variance (negative: none) at which q is a fixed point with chi_1 = 1."""
-    moments = expect(function, 0.0, np.sqrt(q))
+def _on_edge(second_moment: Array, slope: Array, q: Array) -> tuple[Array, Array]:
+    """Gain and bias variance (negative: none) at which q is a fixed point with chi_1 = 1, from E f**2 and E f'**2."""
     with np.errstate(all="ignore"):
-        slope = moments.slope_second_moment.value
-        return 1.0 / np.sqrt(slope), q - moments.second_moment.value / slope
+        return 1.0 / np.sqrt(slope), q - second_moment / slope
 
 
-def _edge_between(function: PointwiseFunction, low: float, high: float, bias: float) -> tuple[float, float]:
-    below = _on_edge(function, np.array([low]))[1][0] < bias * bias
-    for _ in range(60):
+def _crossings(function: PointwiseFunction, moments: MomentMap, low: Array, high: Array, squares: Array) -> Array:
+    """Where the bias variance of the edge meets the one asked for: bisected in the tables, then two exact steps."""
+
+    def tabled(q: Array) -> Array:
+        return _on_edge(moments.second_moment(q), moments.mean_square_slope(q), q)[1] - squares
+
+    below = tabled(low) < 0
+    for _ in range(50):
         middle = 0.5 * (low + high)
-        if (_on_edge(function, np.array([middle]))[1][0] < bias * bias) == below:
-            low = middle
-        else:
-            high = middle
-    return float(_on_edge(function, np.array([middle]))[0][0]), middle
+        same = (tabled(middle) < 0) == below
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    q = 0.5 * (low + high)
+    rise = (tabled(q * (1 + 1e-4)) - tabled(q * (1 - 1e-4))) / (2e-4 * q)
+    for _ in range(2):
+        exact = expect(function, 0.0, np.sqrt(q))
+        off = _on_edge(exact.second_moment.value, exact.slope_second_moment.value, q)[1] - squares
+        with np.errstate(all="ignore"):
+            step = off / rise
+        q = q - np.where(np.abs(step) < 1e-3 * q, step, 0.0)
+    return q
 
 
 def _axis(values: ArrayLike, name: str) -> Array:
@@ -257,7 +275,7 @@ def _correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Ar
     be 1/chi_1. Both are tables over log q and the root of the gap.
     """
     low, high = float(np.log(q.min())) - 1e-3, float(np.log(q.max())) + 1e-3
-    rows = np.linspace(low, high, max(8, int(_ROWS_PER_E_FOLD * (high - low)) + 2))
+    rows = np.linspace(low, high, min(max(8, int(_ROWS_PER_E_FOLD * (high - low)) + 2), _MOST_ROWS))
     roots = np.linspace(0.0, 1.0, _ROOTS)
     mean_slope, slope = _slope_tables(function, np.exp(rows), roots)
     first, second = (RectBivariateSpline(rows, roots, table, kx=5, ky=5) for table in (mean_slope, slope))
