@@ -154,7 +154,7 @@ def edge_of_chaos(function: PointwiseFunction, bias_std: ArrayLike) -> Edge:
     every = flat.all(axis=1)
     gain[every], second[every] = gains[grid.size // 2], np.nan
     for index in np.flatnonzero(settles)[np.argsort(-at[settles])]:  # the smallest gain is written last
-        if not every[place[index]] and not gain[place[index]] < at[index]:
+        if not flat[place[index]].all() and not gain[place[index]] < at[index]:
             gain[place[index]], second[place[index]] = at[index], q[index]
     return Edge(*(np.reshape(a, np.shape(bias_std)) for a in (wanted, gain, second)))
 
