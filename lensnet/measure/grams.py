@@ -70,7 +70,8 @@ _Place = tuple[str, str, str | None]
 
 def _grams(network: Network, seed: SeedStatistics) -> Iterator[tuple[_Place, Shape, Matrix]]:
     for path, gram in seed.grams.items():
-        yield (path, "forward", None), network.input.shape if path == INPUT else network[path].shape, gram
+        if path != INPUT:  # the same in every draw, and no component's row
+            yield (path, "forward", None), network[path].shape, gram
     for (path, port), gram in seed.gradient_grams.items():
         node = network[path]
         yield (path, "backward", port), node.shapes_in[node.ports.index(port)], gram
