@@ -166,7 +166,12 @@ def _size(pair: Pair) -> float:
 
 
 def _widest_test(pair: Pair, c: Contrast, resolution: float) -> float:
-    """The widest error bar that still is a test."""
+    """The widest error bar that still is a test: for a number of a distribution, which takes many draws, twice the
+    resolution, and for a median a fifth of the scatter of single draws."""
+    if pair.over:
+        resolution *= 2
+        if pair.over == "median" and pair.scatter:
+            return log1p(resolution) + 0.2 * sqrt(pair.scatter)
     if pair.scale == "signed":
         return hypot(c.predicted, sqrt(resolution) * _size(pair)) - abs(c.predicted)
     if pair.scale == "bounded":

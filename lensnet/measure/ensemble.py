@@ -17,6 +17,7 @@ from lensnet.measure.grams import BELOW_MOMENTS, read_scalars
 from lensnet.measure.labelled import load_labels
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
+from lensnet.measure.rounding import with_rounding
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.measure.together import draws_together, measure_together
 from lensnet.network.graph import INPUT, Network
@@ -82,8 +83,11 @@ def measure(
                 progress.start(seeds)
             data = batch.to(device=where, dtype=number if batch.is_floating_point() else None)
             try:
-                draws = range(first_seed, first_seed + seeds)
-                for done in _passes(module, network, data, draws, backward, rows, weights, Level.SPECTRUM in wanted):
+                span = range(first_seed, first_seed + seeds)
+                draws = _passes(module, network, data, span, backward, rows, weights, Level.SPECTRUM in wanted)
+                if Level.FLUCTUATION in levels:
+                    draws = with_rounding(draws, module, network, data)
+                for done in draws:
                     finished += 1
                     read_scalars(network, done, wanted, len(batch), rows)
                     if keep_seeds:

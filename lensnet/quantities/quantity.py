@@ -127,6 +127,8 @@ def _over_draws() -> list[Quantity]:
         ("scatter", "sd ln", "log", "standard deviation over weight draws of the logarithm of the second moment"),
         ("band", "band", "bounded", "share of the weight draws whose second moment lies in the predicted 90 % band"),
     ]
+    rounding = "rms of (z - exact z) over rms of z: what the number format of the forward pass loses, weights as drawn"
+    texts.append(("rounding", "round", "log", rounding))
     return [Quantity(name, sign, Level.FLUCTUATION, scale, text, "scalar") for name, sign, scale, text in texts]
 
 

@@ -9,8 +9,8 @@ average hides their noise. They turn towards each other on the way: with X = E (
     dense layer (n inputs)   X' = X + (X + Y)/n,                              Y' = Y + 2X/n
     slopes d = f'^2          X' = s^2 X + (D - s^2)(Y + 2X)/(n + 2),          Y' = Y + (D - 1)(Y + 2X)/(n + 2)
 
-with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y,
-averaged over all pairs of rows, is the share of the noise that the batch average keeps.
+with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y of
+two different rows is the share of the noise that they have in common.
 
 And the slopes depend on the forward signal: what chance does to v there moves ln p by d ln E f'^2/d ln v, along the
 forward sources; a normalisation divides the gradient by the signal that came in.
@@ -37,7 +37,7 @@ from lensnet.predict.moments.pointwise import chained, function_of, gaussian_beh
 
 @dataclass(frozen=True)
 class GradientResponse:
-    """Of one edge: the response of ln p; `alike`: average squared cosine of two rows' gradients (with itself: 1)."""
+    """Of one edge: the response of ln p; `alike`: average squared cosine of the gradients of two different rows."""
 
     response: Response
     alike: float
@@ -54,10 +54,9 @@ class Backward:
         self.cross = BackwardCross(network, forward.signals, gradients)
         last = network.nodes[-1]
         rows, units = last.examples * last.shape.position_count, last.shape.channels
-        law = chi_square(rows * units)
-        start = Response(self.sources.add(OUTPUT[0], "question", law, chi_square(units)))
+        start = Response(self.sources.add(OUTPUT[0], "question", chi_square(units), 1.0 if rows == 1 else 0.0))
         self.responses: dict[Edge, GradientResponse] = {
-            OUTPUT: GradientResponse(start, 1 / rows + (1 - 1 / rows) / units)
+            OUTPUT: GradientResponse(start, 1.0 if rows == 1 else 1 / units)
         }
         for node in reversed(network.nodes):
             uses: list[Edge] = [(user.path, port) for user, port in network.consumers(node.path)] or [OUTPUT]
@@ -95,14 +94,10 @@ class Backward:
         overlap = pairs.average(lambda c: slope_overlap(function_of(node), mean, std, c) ** 2) if not law.chain else 1.0
         row = gate.slope_law(n)
         share = pair * (1 + 2 * a) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
-        own = self.sources.add(node.path, "slopes", row.averaged(share), row)
+        own = self.sources.add(node.path, "slopes", row, share)
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
-        batch = self.sources.variance(base.gains)
-        shift = (
-            gate.log_curvature * batch / 2
-            + gate.bend * (self.sources.row_variance(base.gains) - batch) / 2
-            - gate.bend / n
-        )
+        batch, single = self.sources.variance(base.gains, pairs.rows), self.sources.variance(base.gains)
+        shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
         x = overlap * a + (1 + pair - overlap) * (1 + 2 * a) / (n + 2)
         y = 1 + pair * (1 + 2 * a) / (n + 2)
         bent = abs(gate.log_curvature) * float(np.sqrt(batch))
@@ -116,18 +111,24 @@ class Backward:
                 response = met([response, self.forward.responses[node.inputs[place]].passed(e)], [1.0, 1.0])
         if node.component.coherence.kind == "fresh" and node.weights:
             n = node.shapes_in[index].channels
-            batch, row = LogLaw(), LogLaw()
+            row = LogLaw()
             for law in node.weights.values():
                 one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
-                batch, row = batch + one.averaged(a), row + one
-            response = response.with_noise(self.sources.add(node.path, "weights", batch, row), n, one_by_one(node))
+                row = row + one
+            response = response.with_noise(self.sources.add(node.path, "weights", row, a), n, one_by_one(node))
             a = (a * (1 + 1 / n) + 1 / n) / (1 + 2 * a / n)
-        rows_out = node.examples * node.shape.position_count
-        rows_in = node.examples * node.shapes_in[index].position_count
-        if node.shape.channels > node.shapes_in[index].channels and rows_in > rows_out and not node.weights:
-            # positions become channels: the parts of one gradient are as good as unrelated
-            a = 1 / rows_in + (1 - 1 / rows_in) * max(a - 1 / rows_out, 1 / node.shapes_in[index].channels)
-        return GradientResponse(response, min(a, 1.0))
+        return GradientResponse(response, min(self._spread_over_positions(node, index, a), 1.0))
+
+    @staticmethod
+    def _spread_over_positions(node: Node, index: int, alike: float) -> float:
+        """A gradient that one position sends to several: the same for a pool, unrelated parts of it for a flatten."""
+        out, into = node.shape, node.shapes_in[index]
+        copies = into.position_count // max(out.position_count, 1)
+        if node.weights or copies < 2:
+            return alike
+        among = 1.0 if out.channels == into.channels else 1 / into.channels
+        rows = node.examples * out.position_count
+        return float(((copies - 1) * among + (rows - 1) * copies * alike) / (rows * copies - 1))
 
     def _sensitivities(self, node: Node, port: str) -> list[float]:
         """d ln p_in/d ln q of every forward port, at a fixed gradient above, from the component's own formula."""
@@ -156,14 +157,15 @@ class Backward:
         shares = [(p + sum(value for pair, value in crosses.items() if i in pair)) / total for i, p in enumerate(power)]
         responses = [k.response for k in known]
         response = met(responses, shares)
-        spread = sum(s * self.sources.variance(r.gains) for s, r in zip(shares, responses, strict=True))
-        response = replace(response, shift=response.shift + (spread - self.sources.variance(response.gains)) / 2)
+        variance = self.sources.common_variance
+        spread = sum(s * variance(r.gains) for s, r in zip(shares, responses, strict=True))
+        response = replace(response, shift=response.shift + (spread - variance(response.gains)) / 2)
         alike = sum(s * k.alike for s, k in zip(shares, known, strict=True))
         n = node.shapes_in[0].channels
         overlap = sum(4 * max(power[i] * power[j] - cross**2, 0.0) for (i, j), cross in crosses.items()) / total**2 / n
         row = LogLaw(-overlap / 2, overlap)
         if overlap > 0:
-            gains = self.sources.add(node.path, "overlap back", row.averaged(float(alike)), row)
+            gains = self.sources.add(node.path, "overlap back", row, float(alike))
             response = response.with_noise(gains, n)
         return GradientResponse(response, float(min(alike, 1.0)))
 

@@ -6,6 +6,7 @@ For every output q (average over the batch, positions and channels) and every gr
     scatter       standard deviation of ln q over weight draws
     band          the share of weight draws inside the band: 0.9
     second_moment the mean over weight draws with its 1/width correction, where it differs from the infinite width
+    rounding      relative rms error of the output in the number format of the forward pass
 
 The size at infinite width is the kernel level's where that has been worked out, else the moments'.
 """
@@ -20,12 +21,14 @@ import numpy as np
 
 from lensnet.levels.ladder import Level
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.shape import Shape
 from lensnet.predict.engine import Above, Draw, LevelPrediction, Source, has_engine
 from lensnet.predict.fluctuation.backward import Backward
 from lensnet.predict.fluctuation.forward import Forward
 from lensnet.predict.fluctuation.log_law import LogLaw
 from lensnet.predict.fluctuation.pairs import ONE_ROW, UNKNOWN, RowPairs, pairs_of
 from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.fluctuation.rounding import rounding_effects
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Check, Effect, Prediction, Status
 from lensnet.quantities.rows import row_sample
@@ -60,13 +63,16 @@ class FluctuationEngine:
         out = LevelPrediction(Level.FLUCTUATION)
         for node in network:
             response = forward.responses[node.path]
-            out.effects += _effects(node, None, base, sources.law(response), response)
+            law = sources.law(response, rows.count(node.shape))
+            out.effects += _effects(node, None, base, law, response)
+        out.effects += rounding_effects(network, forward, base.forward(), source.dtype)
         if source.gradients:
             backward = Backward(network, forward, moments.gradients)
             for (path, port), gradient in backward.responses.items():
                 if path in network:
-                    law = sources.law(gradient.response)
-                    out.effects += _effects(network[path], port, base, law, gradient.response)
+                    node = network[path]
+                    law = sources.law(gradient.response, rows.count(node.shapes_in[node.ports.index(port)]))
+                    out.effects += _effects(node, port, base, law, gradient.response)
         return out
 
     def local(
@@ -90,6 +96,10 @@ class _Rows:
         if path not in self._found:
             self._found[path] = self._pairs(path)
         return self._found[path]
+
+    def count(self, shape: Shape) -> int:
+        """Rows of the batch at an edge of this shape."""
+        return self.examples * shape.position_count
 
     def _pairs(self, path: str) -> RowPairs:
         shape = self.network.input.shape if path == INPUT else self.network[path].shape
@@ -119,6 +129,10 @@ class _Base:
             key = (effect.component, effect.port)
             if key not in self._known or (effect.status == "ok" and effect.value is not None):
                 self._known[key] = effect
+
+    def forward(self) -> dict[str, Effect]:
+        """Of every output, by path."""
+        return {path: effect for (path, port), effect in self._known.items() if port is None}
 
     def at(self, path: str, port: str | None) -> Effect | None:
         return self._known.get((path, port))
@@ -154,13 +168,13 @@ def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: R
         )  # fmt: skip
 
     out = [
-        effect("median", _exp(size + law.median), known.error + small * law.scatter),
+        effect("median", _exp(size + law.median), small * law.scatter),
         effect("scatter", law.scatter, small),
         effect("band", SHARE, 0.0),
     ]
     mean = law.mean_factor
     if abs(response.shift) > SAME:  # else it is the mean at infinite width
-        out.insert(0, effect("second_moment", known.value * mean, known.error + small * law.variance))
+        out.insert(0, effect("second_moment", known.value * mean, small * law.variance))
     return out
 
 

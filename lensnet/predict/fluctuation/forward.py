@@ -83,21 +83,20 @@ class Forward:
         else:
             e = self._elasticities(node, signals)[0]
         base = before[0]
-        curvature = e * (1 - e) * self.sources.variance(base.gains) / 2
         pairs = self.pairs(node.path)
-        batch, row = LogLaw(), LogLaw()
+        variance = self.sources.variance(base.gains, pairs.rows)
+        row = LogLaw()
         for law in node.weights.values():
             if node.shapes_in[0].kind == "ids":
                 break  # the rows of a table are drawn one by one: see below
             one = self.dense_law(node, law, node.shape.channels if law is last else law.fan_out)
-            batch, row = batch + one.averaged(pairs.square()), row + one
+            row = row + one
         if node.shapes_in[0].kind == "ids":
             row = chi_square(node.shape.channels)
-            batch = row.averaged(pairs.square())
-        gains = self.sources.add(node.path, "weights", batch, row)
+        gains = self.sources.add(node.path, "weights", row, pairs.square())
         doubts = (*_unknown(pairs), *one_by_one(node))
-        spread = float(np.sqrt(self.sources.variance(base.gains)))
-        return base.passed(e, curvature, e * (1 - e) * spread).with_noise(gains, node.shape.channels, doubts)
+        bent = e * (1 - e) * float(np.sqrt(variance))
+        return base.passed(e, e * (1 - e) * variance / 2, bent).with_noise(gains, node.shape.channels, doubts)
 
     def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
         """ln |W x|^2 over weight draws for one input, relative to its average."""
@@ -135,7 +134,7 @@ class Forward:
             share = 1.0
         own = neuron.own_law(n) + LogLaw(neuron.bend / n)  # the bend goes into the shift: no average reduces it
         own, moved = self._not_gaussian(node, origin, neuron, own)
-        batch_variance, row_variance = self.sources.variance(gains), self.sources.row_variance(gains)
+        batch_variance, row_variance = self.sources.variance(gains, pairs.rows), self.sources.variance(gains)
         shift = (
             neuron.log_curvature * batch_variance / 2
             + neuron.bend * (row_variance - batch_variance) / 2
@@ -143,7 +142,7 @@ class Forward:
             + moved
         )
         e = neuron.elasticity
-        new = self.sources.add(node.path, "activation", own.averaged(share), own)
+        new = self.sources.add(node.path, "activation", own, share)
         bent = abs(neuron.log_curvature) * float(np.sqrt(batch_variance))
         response = base.passed(e * to_variance, shift, bent)
         return response.with_noise(new, n, _unknown(pairs))
@@ -166,14 +165,15 @@ class Forward:
         elasticities = self._elasticities(node, signals)
         response = self._doubted(node, met(before, elasticities))
         if abs(sum(elasticities) - 1) < 0.05:  # ln of a sum of shares is convex: it gains by what its parts differ
-            spread = sum(e * self.sources.variance(r.gains) for e, r in zip(elasticities, before, strict=True))
-            response = replace(response, shift=response.shift + (spread - self.sources.variance(response.gains)) / 2)
+            variance = self.sources.common_variance
+            spread = sum(e * variance(r.gains) for e, r in zip(elasticities, before, strict=True))
+            response = replace(response, shift=response.shift + (spread - variance(response.gains)) / 2)
         overlap = self._overlap(node, signals)
         if overlap > 0:
             alike = [self.pairs(producer) for producer in node.inputs[:2]]
             share = float(np.sqrt(alike[0].square() * alike[1].square()))
             row = LogLaw(-overlap / 2, overlap)
-            gains = self.sources.add(node.path, "overlap", row.averaged(share), row)
+            gains = self.sources.add(node.path, "overlap", row, share)
             response = response.with_noise(gains, node.shape.channels, _unknown(alike[0]))
         return response
 

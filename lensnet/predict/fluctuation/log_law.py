@@ -125,6 +125,44 @@ def rectified(n: int) -> LogLaw:
     return LogLaw(center, variance, skew, moment - 3 * variance**2)
 
 
+def average_of(row: LogLaw, rows: int) -> LogLaw:
+    """ln of the average of `rows` independent factors, each with this law and mean 1.
+
+    While the factors are near 1 the variance falls as 1/rows. Widely scattered ones are dominated by the largest: then
+    the law is that of an average of log-normal factors (sampled once per number of rows, interpolated in the variance).
+    """
+    if rows <= 1 or row.variance <= NARROW:
+        return row.averaged(1 / max(rows, 1))
+    variances, cumulants = _averages(min(rows, MOST_ROWS))
+    found = [float(np.interp(log(row.variance), np.log(variances), column)) for column in cumulants.T]
+    excess = min(rows, MOST_ROWS) / rows  # more rows than were sampled: the rest of the 1/rows law
+    return LogLaw(found[0] * excess, found[1] * excess, found[2] * excess**2, found[3] * excess**3)
+
+
+NARROW = 0.02
+"""Variance of a logarithm up to which an average of factors needs no sampling."""
+MOST_ROWS = 256
+_SAMPLES = 2**20
+
+
+@lru_cache(maxsize=32)
+def _averages(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """For a grid of variances V: the cumulants of ln of the average of `rows` factors exp(N(-V/2, V))."""
+    draws = max(_SAMPLES // rows, 2048)
+    normal = np.random.default_rng(0).standard_normal((draws // 2, rows))
+    normal = np.concatenate([normal, -normal])
+    variances = np.geomspace(NARROW, 64.0, 28)
+    out = np.zeros((variances.size, 4))
+    for place, variance in enumerate(variances):
+        exponent = sqrt(variance) * normal - variance / 2
+        top = exponent.max(axis=1, keepdims=True)
+        logs = np.log(np.exp(exponent - top).mean(axis=1)) + top[:, 0]
+        d = logs - logs.mean()
+        second = float((d**2).mean())
+        out[place] = logs.mean(), second, (d**3).mean(), (d**4).mean() - 3 * second**2
+    return variances, out
+
+
 def gates(n: int) -> LogLaw:
     """ln(2 Beta(K/2, (n - K)/2)): what a rectifier adds, whatever the length of the vector that it cuts.
 

@@ -1,8 +1,8 @@
 """How alike the rows of a batch are: what an average over a batch leaves of the scatter of a single row.
 
 A row is one example at one position. All rows pass through the same weights, so their second moments scatter together
-where they are alike and apart where they are not. Of a layer's noise the batch average keeps the average over all pairs
-of rows, a row with itself included, of the pair's covariance.
+where they are alike and apart where they are not. Of a layer's noise the rows have in common what two different rows
+share on average; the rest is each row's own.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ _GRID = np.linspace(-1.0, 1.0, 1025)
 
 @dataclass(frozen=True)
 class RowPairs:
-    """Correlations between pairs of rows, each with its weight in the average over all pairs of the batch.
+    """Correlations between pairs of different rows, each with its weight in the average over the batch.
 
-    `known` is False where nobody could tell: the rows are then taken as equal, which gives the scatter of one row.
+    `rows`: how many there are. `known` is False where nobody could tell: the rows are then taken as equal, which gives
+    the scatter of one row.
     """
 
     correlation: Array
     weight: Array
+    rows: int = 1
     known: bool = True
 
     def average(self, function: Callable[[Array], Array]) -> float:
-        """Average over all pairs of rows of a smooth function of their correlation."""
+        """Average over all pairs of different rows of a smooth function of their correlation."""
         return float(self._histogram @ function(_GRID))
 
     def square(self) -> float:
-        """Average of the squared correlation: one over the effective number of independent rows."""
+        """Average of the squared correlation: what two rows share of the noise of a dense layer."""
         return float(self.weight @ self.correlation**2)
 
     @cached_property
@@ -57,8 +59,8 @@ def pairs_of(gram: Array, examples: int, positions: int, places: int) -> RowPair
 
     Args:
         gram: `(R, R)`, example by example, `places` rows each; covariances of the pre-activations over neurons.
-        examples, positions: of the whole batch, whose pairs of equal rows, of rows of one example and of rows of
-            different examples are `1`, `positions - 1` and `(examples - 1) * positions` per row.
+        examples, positions: of the whole batch, where a row meets `positions - 1` rows of its own example and
+            `(examples - 1) * positions` of others.
     """
     count = len(gram)
     power = np.maximum(np.diagonal(gram), 0.0)
@@ -69,11 +71,12 @@ def pairs_of(gram: Array, examples: int, positions: int, places: int) -> RowPair
     equal = np.eye(count, dtype=bool)
     weight = np.outer(power, power)
     weight /= weight.mean() if weight.mean() > 0 else 1.0
-    total = examples * positions
-    parts = ((equal, 1), (same & ~equal, positions - 1), (~same, (examples - 1) * positions))
+    parts = ((same & ~equal, positions - 1), (~same, (examples - 1) * positions))
     out = np.zeros_like(gram)
     for mask, number in parts:
         if mask.any() and number > 0:
-            out[mask] = weight[mask] / mask.sum() * number / total
+            out[mask] = weight[mask] / mask.sum() * number
+    if not out.sum() > 0:
+        return UNKNOWN
     out /= out.sum()
-    return RowPairs(correlation.ravel(), out.ravel())
+    return RowPairs(correlation[~equal], out[~equal], examples * positions)

@@ -15,7 +15,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.predict.fluctuation.log_law import LogLaw
+from lensnet.predict.fluctuation.log_law import LogLaw, average_of
 
 Array = NDArray[np.float64]
 
@@ -24,42 +24,42 @@ FORGOTTEN = 1e-3
 
 
 class Sources:
-    """The sources of a network: the law of each, averaged over the batch, and for a single row."""
+    """The sources of a network: the law of each for a single row, and the part that all rows have in common."""
 
     def __init__(self, most: int) -> None:
         self.names: list[tuple[str, str]] = []
-        self._batch = np.zeros((most, 4))
+        self._common = np.zeros((most, 4))
         self._row = np.zeros((most, 4))
 
     @property
     def most(self) -> int:
-        return len(self._batch)
+        return len(self._row)
 
-    def add(self, path: str, kind: str, batch: LogLaw, row: LogLaw) -> Array:
-        """A new source; returns the gains of an edge that sees it alone, undiminished."""
+    def add(self, path: str, kind: str, row: LogLaw, share: float) -> Array:
+        """A new source, of which two different rows share so much of the variance; returns the gains of an edge that
+        sees it alone, undiminished."""
         index = len(self.names)
         self.names.append((path, kind))
-        self._batch[index], self._row[index] = batch.cumulants, row.cumulants
+        self._row[index] = row.cumulants
+        self._common[index] = row.averaged(min(max(share, 0.0), 1.0)).cumulants
         gains = np.zeros(self.most)
         gains[index] = 1.0
         return gains
 
-    def law(self, response: Response) -> LogLaw:
-        """The law of ln Q relative to the infinitely wide network."""
+    def law(self, response: Response, rows: int) -> LogLaw:
+        """The law of ln Q relative to the infinitely wide network, Q averaged over so many rows."""
         powers = response.gains[:, None] ** np.arange(1, 5)
-        mean, variance, third, fourth = (float(value) for value in np.sum(powers * self._batch, axis=0))
-        return LogLaw(mean + response.shift, variance, third, fourth)
+        common = LogLaw(*(float(value) for value in np.sum(powers * self._common, axis=0)))
+        row = LogLaw(*(float(value) for value in np.sum(powers * self._row, axis=0)))
+        return common + average_of(row - common, rows) + LogLaw(response.shift)
 
-    def variance(self, gains: Array) -> float:
-        """Of the batch average."""
-        return float(gains**2 @ self._batch[:, 1])
+    def variance(self, gains: Array, rows: int = 1) -> float:
+        """Of ln Q averaged over so many rows, to leading order; of a single row by default."""
+        common, row = self.common_variance(gains), float(gains**2 @ self._row[:, 1])
+        return common + (row - common) / rows
 
-    def row_variance(self, gains: Array) -> float:
-        """Of a single row."""
-        return float(gains**2 @ self._row[:, 1])
-
-    def covariance(self, first: Array, second: Array) -> float:
-        return float((first * second) @ self._batch[:, 1])
+    def common_variance(self, gains: Array) -> float:
+        return float(gains**2 @ self._common[:, 1])
 
 
 @dataclass(frozen=True)

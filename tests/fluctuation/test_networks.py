@@ -1,0 +1,108 @@
+"""The engine on whole networks: every predicted law against weight draws of the real thing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lensnet
+from lensnet.levels.ladder import Level
+from lensnet.measure.ensemble import measure
+from lensnet.measure.sources import load_batch
+from lensnet.predict.engine import Source
+from lensnet.predict.fluctuation.engine import FluctuationEngine
+from lensnet.predict.moments.propagate import propagate
+from lensnet.run import input_signal
+
+DENSE = "- {name: dense, component: linear, units: width, %s}\n      "
+
+
+def spec(tmp_path, body, width, depth, extra=""):
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        f"network: net\nconstants: {{width: {width}, depth: {depth}}}\n"
+        f"input: {{source: gaussian, channels: width, batch: 1}}\n"
+        f"body:\n  - repeat: depth\n    name: layer\n    body:\n      {body}\n{extra}"
+    )
+    return lensnet.load(str(file)).network
+
+
+def predicted(network, batch):
+    """(component, port, quantity) -> effect, for a batch of one."""
+    signal = input_signal(network, batch)
+    source = Source(propagate(network, signal), batch.double().numpy())
+    effects = FluctuationEngine().through(network, source, {}).effects
+    return {(e.component, e.port, e.quantity): e for e in effects}
+
+
+def drawn(network, batch, seeds):
+    """(component, port) -> one second moment per weight draw."""
+    out = {}
+
+    def take(draw):
+        for path, moments in draw.outputs.items():
+            out.setdefault((path, None), []).append(moments.second_moment.mean())
+        for key, gradient in draw.gradients.items():
+            out.setdefault(key, []).append(gradient.mean())
+
+    measure(network, batch, seeds, dtype="float64", on_seed=take, keep_seeds=False)
+    return {key: np.array(values) for key, values in out.items()}
+
+
+NETWORKS = {
+    "relu": (DENSE % "init: he" + "- {name: act, component: relu}", 24, 5),
+    "linear": (DENSE % "gain: 1" + "- {name: act, component: identity}", 24, 5),
+    "tanh": (DENSE % "gain: 1.3, bias_std: 0.2" + "- {name: act, component: tanh}", 40, 5),
+    "gelu": (DENSE % "gain: 1.5, bias_std: 0.3" + "- {name: act, component: gelu}", 48, 3),
+    "leaky": (DENSE % "gain: 1.3" + "- {name: act, component: leaky_relu, slope: 0.2}", 24, 4),
+    "uniform": (DENSE % "init: uniform, gain: sqrt(2)" + "- {name: act, component: relu}", 16, 4),
+    "orthogonal": (DENSE % "init: orthogonal, gain: sqrt(2)" + "- {name: act, component: relu}", 24, 4),
+    "normed": (DENSE % "init: he" + "- {component: layernorm}\n      - {name: act, component: relu}", 32, 3),
+    "residual": (
+        "- {name: add, component: residual, branch_scale: 0.7, branch: [{component: linear, units: width, gain: 1.4},"
+        " {component: relu}, {component: linear, units: width}]}",
+        40,
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scatter_and_typical_value_of_every_component(name, tmp_path):
+    body, width, depth = NETWORKS[name]
+    network = spec(tmp_path, body, width, depth)
+    batch = load_batch(network.input)
+    seeds = 500
+    effects, draws = predicted(network, batch), drawn(network, batch, seeds)
+    checked = 0
+    for (path, port), values in draws.items():
+        if (path, port, "scatter") not in effects:
+            continue
+        logs = np.log(values)
+        scatter, median = effects[path, port, "scatter"].value, effects[path, port, "median"]
+        if scatter < 1e-3:
+            assert logs.std() < 5e-3, (path, port)
+            continue
+        checked += 1
+        # four standard errors of a sample's deviation, and the next order in 1/width
+        assert logs.std() == pytest.approx(scatter, rel=4 / np.sqrt(2 * seeds) + 2 / width), (path, port)
+        error = 4 * 1.25 * scatter / np.sqrt(seeds) + 2 * scatter / width
+        assert np.log(np.median(values)) == pytest.approx(np.log(median.value), abs=error), (path, port)
+        inside = np.mean((values > median.band[0]) & (values < median.band[1]))
+        assert inside == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / seeds) + 0.01), (path, port)
+    assert checked > 5
+
+
+def test_heavy_tails_at_depth_100():
+    """Width 64, depth 100: the median within 15 %, and a band of 90 % that holds 85 to 95 % of 200 draws."""
+    network = lensnet.load("heavy_tails", ["input.batch=1"]).network
+    batch = load_batch(network.input)
+    effects, draws = predicted(network, batch), drawn(network, batch, 200)
+    last = network.nodes[-1].path
+    median = effects[last, None, "median"]
+    values = draws[last, None]
+    inside = np.mean((values > median.band[0]) & (values < median.band[1]))
+    assert 0.85 <= inside <= 0.95
+    error = 1.25 * effects[last, None, "scatter"].value / np.sqrt(values.size)
+    assert np.log(np.median(values)) == pytest.approx(np.log(median.value), abs=2 * error)
+    assert values.mean() < 3 * np.median(values) or values.mean() > 5 * np.median(values)
