@@ -14,6 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
+from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.weights import WeightLaw
@@ -128,16 +129,17 @@ class Forward:
         gains = to_variance * base.gains
         n = node.shape.channels
         pairs = self.pairs(origin)
-        if neuron.own_variance > 0:
-            share = pairs.average(lambda c: neuron.pair(c, own=True)) / neuron.own_variance
-        else:
-            share = 1.0
-        own = neuron.own_law(n) + LogLaw(neuron.bend / n)  # the bend goes into the shift: no average reduces it
+        centred = origin in self.network and removes_mean(self.network[origin])
+        row_variance = float(neuron.pair(1.0, True, centred))
+        share = pairs.average(lambda c: neuron.pair(c, True, centred)) / row_variance if row_variance > 1e-9 else 1.0
+        own = neuron.own_law(n, centred) + LogLaw(
+            neuron.bend / n
+        )  # the bend goes into the shift: no average reduces it
         own, moved = self._not_gaussian(node, origin, neuron, own)
-        batch_variance, row_variance = self.sources.variance(gains, pairs.rows), self.sources.variance(gains)
+        batch_variance, single_variance = self.sources.variance(gains, pairs.rows), self.sources.variance(gains)
         shift = (
             neuron.log_curvature * batch_variance / 2
-            + neuron.bend * (row_variance - batch_variance) / 2
+            + neuron.bend * (single_variance - batch_variance) / 2
             - neuron.bend / n
             + moved
         )
@@ -224,6 +226,15 @@ def _unknown(pairs: RowPairs) -> tuple[str, ...]:
 def one_by_one(node: Node) -> tuple[str, ...]:
     """What is in doubt where several weight layers work together in one component."""
     return (f"the noise of {node.path} is that of its weight layers one by one",) if len(node.weights) > 1 else ()
+
+
+def removes_mean(node: Node) -> bool:
+    """Whether a normalisation fixes the mean over the channels of a single row as well as their power."""
+    component = node.component
+    if not component.scale_invariant or component.needs:
+        return False
+    mean = component.effects(Level.MOMENTS).get("mean")
+    return mean is not None and "m" not in mean.formula.uses
 
 
 def orthogonal(fan_in: int, units: int) -> LogLaw:

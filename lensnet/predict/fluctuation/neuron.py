@@ -71,11 +71,12 @@ class Energy:
         second = m2 - 1
         return second, m3 - 3 * m2 + 2, m4 - 4 * m3 + 6 * m2 - 3 - 3 * second**2
 
-    def pair(self, correlation: ArrayLike, own: bool = False) -> Array:
+    def pair(self, correlation: ArrayLike, own: bool = False, centred: bool = False) -> Array:
         """Cov(g_a, g_b)/(E g)^2 of two inputs at this correlation of their pre-activations.
 
-        `own`: without the part that the length of the pre-activation vector explains (degree 2). What the kept
-        coefficients leave of the variance counts as degree ORDER + 1: the error is at most that remainder.
+        `own`: without the part that the length of the pre-activation vector explains (degree 2); `centred`: without
+        that of its mean either (degree 1), which a layer normalisation has removed. What the kept coefficients leave of
+        the variance counts as degree ORDER + 1: the error is at most that remainder.
         """
         c = np.asarray(correlation, dtype=np.float64)
         weights = self.coefficients**2
@@ -83,6 +84,8 @@ class Energy:
         weights[0] = 0.0
         if own:
             weights[2] = 0.0
+        if centred:
+            weights[1] = 0.0
         return _polynomial(c, weights)
 
     @property
@@ -90,8 +93,9 @@ class Energy:
         """Relative variance of one neuron that the length of the pre-activation vector does not explain."""
         return max(self.variance - 2 * self.elasticity**2, 0.0)
 
-    def own_law(self, n: int) -> LogLaw:
-        """What n neurons add to ln Q for one input, beyond the length of their pre-activation vector.
+    def own_law(self, n: int, centred: bool = False) -> LogLaw:
+        """What n neurons add to ln Q for one input, beyond the length of their pre-activation vector (`centred`: and
+        beyond its mean).
 
         Exact for a rectifier (see `log_law.gates`) and 0 for a line or an absolute value. Otherwise what is missing to
         the law of the whole layer (two orders in 1/n) when the length is passed on linearly; the mean then holds the
@@ -99,6 +103,9 @@ class Energy:
         """
         if self.own_variance < 1e-9:
             return LogLaw()
+        if centred:
+            left = max(self.own_variance - float(self.coefficients[1]) ** 2, 0.0) / n
+            return LogLaw(-left / 2 - self.bend / n, left)
         if self.is_rectifier:
             return gates(n)
         e, h = self.elasticity, self.log_curvature
