@@ -60,7 +60,7 @@ class ObjectiveModel:
 
     def error(self, env: Mapping[str, Any]) -> Modes | None:
         """What the solution makes zero, in every mode."""
-        return None if self.spec.error is None else self._of_modes(self._formula("error").tape, env)
+        return None if self._error is None else self._of_modes(self._error, env)
 
     def gradient(self, env: Mapping[str, Any]) -> dict[str, Modes]:
         """Derivative of a mode's loss by each of its coordinates."""
@@ -91,6 +91,10 @@ class ObjectiveModel:
         usable = bool(np.all(np.isfinite(hessian)))
         out["hessian_smallest"] = float(np.min(np.linalg.eigvalsh(hessian))) if usable else float("nan")
         return out
+
+    @cached_property
+    def _error(self) -> Tape | None:
+        return None if self.spec.error is None else self._formula("error").tape
 
     @cached_property
     def _extremes(self) -> dict[str, CompiledFormula]:

@@ -11,7 +11,8 @@ from lensnet.compare.budget import STRAIN, SUM, BudgetRow, Cell
 from lensnet.compare.report import Report
 from lensnet.compare.row import Direction
 from lensnet.compare.verdict import coverage_factor
-from lensnet.report.beam import Point, beam, bounds
+from lensnet.report.beam import Point, beam, bounds, drawn_quantity
+from lensnet.report.curves import draw_curves
 from lensnet.report.numbers import clip, short
 from lensnet.report.palette import FAINT, INK, PREDICTED, VERDICTS
 from lensnet.report.words import said
@@ -62,6 +63,8 @@ def plot(report: Report, file: str | Path | None = None) -> Figure:
 
 
 def _draw(report: Report, figure_class: type[Figure]) -> Figure:
+    if drawn_quantity(report) != "second_moment":
+        return draw_curves(report, figure_class)
     components = list(dict.fromkeys(row.component for row in report.rows))
     panels = [name for name in ("forward", "backward") if beam(report, _direction(name))]
     if any(row.view == "local" and row.error is not None for row in report.rows):
