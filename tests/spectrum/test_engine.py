@@ -164,3 +164,36 @@ def test_more_rows_than_the_batch_has_and_a_single_example(tmp_path: Path) -> No
         )
         found = rows(net.predict(level="spectrum"), "rank")
         assert found["b"].predicted == batch
+
+
+ISOMETRY = """
+network: isometry
+input: {{source: gaussian, channels: 96, batch: 48, std: 0.1}}
+body:
+  - repeat: 8
+    name: layer
+    body:
+      - {{name: dense, component: linear, units: 96, init: {init}, gain: {gain}}}
+      - {{name: act, component: {kind}}}
+"""
+
+
+def test_orthogonal_weights_keep_the_spectrum_of_a_small_signal_and_gaussian_ones_lose_it(tmp_path: Path) -> None:
+    first, last = "layer.0.dense", "layer.7.act"
+    kept = load(tmp_path, ISOMETRY.format(init="orthogonal", gain=1, kind="tanh"))
+    report = kept.run(seeds=3, level="spectrum", backward=False)
+    ratio = rows(report, "participation_ratio")
+    assert ratio[last].predicted == pytest.approx(ratio[first].predicted, rel=0.01)
+    assert ratio[last].measured == pytest.approx(ratio[last].predicted, rel=0.01)
+    lost = load(tmp_path, ISOMETRY.format(init="normal", gain=1, kind="tanh"))
+    ratio = rows(lost.run(seeds=6, level="spectrum", backward=False), "participation_ratio")
+    error, noise = miss(ratio[last])
+    assert abs(error) < 0.05 + 3 * noise
+    assert ratio[last].measured < 0.4 * ratio[first].measured  # type: ignore[operator]
+
+
+def test_behind_orthogonal_weights_a_rectifier_is_out_of_regime(tmp_path: Path) -> None:
+    bent = load(tmp_path, ISOMETRY.format(init="orthogonal", gain="sqrt(2)", kind="relu"))
+    found = rows(bent.predict(level="spectrum"), "coding_rate")
+    assert found["layer.0.dense"].verdict != "out-of-regime"
+    assert found["layer.0.act"].verdict == "out-of-regime"

@@ -80,8 +80,10 @@ class SpectrumEngine:
             return None
         channel = Channel.of(state, sample)
         covariance = step(np.asarray(gram, dtype=float))
-        population = channel.second_moments(covariance)
-        return Output(population, sample, Neurons(population, known.width, channel.draws(covariance)))
+        population, checks = channel.second_moments(covariance), layers.outputs[node.path].checks
+        if layers.outputs[node.path].neurons is None:
+            return Output(population, sample, None, checks=checks)
+        return Output(population, sample, Neurons(population, known.width, channel.draws(covariance)), checks=checks)
 
 
 def _rows(state: Covariance, node: Node, source: Source) -> RowSample:

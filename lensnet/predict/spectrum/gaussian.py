@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.algebra.dual import dual
-from lensnet.algebra.gaussian import expect
+from lensnet.algebra.gaussian import expect, jump_density
 from lensnet.algebra.random_matrix.neurons import draw_neurons
 from lensnet.levels.covariance import Covariance, Rows, chosen_rows
 
@@ -71,6 +71,14 @@ class Channel:
             size = size * dual(self.function).gradient_kernel(*self._pairs(covariance)).value
         apart = ~np.eye(len(size), dtype=bool)
         return float(np.mean(size[apart])) if apart.any() else float(np.mean(size))
+
+    def mean_slopes(self, covariance: Matrix) -> Vector:
+        """E dz_a/dg_a, `(R,)`; for a function that jumps, what it does on average to a small shift."""
+        if self.function is None:
+            return self.scale
+        std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        steps = jump_density(self.function, self.mean, std)
+        return np.asarray(self.scale * (expect(self.function, self.mean, std).slope_mean.value + steps))
 
     def draws(self, covariance: Matrix) -> Matrix | None:
         """`(R, N)` typical neurons; None where they are Gaussian."""

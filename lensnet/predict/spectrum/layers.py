@@ -22,7 +22,7 @@ import numpy as np
 from lensnet.algebra.random_matrix.neurons import Neurons
 from lensnet.levels.covariance import Covariance, Matrix, Rows
 from lensnet.levels.ladder import Level
-from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.graph import Network, Node
 from lensnet.predict.prediction import Check
 from lensnet.predict.spectrum.gaussian import Channel
 from lensnet.quantities.rows import RowSample
@@ -33,6 +33,7 @@ AFFINE = 1e-6
 _ONE_GAUSSIAN = "neurons are functions of one Gaussian vector over the samples"
 _FOLLOWED = "layers before one that mixes positions are wide (sum of rows/width at most 0.05)"
 _MOST_BEHIND = 0.05
+_MOST_BENT = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Output:
 
     Attributes:
         gram: E z z^T over the rows of `sample`, typical for a draw of all layers before, `(R, R)`.
-        neurons: independent ones with that covariance; None where nothing is random.
+        neurons: independent ones with that covariance; None where the Gram matrix is the sample matrix itself.
         behind: sum over the finite layers before this one of min(rows/width, 1).
         checks: what the numbers rest on.
     """
@@ -140,6 +141,9 @@ class Layers:
         channel, width = Channel.of(state, sample), state.population.width
         origin = self._origin(state, sample)
         population = self._population(channel, origin)
+        if self._keeps_angles(state.population.origin):
+            checks = (*origin.checks, _nearly_linear(channel, origin.covariance, population))
+            return Output(population, sample, None, origin.behind, checks)
         neurons = Neurons(population, width, channel.draws(origin.covariance))
         return Output(population, sample, neurons, origin.behind, origin.checks)
 
@@ -156,12 +160,19 @@ class Layers:
         producer = self.network[path].inputs[0]
         before = self.outputs.get(producer)
         self.steps[path] = step = self._step(producer, mean, sample)
-        if before is None or before.neurons is None:
+        if before is None:
             return _Origin(mean)
-        if step is None:
+        if step is not None and before.neurons is None:
+            return _Origin(step(before.gram), behind=before.total, checks=before.checks)
+        if step is None or before.neurons is None:
             checks = (*before.checks, Check(_FOLLOWED, max(1 - before.total / _MOST_BEHIND, -1.0), Level.FLUCTUATION))
             return _Origin(mean, behind=before.total, checks=checks)
         return _Origin(step(_typical(before.neurons)), before, step, before.total, before.checks)
+
+    def _keeps_angles(self, path: str) -> bool:
+        """Orthogonal weights with at least as many outputs as inputs: the layer's Gram matrix is that of its input."""
+        laws = list(self.network[path].weights.values()) if path in self.network else []
+        return len(laws) == 1 and laws[0].distribution == "orthogonal" and laws[0].fan_out >= laws[0].fan_in
 
     def _step(self, producer: str, mean: Matrix, sample: Rows) -> Affine | None:
         state = self.states.get(producer)
@@ -189,6 +200,15 @@ def seen_at(neurons: Neurons) -> float:
     return neurons.count / (len(neurons.covariance) * DISTORTION)
 
 
+def _nearly_linear(channel: Channel, covariance: Matrix, population: Matrix) -> Check:
+    """Behind orthogonal weights only the non-linear part of a function is a sample; its noise is left out."""
+    linear = float(np.sum(channel.mean_slopes(covariance) ** 2 * np.diag(covariance)))
+    energy = float(np.trace(population))
+    share = max(1 - linear / energy, 0.0) if energy > 0 else 0.0
+    text = f"behind orthogonal weights functions are nearly linear (at most {_MOST_BENT:.0%} of the energy is not)"
+    return Check(text, max(1 - share / _MOST_BENT, -1.0), Level.FLUCTUATION)
+
+
 def _typical(neurons: Neurons) -> Matrix:
     """The sample matrix of a typical draw, in the eigenbasis of the population."""
     values = np.empty(len(neurons.covariance))
@@ -212,8 +232,8 @@ def _distinct(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def random_outputs(network: Network) -> set[str]:
-    """Paths with weights, or with a random input, somewhere before."""
-    found: set[str] = {INPUT} if network.input.source == "gaussian" else set()
+    """Paths with weights at or somewhere before them."""
+    found: set[str] = set()
     for node in network:
         if node.weights or any(path in found for path in node.inputs):
             found.add(node.path)
