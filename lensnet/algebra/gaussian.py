@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lensnet.algebra.closed_forms import closed_form
+from lensnet.algebra.mesh import SMALLEST
 from lensnet.algebra.pointwise import PointwiseFunction, product
-from lensnet.algebra.quadrature import INTEGRANDS, integrate
+from lensnet.algebra.quadrature import INTEGRANDS, REACH, integrate
+from lensnet.algebra.singularities import FIRST, SQUARE, has_no_average
 from lensnet.algebra.table import interpolate, relative_scale
 
 Array = NDArray[np.float64]
@@ -84,11 +86,29 @@ def expect(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Gaus
         value, error = _spread(function, m, s)
     elif spread.any():
         value[:, spread], error[:, spread] = _spread(function, m[spread], s[spread])
+    _mark_infinite(function, m, np.where(spread, s, 0.0), value, error)
     if fixed.any():
         value[:, fixed] = _fixed(function, m[fixed])
         error[:, fixed] = 0.0
     pairs = zip(value, error, strict=True)
     return GaussianMoments(*(Expectation(v.reshape(shape), e.reshape(shape)) for v, e in pairs))
+
+
+def _mark_infinite(function: PointwiseFunction, mean: Array, std: Array, value: Array, error: Array) -> None:
+    """Averages that do not exist, of functions or slopes with a pole: infinite squares, and means that are no number.
+
+    Wherever the pole lies within the reach of the quadrature.
+    """
+    for point, of_value, of_slope in function.growths:
+        near = np.abs(point - mean) < REACH * std
+        for row, exponent in ((0, of_value), (2, of_slope)):
+            if has_no_average(exponent, FIRST):
+                value[row, near], error[row, near] = np.nan, np.inf
+            if has_no_average(exponent, SQUARE):
+                value[row + 1, near], error[row + 1, near] = np.inf, 0.0
+            elif exponent > 0:  # the smallest panel does not reach the pole
+                missing = SMALLEST ** (1 - 2 * exponent)
+                error[row + 1, near] += np.abs(value[row + 1, near]) * missing / (1 - missing)
 
 
 def cross_moment(first: PointwiseFunction, second: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Expectation:

@@ -20,6 +20,8 @@ NODES = 16
 _CHECKS = 41
 _TOLERANCE = 1e-12
 _DEEPEST = 44
+SMALLEST = 2.0**-_DEEPEST
+"""Width of a panel beside a pole."""
 _DEEPEST_NON_FINITE = 6
 _NO_GAIN, _ROUNDING = 0.3, 1e4
 """A misfit that halving leaves above 0.3 of itself is rounding, if it is below 1e4 times what is allowed."""

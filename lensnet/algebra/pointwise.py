@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lensnet.algebra.kinks import Kinks, find_kinks, scan_zeros
 from lensnet.algebra.pieces import Coefficients, polynomial_pieces
+from lensnet.algebra.singularities import growth
 from lensnet.algebra.tape import TapeError, compile_tape, formula_latex
 
 if TYPE_CHECKING:
@@ -117,6 +118,12 @@ class PointwiseFunction:
             bend = offset * (np.abs(self.derivative(points + offset)) + np.abs(self.derivative(points - offset)))
             jumps &= np.isfinite(height) & (np.abs(height) > np.maximum(1e-20, bend))
         return tuple((float(point), float(h)) for point, h in zip(points[jumps], height[jumps], strict=True))
+
+    @cached_property
+    def growths(self) -> tuple[tuple[float, float, float], ...]:
+        """(kink, exponent of f, exponent of f') of every kink towards which one of them grows without bound."""
+        found = ((k, growth(self, k), growth(self.derivative, k)) for k in self.kinks.points)
+        return tuple((k, value, slope) for k, value, slope in found if value > 0.01 or slope > 0.01)
 
     def to_latex(self) -> str:
         return formula_latex(self.expression)

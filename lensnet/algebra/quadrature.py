@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 
 INTEGRANDS = 5
 """f, f**2, f', f'**2, x*f"""
-_NARROW, _WIDE, _STEP = 12.0, 39.0, 3.0
+REACH = 12.0
+_WIDE, _STEP = 39.0, 3.0
 _CHUNK = 20_000  # panels at a time: the node arrays stay within a few tens of megabytes
 _ROUNDING = 4 * np.finfo(float).eps
 
@@ -43,7 +44,7 @@ def integrate(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Arr
         Two arrays of shape (5, len(mean)).
     """
     with np.errstate(all="ignore"):
-        value, error, heavy = _integrate(function, mean, std, _NARROW)
+        value, error, heavy = _integrate(function, mean, std, REACH)
         if heavy.any():
             value[:, heavy], error[:, heavy], _ = _integrate(function, mean[heavy], std[heavy], _WIDE)
     return value, error
@@ -53,7 +54,7 @@ def integrate_coarsely(function: PointwiseFunction, mean: Array, std: Array) -> 
     """The averages by the rule of n nodes alone: a third of the work, for tables that check themselves."""
     result = np.zeros((INTEGRANDS, mean.size))
     with np.errstate(all="ignore"):
-        for owner, low, high in _panels(function, mean, std, _NARROW):
+        for owner, low, high in _panels(function, mean, std, REACH):
             terms, _ = _weighted(function, mean[owner], std[owner], low, high, *_rule(NODES))
             for total, values in zip(result, terms.sum(axis=-1), strict=True):
                 total += np.bincount(owner, weights=values, minlength=total.size)
@@ -156,7 +157,7 @@ def gaussian_nodes(function: PointwiseFunction, mean: float, std: float) -> tupl
     nodes, weights = _rule(2 * NODES)
     parts = [
         (0.5 * (high + low)[:, None] + 0.5 * (high - low)[:, None] * nodes, 0.5 * (high - low)[:, None] * weights)
-        for _, low, high in _panels(function, np.array([mean]), np.array([std]), _NARROW)
+        for _, low, high in _panels(function, np.array([mean]), np.array([std]), REACH)
     ]
     z = np.concatenate([z.ravel() for z, _ in parts])
     return z, np.concatenate([weight.ravel() for _, weight in parts]) * np.exp(-0.5 * z * z)

@@ -10,7 +10,7 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators
-from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
+from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
 from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment
 from lensnet.predict.moments.pointwise import mean_square_slope
 from lensnet.predict.moments.selection import SELECTION_ERROR
@@ -36,9 +36,8 @@ def backward(
         return {node.ports[0]: _fork(node, gradient, gradient_crosses or {})}
     if node.component.function is not None:
         field, error = mean_square_slope(node, signals[0]) if selected is None else (selected, SELECTION_ERROR)
-        return {
-            node.ports[0]: _effect(node, node.ports[0], gradient * field, error, [gaussian_check(node, signals[0])])
-        }
+        here = [gaussian_check(node, signals[0]), *average_checks(node, "squared slope", field, error)]
+        return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, here)}
     env, missing = formula_environment(node, signals, crosses, drawn)
     operators = formula_operators(node, signals)
     env["p"] = gradient

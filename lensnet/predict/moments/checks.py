@@ -9,13 +9,14 @@ import numpy as np
 
 from lensnet.catalog.effects import relative_slack
 from lensnet.levels.ladder import Level
-from lensnet.levels.signal import Signal
+from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.moments.pointwise import function_of
 from lensnet.predict.prediction import Check
 
 GAUSSIAN = "the input is Gaussian over weight draws"
 _FEWEST_TERMS = 8.0
+_LARGEST_ERROR = 0.05
 
 
 def evaluate_checks(node: Node, env: Mapping[str, Any], operators: Mapping[str, Callable[..., Any]]) -> list[Check]:
@@ -27,6 +28,16 @@ def evaluate_checks(node: Node, env: Mapping[str, Any], operators: Mapping[str, 
         else:
             out.append(Check(assumption.text, assumption.comparison.margin(env, operators), assumption.below))
     return out
+
+
+def average_checks(node: Node, what: str, field: Field, error: float) -> list[Check]:
+    """Whether an average of a pointwise function exists (a root has an infinite squared slope), and is well known."""
+    if np.any(np.isinf(field)):
+        return [Check(f"the average {what} of {node.kind} is finite", -1.0)]
+    if not error <= _LARGEST_ERROR:
+        text = f"the average {what} of {node.kind} is known to {_LARGEST_ERROR:.0%}: here to {error:.0%}"
+        return [Check(text, float(relative_slack(_LARGEST_ERROR, error)))]
+    return []
 
 
 def gaussian_check(node: Node, signal: Signal) -> Check:

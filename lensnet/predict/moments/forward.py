@@ -13,7 +13,7 @@ from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
 from lensnet.predict.moments.beyond_law import behind_norm
-from lensnet.predict.moments.checks import evaluate_checks, gaussian_check
+from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
 from lensnet.predict.moments.law import law_after
 from lensnet.predict.moments.pointwise import pointwise_moments
 from lensnet.predict.operators import constants_for
@@ -33,7 +33,7 @@ def forward(
     checks: list[Check] = []
     if node.component.function is not None:
         mean, second, error = pointwise_moments(node, signals[0])
-        checks.append(gaussian_check(node, signals[0]))
+        checks += [gaussian_check(node, signals[0]), *average_checks(node, "square", second, 0.0)]
     else:
         env, missing = formula_environment(node, signals, crosses, drawn)
         models = node.component.effects(Level.MOMENTS)

@@ -19,6 +19,8 @@ from lensnet.catalog.functions import bound_function
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import Node
 
+_GRID = 0.0625
+
 
 def function_of(node: Node) -> PointwiseFunction:
     """The node's own function, parameters bound."""
@@ -103,11 +105,26 @@ def pointwise_elasticity(node: Node, signal: Signal) -> float:
 
 
 def _at_average(figure: Callable[[PointwiseFunction, float, float], float], node: Node, signal: Signal) -> float:
+    """A figure of (function, mean/std, ln std), interpolated between the points of a grid: layers share those."""
     law = gaussian_behind(signal)
     mean, std = float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return float("nan")
-    return figure(chained(law, function_of(node)), round(mean / std, 2), round(float(np.log(std)), 2))
+    function = chained(law, function_of(node))
+    return sum(
+        near * close * figure(function, ratio, log_std)
+        for ratio, near in _neighbours(mean / std)
+        for log_std, close in _neighbours(float(np.log(std)))
+    )
+
+
+def _neighbours(value: float) -> list[tuple[float, float]]:
+    """The grid points around a value, and their weights."""
+    low = float(np.floor(value / _GRID + 1e-6))
+    share = max(value / _GRID - low, 0.0)
+    if share < 1e-3:
+        return [(low * _GRID, 1.0)]
+    return [(low * _GRID, 1 - share), ((low + 1) * _GRID, share)]
 
 
 @lru_cache(maxsize=4096)

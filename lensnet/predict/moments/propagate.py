@@ -164,7 +164,10 @@ def _new_doubts(node: Node, effects: Sequence[Effect]) -> tuple[Check, ...]:
     if all(effect.status == "ok" for effect in effects):
         return ()
     reason = "is not modelled" if effects[0].status == "not-modelled" else "is out of its regime"
-    below = next((check.below for effect in effects for check in effect.checks if check.below), None)
+    failed = (
+        check for effect in effects for check in effect.checks if check.margin is not None and not check.margin >= 0
+    )
+    below = next((check.below for check in failed if check.below), None)
     return (Check(f"everything upstream holds: {node.path} {reason}", -1.0, below),)
 
 
