@@ -13,6 +13,7 @@ from lensnet.compare.row import Direction
 from lensnet.compare.verdict import coverage_factor
 from lensnet.report.beam import Point, beam, bounds, drawn_quantity
 from lensnet.report.curves import draw_curves
+from lensnet.report.level_panels import panels_of
 from lensnet.report.numbers import clip, short
 from lensnet.report.palette import FAINT, INK, PREDICTED, VERDICTS
 from lensnet.report.words import said
@@ -74,7 +75,14 @@ def _draw(report: Report, figure_class: type[Figure]) -> Figure:
     heights = [{"forward": 1.9, "backward": 1.9, "errors": 1.5, "budget": 1.7}[name] for name in panels] or [1.0]
     named = len(components) <= NAMES_UP_TO
     width = min(max(7.5, 2.2 + 0.26 * len(components)), 15.0)
-    figure = figure_class(figsize=(width, 1.5 + sum(heights) + (1.1 if named else 0.2)), layout="constrained")
+    below = panels_of(report)
+    over = 1.5 + sum(heights) + (1.1 if named else 0.2)
+    whole = figure_class(figsize=(width, over + sum(panel.height for panel in below)), layout="constrained")
+    figure, *others = whole.subfigures(
+        1 + len(below), 1, squeeze=False, height_ratios=[over, *(panel.height for panel in below)]
+    ).flat
+    for panel, part in zip(below, others, strict=True):
+        panel.draw(part, report)
     figure.suptitle(said(report.network), x=0.012, ha="left", fontsize=13, fontweight="bold")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     place = {path: i + 1 for i, path in enumerate(components)}
@@ -90,7 +98,7 @@ def _draw(report: Report, figure_class: type[Figure]) -> Figure:
     _remark(axes[0], _caption(report))
     _legend(figure, axes[0], report)
     _names(axes[-1], components, named)
-    return figure
+    return whole
 
 
 def _direction(name: str) -> Direction:

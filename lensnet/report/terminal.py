@@ -16,6 +16,7 @@ from lensnet.compare.row import Row
 from lensnet.compare.verdict import rule
 from lensnet.report.budget_table import budget_lines, legend
 from lensnet.report.fold import FOLD_ABOVE
+from lensnet.report.level_panels import panels_of
 from lensnet.report.palette import OPTICS, SEVERITIES, VERDICTS, symbol
 from lensnet.report.strip import strip
 from lensnet.report.table import rows_lines
@@ -34,6 +35,11 @@ def render(report: Report, width: int, all_rows: bool = False) -> Iterator[Rende
         if lines:
             yield Text("")
             yield from lines
+    for panel in panels_of(report):
+        drawn = panel.lines(report, width)
+        if drawn:
+            yield Text("")
+            yield from drawn
     if report.rows:
         yield Text("")
         if report.kind == "comparison":
