@@ -3,6 +3,7 @@
     net = lensnet.load("alexnet")        # a spec by name or file
     report = net.run(seeds=8)            # predicted beside measured, with verdicts
     report                               # shows itself in a terminal and in a notebook
+    lensnet.summary(model, input_size=(8, 3, 224, 224))   # the same for a torch model that you have
     lensnet.derive("relu")               # where its effects come from, step by step
     lensnet.rate_reduction(z, labels)    # nats, differentiable: for a training loop or a look at features
 
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lensnet.api import Net, load
     from lensnet.derivation.api import derive
+    from lensnet.importers.summary import summary
     from lensnet.measure.rate_probe import probe_rates
     from lensnet.quantities.coding_rate import coding_rate, rate_reduction
 
 __version__ = "0.1.0"
-__all__ = ["Net", "__version__", "coding_rate", "derive", "load", "probe_rates", "rate_reduction"]
+__all__ = ["Net", "__version__", "coding_rate", "derive", "load", "probe_rates", "rate_reduction", "summary"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from lensnet import api
 
         return getattr(api, name)
+    if name == "summary":
+        from lensnet.importers.summary import summary
+
+        return summary
     if name == "derive":
         from lensnet.derivation.api import derive
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,16 +71,20 @@ def run(
     levels: Sequence[Level] = (Level.MOMENTS,),
     rows: int = DEFAULT_ROWS,
     weights: Weights | None = None,
+    batch: Tensor | None = None,
+    measure: Callable[..., Measurement] = measure,
 ) -> Report:
     """Predict, measure, compare; rows left undecided get more seeds, up to `most_seeds`.
 
     `levels`: those of the ladder that the report has rows of. `rows`: most rows of the sample matrices whose Gram
     matrices the levels below the moments look at. `weights`: tensors of a constructed network. A network that is made
-    from data is measured in float64.
+    from data is measured in float64. `batch`: the input in place of the declared one. `measure`: what runs the forward
+    and backward passes; a model that was imported brings its own.
     """
     settings = settings or Settings()
     dtype = _precision(network, dtype)
-    batch = load_batch(network.input, dtype=torch.float64 if dtype == "float64" else torch.float32)
+    if batch is None:
+        batch = load_batch(network.input, dtype=torch.float64 if dtype == "float64" else torch.float32)
     most = 4 * seeds if most_seeds is None else most_seeds
     structure = propagate(network, input_signal(network, batch), gradients=False)
     bench = _Bench(

@@ -12,9 +12,10 @@ from lensnet.catalog.effects import CompiledFormula
 @dataclass(frozen=True)
 class Coherence:
     """`fresh`: nothing (independent zero-mean weights); `linear`: a factor of it; `pointwise`: the mean slope of the
-    function; `unknown`: cannot be said."""
+    function; `part`: what those channels have of it, and nothing with parts of other channels; `unknown`: cannot be
+    said."""
 
-    kind: Literal["fresh", "linear", "pointwise", "unknown"]
+    kind: Literal["fresh", "linear", "pointwise", "part", "unknown"]
     factors: Mapping[str, CompiledFormula]
 
     def factor_formula(self, port: str) -> CompiledFormula:

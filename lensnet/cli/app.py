@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ VERBS = {
     "run": ("measuring", MAIN),
     "predict": ("measuring", MAIN),
     "measure": ("measuring", MAIN),
+    "import": ("importing", MAIN),
     "report": ("saved", MAIN),
     "lint": ("checking", LOOK),
     "show": ("checking", LOOK),
@@ -49,7 +51,8 @@ def application(verbs: Iterable[str] = (*VERBS, NEW)) -> typer.Typer:
             app.add_typer(_new(), name=NEW, rich_help_panel=MAKE)
         else:
             module, panel = VERBS[verb]
-            function = getattr(import_module(f"lensnet.cli.{module}"), verb)
+            name = f"{verb}_" if iskeyword(verb) else verb
+            function = getattr(import_module(f"lensnet.cli.{module}"), name)
             app.command(verb, rich_help_panel=panel)(guarded(function))
     return app
 

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from lensnet.language.document import Path
-from lensnet.language.fields import FormulaText, ItemName, ParameterValue, Spec, SymbolName, Text, describe, refuse
+from lensnet.language.fields import (
+    FormulaText,
+    ItemName,
+    ParameterValue,
+    PathName,
+    Spec,
+    SymbolName,
+    Text,
+    describe,
+    refuse,
+)
 from lensnet.language.source import closest
 
 RESERVED = ("name", "component", "repeat", "from", "branch", "given", "weights_of")
@@ -37,7 +47,7 @@ class Use(Spec):
 
     component: ItemName
     repeat: FormulaText | None = None
-    name: ItemName | None = None
+    name: PathName | None = None
     sources: Sources | None = Field(default=None, alias="from")
     branch: Body | None = None
     given: dict[SymbolName, ParameterValue] = {}

@@ -24,7 +24,8 @@ from lensnet.language.formula import is_name
 from lensnet.language.objective_spec import ObjectiveSpec
 
 GeometryName = Literal[
-    "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge"
+    "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge",
+    "strided", "pick", "regrid",
 ]  # fmt: skip
 
 
@@ -147,9 +148,10 @@ class LinearCoherence(Spec):
 
 
 class NamedCoherence(Spec):
-    """fresh: no correlation with what came in; pointwise: by Gaussian expectation; unknown."""
+    """fresh: no correlation with what came in; pointwise: by Gaussian expectation; part: some of the channels
+    (parameters start, width, period), which say nothing about the others; unknown."""
 
-    kind: Literal["fresh", "pointwise", "linear", "unknown"] = "unknown"
+    kind: Literal["fresh", "pointwise", "linear", "part", "unknown"] = "unknown"
 
     @model_validator(mode="before")
     @classmethod
@@ -164,11 +166,15 @@ Coherence = Annotated[
 
 
 class ShapeSpec(Spec):
-    """What the output looks like where it differs from the input: formulas of parameters and shape symbols."""
+    """What the output looks like where it differs from the input: formulas of parameters and shape symbols.
+
+    A position axis of size 0 is left out. `inputs: any`: the inputs need not have one shape.
+    """
 
     channels: FormulaText | None = None
     positions: FormulaText | list[FormulaText] | None = None
     kind: Literal["real", "ids"] | None = None
+    inputs: Literal["alike", "any"] = "alike"
 
 
 def _trial(value: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from lensnet.language.source import shorten
 from lensnet.language.yaml_tree import kind_of
 
 ITEM_NAME = r"[^\W\d_][\w-]{0,63}"
+# The name of an item may be a whole path (`layers.0.attention`); `@1` marks the second use of one module.
+PATH_NAME = ITEM_NAME + r"(\.[\w-]{1,64}){0,40}(@\d{1,6})?"
 
 
 class Spec(BaseModel):
@@ -104,6 +106,12 @@ def _item_name(value: Any) -> str:
     return value
 
 
+def _path_name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(PATH_NAME, value):
+        raise refuse(f"{describe(value)} cannot be a name", "use letters, digits, - and _, beginning with a letter")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise refuse(f"text is needed here, not {describe(value)}", "quote it if it is meant as text")
@@ -157,6 +165,7 @@ FormulaText = Annotated[str, PlainValidator(_formula), WithJsonSchema(NUMBER_OR_
 Condition = Annotated[str, PlainValidator(_condition), WithJsonSchema({"type": "string"})]
 SymbolName = Annotated[str, PlainValidator(_symbol), WithJsonSchema({"type": "string"})]
 ItemName = Annotated[str, PlainValidator(_item_name), WithJsonSchema({"type": "string", "pattern": f"^{ITEM_NAME}$"})]
+PathName = Annotated[str, PlainValidator(_path_name), WithJsonSchema({"type": "string", "pattern": f"^{PATH_NAME}$"})]
 ParameterValue = Annotated[
     Any,
     PlainValidator(_parameter),

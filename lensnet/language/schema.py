@@ -13,7 +13,7 @@ from lensnet.language.component_spec import (
     PairParameter,
     ParameterSpec,
 )
-from lensnet.language.fields import ITEM_NAME
+from lensnet.language.fields import PATH_NAME
 from lensnet.language.network_spec import NetworkSpec
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -86,7 +86,7 @@ def _use(components: Mapping[str, ComponentSpec], init: Mapping[str, str]) -> Sc
     names = {"enum": sorted(components)} if components else TEXT
     reserved = {
         "component": {"anyOf": [names, TEXT], "description": "a component, a block, or one of define:"},
-        "name": {"type": "string", "pattern": f"^{ITEM_NAME}$", "description": "its part of the dotted path"},
+        "name": {"type": "string", "pattern": f"^{PATH_NAME}$", "description": "its part of the dotted path"},
         "repeat": {"type": ["number", "string"], "description": "so many of it in a row"},
         "from": {"anyOf": [TEXT, {"type": "array", "items": TEXT}], "description": "where its inputs come from"},
         "branch": {**body, "description": "items that the second input passes through"},

@@ -150,6 +150,8 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "softmax_jacobian": 3,
     "attention_mix": 8,
     "attention_gradient": 10,
+    "attend_mix": 9,
+    "attend_gradient": 12,
     "gate_mean": 3,
     "gate_square": 3,
     "gate_slope": 3,

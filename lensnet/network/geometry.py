@@ -6,6 +6,7 @@ Only integers live here; the numerical operators on fields (gather, scatter) are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 PaddingMode = Literal["zero", "circular", "ignore"]
@@ -120,4 +121,44 @@ class Patches:
         return ((h // a) * (w // b),)
 
 
-Geometry = Pointwise | Window | WindowTranspose | Adaptive | Collapse | Flatten | Patches
+@dataclass(frozen=True)
+class Strided:
+    """Along each axis, output i is input start + i*step, and nothing (zero) where that lies outside: a slice, a crop,
+    a padding, or room for tokens in front of a sequence."""
+
+    start: tuple[int, ...]
+    step: tuple[int, ...]
+    size: tuple[int, ...]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != len(self.size):
+            raise GeometryError(f"a slice of {len(self.size)} position axes was given an input with {len(positions)}")
+        return self.size
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One position of a sequence is kept; the others are dropped."""
+
+    index: int
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != 1 or not 0 <= self.index < positions[0]:
+            raise GeometryError(f"position {self.index} is not one of {'x'.join(map(str, positions)) or 'none'}")
+        return ()
+
+
+@dataclass(frozen=True)
+class Regrid:
+    """The same positions, row by row, on another grid: an image as a sequence, or a sequence as an image."""
+
+    size: tuple[int, ...]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        size = self.size or (prod(positions),)
+        if prod(size) != prod(positions):
+            raise GeometryError(f"{prod(positions)} positions do not fill a grid of {'x'.join(map(str, size))}")
+        return size
+
+
+Geometry = Pointwise | Window | WindowTranspose | Adaptive | Collapse | Flatten | Patches | Strided | Pick | Regrid

@@ -19,7 +19,10 @@ from lensnet.network.geometry import (
     Geometry,
     GeometryError,
     Patches,
+    Pick,
     Pointwise,
+    Regrid,
+    Strided,
     Window,
     WindowTranspose,
 )
@@ -146,7 +149,7 @@ class Resolver:
         mixes_channels = formula is not None and "channels_total" in formula
         for producer, shape in zip(inputs[1:], shapes[1:], strict=True):
             same = shape.positions == shapes[0].positions if mixes_channels else shape == shapes[0]
-            if not same:
+            if not same and spec.inputs != "any":
                 what = "the same positions" if mixes_channels else "the same shape"
                 given = f"'{named(inputs[0])}' gives {shapes[0]}, '{named(producer)}' gives {shape}"
                 message = f"the inputs of {placed.component.name} need {what}: {given}"
@@ -154,7 +157,7 @@ class Resolver:
         positions = geometry.out_positions(shapes[0].positions)
         if spec.positions is not None:
             texts = spec.positions if isinstance(spec.positions, list) else [spec.positions]
-            positions = tuple(int(self._inner_number(placed, text, scope)) for text in texts)
+            positions = tuple(size for text in texts if (size := int(self._inner_number(placed, text, scope))))
         if formula is not None:
             channels = self._inner_number(placed, formula, scope)
             if channels != int(channels) or channels < 1:
@@ -219,7 +222,19 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
         return Patches((patch[0], patch[1]))
     if kind == "collapse":
         return Collapse()
+    if kind == "strided":
+        return _strided(component, parameters)
+    if kind == "pick":
+        return Pick(int(parameters["index"]))
+    if kind == "regrid":
+        return Regrid(tuple(parameters["size"]) if "size" in parameters else ())
     return Flatten() if kind == "flatten" else Pointwise()
+
+
+def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:
+    rank = 2 if isinstance(component.parameters.get("size"), PairParameter) else 1
+    start, step, size = (_per_axis(parameters[name], rank) for name in ("start", "step", "size"))
+    return Strided(start, step, size)
 
 
 def _per_axis(value: Any, rank: int) -> tuple[int, ...]:

@@ -97,6 +97,17 @@ def side_symbols(node: Node, signal: Signal, static: Mapping[str, Any]) -> tuple
     return out, missing
 
 
+def with_port_sides(node: Node, signals: Sequence[Signal]) -> Signal:
+    """The signal at the first port, with the side quantities that belong to other ports (a need may name its port)."""
+    first = signals[0]
+    away = {
+        name: signals[node.ports.index(need.port)].side.get(name)
+        for name, need in node.component.needs.items()
+        if need.port in node.ports[1:]
+    }
+    return first.with_side({name: value for name, value in away.items() if value is not None}) if away else first
+
+
 def _as_field(value: Any, node: Node, signal: Signal) -> Any:
     """A number per example `(E,)` broadcasts against fields `(E, *positions)`; other shapes stay as they are.
 
@@ -124,7 +135,7 @@ def formula_operators(node: Node, signals: Sequence[Signal]) -> Mapping[str, Any
 def linear_factor(node: Node, port: str, signals: Sequence[Signal]) -> Field | float:
     """The factor by which a linear component multiplies what comes in at `port`: a number or a field."""
     env = {**static_symbols(node), **constants_for(node)}
-    env |= side_symbols(node, signals[0], env)[0] | signal_symbols(node, signals)
+    env |= side_symbols(node, with_port_sides(node, signals), env)[0] | signal_symbols(node, signals)
     env["examples"], env["drawn"] = float(node.examples), 1.0
     factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node, signals))
     return factor

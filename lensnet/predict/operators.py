@@ -31,14 +31,17 @@ from lensnet.network.geometry import (
     Collapse,
     Flatten,
     Patches,
+    Pick,
     Pointwise,
+    Regrid,
+    Strided,
     Window,
     WindowTranspose,
 )
 from lensnet.network.graph import Node
 from lensnet.predict.codes import code_moments
 from lensnet.predict.neighbour_response import NeighbourResponse
-from lensnet.predict.taps import AxisTaps, BinTaps, TransposedTaps, WindowTaps
+from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WindowTaps
 from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient, window_maximum
 
 Field = NDArray[np.float64]
@@ -59,6 +62,10 @@ class FieldOperators:
         field = self._spread(field, self.positions)
         if isinstance(self.geometry, Collapse | Flatten):
             return field.sum(axis=tuple(range(1, field.ndim)))
+        if isinstance(self.geometry, Pick):
+            return field[:, self.geometry.index]
+        if isinstance(self.geometry, Regrid):
+            return field.reshape(len(field), *self.positions_out)
         gathered = reduce(lambda x, at: at[1].gather(x, at[0] + 1), enumerate(self._axes), field)
         return gathered.reshape(len(field), -1) if isinstance(self.geometry, Patches) else gathered
 
@@ -67,6 +74,12 @@ class FieldOperators:
         field = self._spread(field, self.positions_out)
         if isinstance(self.geometry, Collapse | Flatten):
             return self.everywhere(field)
+        if isinstance(self.geometry, Pick):
+            out = np.zeros((len(field), *self.positions))
+            out[:, self.geometry.index] = field
+            return out
+        if isinstance(self.geometry, Regrid):
+            return field.reshape(len(field), *self.positions)
         if isinstance(self.geometry, Patches):
             a, b = self.geometry.patch
             field = field.reshape(len(field), self.positions[0] // a, self.positions[1] // b)
@@ -215,6 +228,9 @@ def _axis_taps(geometry: object, positions: tuple[int, ...], positions_out: tupl
         case WindowTranspose(kernel, stride, padding, dilation, _):
             sizes = zip(positions_out, positions, kernel, stride, padding, dilation, strict=True)
             return [TransposedTaps(WindowTaps(n, o, k, s, p, d)) for n, o, k, s, p, d in sizes]
+        case Strided(start, step, size):
+            sizes = zip(positions, size, start, step, strict=True)
+            return [StridedTaps(*each) for each in sizes]
         case Adaptive():
             return [BinTaps(n, o) for n, o in zip(positions, positions_out, strict=True)]
         case Patches(patch):

@@ -149,6 +149,10 @@ QUANTITIES: dict[str, Quantity] = {
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
         _kernel("token_gram", "G", "(E, T, T)", "E_c x_i x_j for every pair of positions"),
+        *(
+            _kernel(f"{port}_gram", "G", "(E, T, T)", f"E_c x_i x_j for every pair of positions, of the {port} port")
+            for port in ("query", "key", "value")
+        ),
         _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),
         _kernel("window_correlation", "rho", "scalar", "average centred correlation between two taps of a window"),
         _kernel("window_gram", "W", "(k, k)", "E_c x_a x_b for every pair of taps, averaged over windows"),

@@ -59,6 +59,8 @@ def test_predictions_are_possible_moments(trial: Trial) -> None:
 
 @pytest.mark.parametrize("trial", INSIDE, ids=name_of)
 def test_prediction_meets_monte_carlo_truth(trial: Trial) -> None:
+    if not catalog()[trial.component].spec.effects and catalog()[trial.component].implementation.startswith("opaque"):
+        pytest.skip("claims nothing")
     found = figures(trial, BATCHES[0])
     if any(figure.standard_error > TOLERANCE / 2 for figure in found):
         found = figures(trial, BATCHES[1], BATCHES[0], found)

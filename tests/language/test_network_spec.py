@@ -111,7 +111,7 @@ def test_inputs(written, options):
         (HEAD + "body:\n  - {⟦componet⟧: relu}", "unknown key 'componet'", "did you mean 'component'?"),
         (HEAD + "body:\n  - ⟦{units: 3}⟧", "names no component", "component: ..."),
         (HEAD + "body:\n  - {component: ⟦3⟧}", "cannot be a name", ""),
-        (HEAD + "body:\n  - {component: a, name: ⟦x.y⟧}", "cannot be a name", "no dots"),
+        (HEAD + "body:\n  - {component: a, name: ⟦x..y⟧}", "cannot be a name", "letters"),
         (HEAD + "body:\n  - {component: a, from: ⟦{a: b}⟧}", "`from` is the name", ""),
         (HEAD + "body:\n  - {component: a, gain: ⟦{a: b}⟧}", "a parameter is a number", ""),
         (HEAD + "body:\n  - {component: a, gain: 2*⟦(⟧3}", "never closed", ""),

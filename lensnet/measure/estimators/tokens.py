@@ -35,6 +35,24 @@ def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
     return _gram(x, shape)
 
 
+@estimator("query_gram")
+def query_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_i x_j] of the queries of attention, shape (E, T, T)."""
+    return _gram(x, shape)
+
+
+@estimator("key_gram")
+def key_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_i x_j] of the keys of attention, shape (E, T, T)."""
+    return _gram(x, shape)
+
+
+@estimator("value_gram")
+def value_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c[x_i x_j] of the values of attention, shape (E, T, T)."""
+    return _gram(x, shape)
+
+
 @estimator("gradient_gram", subject="gradient")
 def gradient_gram(g: Tensor, x: Tensor, node: Node) -> Tensor:
     """E_c[g_i g_j] of the gradient at the component's output for all pairs of positions, shape (E, T, T)."""

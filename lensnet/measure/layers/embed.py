@@ -72,6 +72,35 @@ def positional_encoding(node: Node) -> nn.Module:
     return LearnedPositions(node) if kind == "learned" else SinusoidalPositions(node)
 
 
+class Rotary(nn.Module):
+    """Pairs of channels (i, i + width/2) of every head of (N, T, C), turned by position * base**(-2 i/width)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shapes_in[0]
+        self.heads = int(parameter(node, "heads", 1))
+        width, odd = divmod(shape.channels, self.heads)
+        if odd or width % 2 or len(shape.positions) != 1:
+            raise ImplementationError(f"{node.path}: rotary positions need tokens and heads of even width, not {shape}")
+        rate = float(parameter(node, "base", 10000.0)) ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+        angle = torch.arange(shape.position_count, dtype=torch.float64)[:, None, None] * rate.repeat(2)
+        self.register_buffer("cos", angle.cos().float())
+        self.register_buffer("sin", angle.sin().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        split = x.unflatten(-1, (self.heads, -1))
+        first, second = split.chunk(2, -1)
+        return (split * self.cos.to(x) + torch.cat([-second, first], -1) * self.sin.to(x)).flatten(-2)
+
+
+@implementation("rotary")
+def rotary(node: Node) -> Rotary:
+    return Rotary(node)
+
+
 class PatchEmbedding(RandomLayer):
     """An image (N, C, H, W) becomes tokens (N, T, channels): one matrix applied to every patch, row by row."""
 

@@ -171,3 +171,34 @@ class MixtureOfExperts(RandomLayer):
 @implementation("mixture_of_experts")
 def mixture_of_experts(node: Node) -> MixtureOfExperts:
     return MixtureOfExperts(node)
+
+
+class Attend(nn.Module):
+    """softmax(factor Q K^T / sqrt(head width)) V per head, on (N, T, C); several query heads may share a key head."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.heads = int(node.parameters["heads"])
+        self.key_heads = int(node.parameters["key_heads"])
+        self.causal, self.factor = bool(node.parameters["causal"]), float(node.parameters["factor"])
+        if any(len(shape.positions) != 1 for shape in node.shapes_in):
+            raise ImplementationError(f"{node.path}: attention needs tokens (one position axis)")
+        if node.shapes_in[0].channels % self.heads or self.heads % self.key_heads:
+            raise ImplementationError(f"{node.path}: channels, heads and key heads do not divide")
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        split = [
+            x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+            for x, heads in ((query, self.heads), (key, self.key_heads), (value, self.key_heads))
+        ]
+        q, k, v = split[0], *(x.repeat_interleave(self.heads // self.key_heads, -3) for x in split[1:])
+        logits = q @ k.transpose(-2, -1) * (self.factor / sqrt(q.shape[-1]))
+        if self.causal:
+            ahead = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+            logits = logits.masked_fill(ahead, float("-inf"))
+        return (logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2)
+
+
+@implementation("attend")
+def attend(node: Node) -> Attend:
+    return Attend(node)

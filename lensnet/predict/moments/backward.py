@@ -38,6 +38,12 @@ def backward(
         field, error = mean_square_slope(node, signals[0]) if selected is None else (selected, SELECTION_ERROR)
         here = [gaussian_check(node, signals[0]), *average_checks(node, "squared slope", field, error)]
         return {node.ports[0]: _effect(node, node.ports[0], gradient * field, error, here)}
+    if not any(node.component.backward_effect(Level.MOMENTS, port) for port in node.ports):
+        return {
+            port: Effect(node.path, "second_moment", "backward", port, None, 0.0, (), "not-modelled")
+            for port, shape in zip(node.ports, node.shapes_in, strict=True)
+            if shape.kind != "ids"
+        }
     env, missing = formula_environment(node, signals, crosses, drawn)
     operators = formula_operators(node, signals)
     env["p"] = gradient

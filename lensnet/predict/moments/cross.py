@@ -27,6 +27,16 @@ OUTPUT: Edge = ("", "output")
 _SHALLOW = 32
 
 
+def parts_apart(a: Node, b: Node) -> bool:
+    """Whether two components take different channels: they have no channel in common."""
+    if a.component.coherence.kind != "part" or b.component.coherence.kind != "part":
+        return False
+    (start, width, period), (other, wide, same) = (
+        tuple(int(node.parameters[name]) for name in ("start", "width", "period")) for node in (a, b)
+    )
+    return period == same and (start + width <= other or other + wide <= start)
+
+
 class ForwardCross:
     """E[a b] over channels and weight draws, per example and position, for two producers of a network.
 
@@ -70,6 +80,8 @@ class ForwardCross:
         node = self.network[later]
         means = self.signals[later].mean * self.signals[earlier].mean
         coherence = node.component.coherence
+        if self._parts_apart(later, earlier):
+            return means
         if coherence.kind == "fresh":
             return self._fresh(node, earlier, means)
         if not isinstance(node.geometry, Pointwise):
@@ -106,6 +118,13 @@ class ForwardCross:
             return None
         law = node.weights["weight"]
         return law.fan_in * law.variance * inner + law.bias_std**2 + law.bias_mean**2
+
+    def _parts_apart(self, later: str, earlier: str) -> bool:
+        """Whether the two are different channels of one signal that fresh weights made."""
+        if earlier == INPUT or not parts_apart(self.network[later], self.network[earlier]):
+            return False
+        whole = [_source(self.network, self.network[path].inputs[0]) for path in (later, earlier)]
+        return whole[0] == whole[1] != INPUT and self.network[whole[0]].component.coherence.kind == "fresh"
 
     def _changes_sign(self, later: str, earlier: str) -> bool:
         """Whether `later` is a linear function, of any geometry, of fresh weights that `earlier` has not seen: turning
@@ -182,6 +201,8 @@ class BackwardCross:
         if not isinstance(node.geometry, Pointwise):
             return None
         twin = self.network[second[0]] if second != OUTPUT else None
+        if twin is not None and parts_apart(node, twin):
+            return np.zeros_like(self.gradients[second])
         if twin is not None and self._twins(node, twin):
             return self._both_pointwise(node, twin)
         slope = self._slope(node, first[1])

@@ -11,7 +11,7 @@ from lensnet.catalog.effects import EffectModel
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
-from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols
+from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols, with_port_sides
 from lensnet.predict.moments.beyond_law import behind_norm
 from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
 from lensnet.predict.moments.law import law_after
@@ -35,10 +35,10 @@ def forward(
         mean, second, error = pointwise_moments(node, signals[0])
         checks += [gaussian_check(node, signals[0]), *average_checks(node, "square", second, 0.0)]
     else:
-        env, missing = formula_environment(node, signals, crosses, drawn)
         models = node.component.effects(Level.MOMENTS)
         if "second_moment" not in models:
             return _not_modelled(node, signals)
+        env, missing = formula_environment(node, signals, crosses, drawn)
         checks += doubts(models["second_moment"], missing)
         operators = formula_operators(node, signals)
         size = field_shape(node, signals)
@@ -73,7 +73,7 @@ def formula_environment(
             value = signals[a].mean * signals[b].mean
         known[a, b] = value
     env: dict[str, Any] = {**static_symbols(node), **constants_for(node)}
-    side, unknown = side_symbols(node, signals[0], env)
+    side, unknown = side_symbols(node, with_port_sides(node, signals), env)
     for symbol, name in unknown.items():
         missing[symbol] = Check(f"the {name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL)
     env |= signal_symbols(node, signals, known) | side

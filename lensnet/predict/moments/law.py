@@ -32,6 +32,8 @@ def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment:
     known = [law for law in laws if law is not None]
     if component.is_fork:
         return known[0]
+    if component.coherence.kind == "part" and not known[0].chain:
+        return Law(known[0].mean, known[0].variance, known[0].terms, node.path)
     if component.coherence.kind == "pointwise":
         law = known[0]
         return Law(law.mean, law.variance, law.terms, law.origin, (chained(law, function_of(node)),))

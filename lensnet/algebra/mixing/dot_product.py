@@ -1,0 +1,198 @@
+"""Scaled dot-product attention on its own: queries, keys and values come from anywhere, each with its Gram matrix.
+
+With random weights before it, the entries of a head's queries, keys and values are Gaussian over weight draws, and
+independent from channel to channel; what they have in common from token to token stands in three Gram matrices. The
+logits are products of rank d_head of the first two; given the logits, everything is averaged exactly over the values
+and over the gradient from above (docs/effects/attention.md, section 3). So heads that share keys, keys that positions
+have rotated, and queries of another sequence need no rule of their own: their Gram matrices say it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lensnet.algebra.mixing.token_gram import _columns, _t, gram_root
+from lensnet.algebra.special import special
+
+Array = NDArray[np.float64]
+
+# Queries sampled per example, and multiplications that their logits may cost: what holds for one draw is asked for
+# again and again, and averaging smooths it.
+_ROWS = 2**11
+_WORK = 4e7
+
+
+@dataclass(frozen=True)
+class HeadSample:
+    """Samples of one head of one example. `query`: (S, Tq, w); `key`: (S, Tk, w); `value`: Gram matrix (Tk, Tk)."""
+
+    query: Array
+    key: Array
+    value: Array
+    key_gram: Array
+    scale: float
+    causal: bool
+
+    @cached_property
+    def logits(self) -> Array:
+        return np.asarray(self.scale * self.query @ _t(self.key))
+
+    @cached_property
+    def weights(self) -> Array:
+        logits = self.logits
+        if self.causal:
+            logits = np.where(np.tril(np.ones(logits.shape[-2:], bool)), logits, -np.inf)
+        raw = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(raw / raw.sum(axis=-1, keepdims=True))
+
+    @cached_property
+    def seen(self) -> Array:
+        """(G a_i)_j with the Gram matrix of the values."""
+        return np.asarray(self.weights @ self.value)
+
+    def mix(self) -> Array:
+        return np.asarray((self.seen * self.weights).sum(axis=-1).mean(axis=0))
+
+    def to_value(self, upstream: Array) -> Array:
+        return np.asarray(_columns(upstream, self.weights, self.weights).mean(axis=0))
+
+    def to_query(self, upstream: Array) -> Array:
+        a, gram, seen, width = self.weights, self.value, self.seen, self.query.shape[-1]
+        gathered = (seen * a).sum(axis=-1)
+        other = a @ self.key_gram
+        # tr(J Gv J Gk) for J = diag(a) - a a^T
+        trace = ((a @ (gram * self.key_gram)) * a).sum(axis=-1) - 2 * (a * seen * other).sum(axis=-1)
+        trace = trace + gathered * (other * a).sum(axis=-1)
+        pulled = a * (self.logits - (a * self.logits).sum(axis=-1, keepdims=True))
+        along = ((pulled @ gram) * pulled).sum(axis=-1)
+        length = np.maximum((self.query**2).sum(axis=-1), 1e-300)
+        power = upstream if upstream.ndim == 1 else np.diagonal(upstream)
+        found = self.scale**2 * (width - 1) * trace + along / length
+        return np.asarray(power * found.mean(axis=0))
+
+    def to_key(self, upstream: Array) -> Array:
+        a, seen = self.weights, self.seen
+        own = np.diagonal(self.value)
+        if upstream.ndim == 1:
+            weight = (upstream * (self.query**2).sum(axis=-1))[..., None] * a**2
+            gathered = (seen * a).sum(axis=-1)[..., None]
+            found = (weight * (own[None, None, :] - 2 * seen + gathered)).sum(axis=-2)
+        else:
+            weight = upstream * (self.query @ _t(self.query))
+            both = seen @ _t(a)
+            found = own * _columns(weight, a, a) - 2 * _columns(weight, a * seen, a) + _columns(weight * both, a, a)
+        return np.asarray(self.scale**2 * found.mean(axis=0))
+
+
+@lru_cache(maxsize=8)
+def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bool]) -> HeadSample:
+    queries, keys, width, scale, causal = key[3], key[4], key[5], key[6], key[7]
+    grams = [np.frombuffer(data).reshape(size, size) for data, size in zip(key[:3], (queries, keys, keys), strict=True)]
+    roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
+    rows = min(_ROWS, _WORK / (keys * (width + 3 * keys)))
+    count = max(1, round(rows / queries))
+    source = np.random.default_rng([crc32(data) for data in key[:3]])
+    pairs = (count + 1) // 2
+    query = roots[0] @ source.standard_normal((pairs, roots[0].shape[1], width))
+    other = roots[1] @ source.standard_normal((pairs, roots[1].shape[1], width))
+    if count > 1:  # pairs of opposite logits
+        query, other = np.concatenate([query, query]), np.concatenate([other, -other])
+    return HeadSample(query, other, grams[2], grams[1], scale, causal)
+
+
+def _matrix(gram: Array, field: Array, example: int) -> Array:
+    """One example's Gram matrix; a number or a number per example is a common uncentred correlation."""
+    gram = np.asarray(gram, float)
+    q = np.asarray(field, float)
+    q = q[min(example, len(q) - 1)] if q.ndim > 1 else np.atleast_1d(q)
+    if gram.ndim == 3:
+        return np.ascontiguousarray(gram[min(example, len(gram) - 1)])
+    rho = float(gram.reshape(-1)[min(example, gram.size - 1)])
+    root = np.sqrt(np.maximum(q, 0.0))
+    return np.outer(root, root) * (rho + (1 - rho) * np.eye(len(q)))
+
+
+def _heads(
+    q_query: Array, q_key: Array, q_value: Array, grams: tuple[Array, Array, Array], numbers: tuple[ArrayLike, ...]
+) -> list[HeadSample | None]:
+    """The sample of every example, None where a Gram matrix holds NaN or infinity."""
+    width, scale, causal = (float(np.max(number)) for number in numbers)
+    fields = [np.atleast_2d(np.asarray(field, float)) for field in (q_query, q_key, q_value)]
+    lengths = [len(field) for field in fields] + [len(gram) for gram in grams if np.ndim(gram) == 3]
+    out: list[HeadSample | None] = []
+    for example in range(max(lengths)):
+        found = [_matrix(gram, field, example) for gram, field in zip(grams, fields, strict=True)]
+        if not all(np.isfinite(gram).all() for gram in found):
+            out.append(None)
+            continue
+        query, key, value = (gram.tobytes() for gram in found)
+        out.append(_samples((query, key, value, len(found[0]), len(found[1]), round(width), scale, bool(causal))))
+    return out
+
+
+@special("attend_mix", 9, r"\mathbb{{E}}\left[a^\top G a\right]")
+def attend_mix(
+    q_query: Array,
+    q_key: Array,
+    q_value: Array,
+    query_gram: Array,
+    key_gram: Array,
+    value_gram: Array,
+    width: Array,
+    scale: Array,
+    causal: Array,
+) -> Array:
+    """Second moment of what a query gathers, (E, Tq): the values' mean under a = softmax of scale * query . key.
+
+    Grams: (E, T, T), or one correlation of all pairs of tokens. width: d_head; causal: 1 when later keys are hidden.
+    """
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, causal))
+    blank = np.full(np.shape(q_query)[-1], np.nan)
+    return np.stack([blank if head is None else head.mix() for head in heads])
+
+
+@special("attend_gradient", 12, r"\mathbb{{E}}\left[\lVert\partial L\rVert^2\right]")
+def attend_gradient(
+    port: Array,
+    p: Array,
+    gradient_gram: Array,
+    q_query: Array,
+    q_key: Array,
+    q_value: Array,
+    query_gram: Array,
+    key_gram: Array,
+    value_gram: Array,
+    width: Array,
+    scale: Array,
+    causal: Array,
+) -> Array:
+    """Second moment of the gradient at the queries (port 0), keys (1) or values (2) of one head, (E, T).
+
+    p: second moment of the gradient at the output; gradient_gram: its Gram matrix, or 0 where positions are
+    independent. Other arguments as for attend_mix.
+    """
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, causal))
+    which = round(float(np.max(port)))
+    p = np.atleast_2d(np.asarray(p, float))
+    queries = np.shape(q_query)[-1]
+    size = queries if which == 0 else np.shape(q_key)[-1]
+    gram = np.asarray(gradient_gram, float)
+    count = max(len(heads), len(p), len(gram) if gram.ndim == 3 else 1)
+    out = []
+    for example in range(count):
+        head = heads[min(example, len(heads) - 1)]
+        power = np.broadcast_to(p[min(example, len(p) - 1)], (queries,))
+        upstream = power if not gram.any() else _matrix(gram, p, example)
+        if head is None or not np.isfinite(upstream).all():
+            out.append(np.full(size, np.nan))
+        else:
+            out.append((head.to_query, head.to_key, head.to_value)[which](upstream))
+    return np.stack(out)
+
+
+__all__ = ["HeadSample", "attend_gradient", "attend_mix"]

@@ -1,0 +1,126 @@
+"""A model that was imported: its network, and how to measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+import lensnet.importers.rules  # noqa: F401  registers the rules
+from lensnet.importers.build import network_of, spec_of, text_of
+from lensnet.importers.capture import Captured, ImportRefused, capture
+from lensnet.importers.draft import Unmapped
+from lensnet.importers.laws import TensorLaw, law_of, with_biases
+from lensnet.importers.mapping import Draft, Mapper
+from lensnet.importers.untouched import unwrapped
+from lensnet.language.source import SpecError
+from lensnet.network.graph import Network
+
+Weights = Literal["auto", "designed", "built"]
+
+
+@dataclass
+class ImportedModel:
+    """`network`: as any other. `text`: its file. `draft`: where each component stands in the captured graph. `laws`:
+    of every parameter by name. `built`: whether the given weights are measured, or draws from their laws."""
+
+    name: str
+    captured: Captured
+    draft: Draft
+    network: Network
+    text: str
+    laws: dict[str, TensorLaw]
+    built: bool
+    model: nn.Module
+    notes: list[str] = field(default_factory=list)
+    synthetic: bool = True
+
+
+def import_model(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
+    weights: Weights = "auto",
+    name: str = "",
+) -> ImportedModel:
+    """Capture and map. Raises ImportRefused with a reason in one line; the model is left as it was."""
+    model = unwrapped(model)
+    captured = capture(model, args, kwargs, training)
+    laws = laws_of(model, captured.parameters)
+    built = weights == "built" or (weights == "auto" and trained(laws, captured.parameters))
+    name = name or type(model).__name__
+    try:
+        draft = _drawn(captured, laws)
+        text = text_of(spec_of(draft, _network_name(name), _about(model, captured, built)))
+        network = network_of(text, name)
+    except (Unmapped, SpecError) as error:
+        raise ImportRefused(
+            f"{type(model).__name__} was captured, but is no network that can be described: {error}"
+        ) from error
+    notes = [_route(captured), *captured.notes, *draft.notes, *_ties(captured.parameters, draft)]
+    return ImportedModel(name, captured, draft, network, text, laws, built, model, list(dict.fromkeys(notes)))
+
+
+def _drawn(captured: Captured, laws: Mapping[str, TensorLaw]) -> Draft:
+    return Mapper(captured, laws).run()
+
+
+def _route(captured: Captured) -> str:
+    how = {"export": "torch.export", "draft export": "torch.export in draft mode", "trace": "an eager trace"}
+    return f"captured by {how[captured.route]}"
+
+
+def laws_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, TensorLaw]:
+    """The law of every parameter and buffer; one tensor under two names is read once."""
+    known: dict[int, TensorLaw] = {}
+    out: dict[str, TensorLaw] = {}
+    for name, tensor in parameters.items():
+        if id(tensor) not in known:
+            known[id(tensor)] = law_of(tensor)
+        out[name] = known[id(tensor)]
+    if any(tensor.is_meta for tensor in parameters.values()):
+        from lensnet.importers.initialisers import declared
+
+        out |= declared(model, {name for name, tensor in parameters.items() if tensor.is_meta})
+    return with_biases(out, parameters)
+
+
+def trained(laws: Mapping[str, TensorLaw], parameters: Mapping[str, Tensor]) -> bool:
+    """Whether most numbers stand in matrices that no law of independent entries describes."""
+    structured = sum(parameters[name].numel() for name, law in laws.items() if law.kind == "structured")
+    total = sum(parameters[name].numel() for name, law in laws.items() if law.kind in ("structured", "random"))
+    return structured > 0.25 * max(total, 1)
+
+
+def _network_name(name: str) -> str:
+    import re
+
+    clean = re.sub(r"[^\w-]", "-", name).strip("-")
+    return clean[:60] if clean and clean[0].isalpha() else f"model-{clean}"[:60]
+
+
+def _about(model: nn.Module, captured: Captured, built: bool) -> str:
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    weights = "the given weights" if built else "fresh draws from the laws of its initialisation"
+    return f"Imported from {kind}, captured by {captured.route}; weights: {weights}."
+
+
+def _ties(parameters: Mapping[str, Tensor], draft: Draft) -> list[str]:
+    users: dict[int, list[str]] = {}
+    for item in draft.items:
+        for name in item.owns:
+            if name in parameters:
+                users.setdefault(id(parameters[name]), []).append(item.path)
+    tied = [paths for paths in users.values() if len(set(paths)) > 1]
+    return [
+        f"{' and '.join(paths[:3])}{' and more' * (len(paths) > 3)} share their weights; "
+        "predictions take each use as fresh weights"
+        for paths in tied[:8]
+    ]
+
+
+__all__ = ["ImportedModel", "import_model"]

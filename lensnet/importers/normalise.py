@@ -1,0 +1,64 @@
+"""The captured graph in the form that the rules and the measurement expect, computing the same.
+
+A tensor that is cut into pieces becomes one operation per piece, so that each has a port of its own; operations in
+place become those that make a new tensor, so that what was measured is not overwritten; assertions about the example
+go.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+from lensnet.importers.operations import argument, arguments, name_of, table
+
+_CUTS = ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+
+
+def normalise(graph: Graph) -> None:
+    """Rewrites a graph that belongs to us."""
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = name_of(node)
+        if name in _CUTS or name == "unbind":
+            _apart(graph, node, name)
+        else:
+            _functional(node)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and not node.users and name_of(node) in table()["ignored"]:
+            graph.erase_node(node)
+
+
+def _apart(graph: Graph, node: Node, name: str) -> None:
+    """split(x)[i] becomes x[start:end], unbind(x)[i] becomes x.select(i)."""
+    if any(user.target is not operator.getitem for user in node.users):
+        return
+    source, pieces = arguments(node)[0], node.meta["val"]
+    axis = int(argument(node, 1 if name == "unbind" else 2, "dim", 0))
+    sizes = [int(piece.shape[axis]) if name != "unbind" else 1 for piece in pieces]
+    for user in list(node.users):
+        index = int(arguments(user)[1]) % len(sizes)
+        start = sum(sizes[:index])
+        with graph.inserting_before(user):
+            if name == "unbind":
+                made = graph.call_function(torch.ops.aten.select.int, (source, axis, start))
+            else:
+                made = graph.call_function(torch.ops.aten.slice.Tensor, (source, axis, start, start + sizes[index]))
+        made.meta = dict(user.meta)
+        user.replace_all_uses_with(made)
+        graph.erase_node(user)
+    graph.erase_node(node)
+
+
+def _functional(node: Node) -> None:
+    target: Any = node.target
+    name = getattr(target, "_opname", "")
+    if name.endswith("_") and not name.endswith("__") and name != "copy_":
+        packet = getattr(torch.ops.aten, name[:-1], None)
+        overload = getattr(packet, getattr(target, "_overloadname", "default"), None) if packet is not None else None
+        if overload is not None:
+            node.target = overload

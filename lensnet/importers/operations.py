@@ -1,0 +1,55 @@
+"""The table of ATen operations as data, and how an operation of a graph is named."""
+
+from __future__ import annotations
+
+import operator
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from torch.fx import Node
+
+
+@cache
+def table() -> dict[str, Any]:
+    """`pointwise`: name -> component or {function}; `layout`, `ignored`: sets of names."""
+    data = yaml.safe_load((files("lensnet.importers") / "operations.yaml").read_text(encoding="utf-8"))
+    return {
+        "pointwise": data["pointwise"],
+        "layout": frozenset(data["layout"]),
+        "static": frozenset(data["static"]),
+        "ignored": frozenset(data["ignored"]),
+    }
+
+
+def name_of(node: Node) -> str:
+    """The operation's name: overload and a trailing underscore left out (`aten.relu_.default` is `relu`)."""
+    if node.op == "call_method":
+        return str(node.target).rstrip("_")
+    target = node.target
+    if target is operator.getitem:
+        return "getitem"
+    name = str(getattr(target, "_opname", "") or getattr(target, "__name__", str(target)))
+    if name.startswith("__") and name.endswith("__"):
+        return _DUNDER.get(name, name)
+    return name.rstrip("_") if not name.startswith("__") else name
+
+
+_DUNDER = {
+    "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub", "__rsub__": "rsub", "__mul__": "mul",
+    "__rmul__": "mul", "__imul__": "mul", "__truediv__": "div", "__itruediv__": "div", "__matmul__": "matmul",
+    "__pow__": "pow", "__neg__": "neg", "__getitem__": "getitem_index", "__and__": "and", "__or__": "or",
+}  # fmt: skip
+
+
+def arguments(node: Node) -> tuple[Any, ...]:
+    """The arguments of an operation by place."""
+    return node.args
+
+
+def argument(node: Node, place: int, name: str, default: Any = None) -> Any:
+    """An argument by place or by name."""
+    if len(node.args) > place:
+        return node.args[place]
+    return node.kwargs.get(name, default)

@@ -1,0 +1,145 @@
+"""Operations that only rearrange: the signal passes unchanged, its layout is followed.
+
+Three things are drawn all the same, because from there on the network has another shape: an image that becomes a
+sequence, a sequence that becomes an image, and positions that become channels.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
+from lensnet.importers.operations import argument, arguments
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+_SAME = {"contiguous", "clone", "to", "_to_copy", "type_as", "alias", "detach", "lift_fresh_copy", "float", "double",
+         "half", "bfloat16", "cpu", "cuda", "detach_", "requires_grad_"}  # fmt: skip
+_SHAPED = {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "_unsafe_view", "ravel"}
+
+
+def relaid(layout: Layout, node: Node, name: str) -> Layout:
+    """The layout behind a rearranging operation. Raises LayoutError or Unmapped."""
+    rank = len(layout.axes)
+    if name in _SAME:
+        return layout
+    if name in _SHAPED:
+        return layout.reshaped(sizes_of(node))
+    if name == "permute":
+        order = argument(node, 1, "dims")
+        return layout.permuted(order if isinstance(order, list | tuple) else arguments(node)[1:])
+    if name in ("transpose", "swapaxes", "swapdims"):
+        order = list(range(rank))
+        a, b = int(arguments(node)[1]), int(arguments(node)[2])
+        order[a % rank], order[b % rank] = order[b % rank], order[a % rank]
+        return layout.permuted(order)
+    if name in ("t", "numpy_T", "T", "mT", "adjoint", "H"):
+        order = list(range(rank))
+        order = order[::-1] if name in ("t", "numpy_T", "T") else [*order[:-2], order[-1], order[-2]]
+        return layout.permuted(order)
+    if name in ("movedim", "moveaxis"):
+        return layout.permuted(_moved(rank, arguments(node)[1], arguments(node)[2]))
+    if name == "unsqueeze":
+        return layout.unsqueezed(int(arguments(node)[1]))
+    if name == "squeeze":
+        axes = argument(node, 1, "dim")
+        if axes is None:
+            axes = range(rank)
+        return layout.squeezed([axes] if isinstance(axes, int) else axes)
+    if name in ("expand", "expand_as"):
+        return layout.expanded(sizes_of(node))
+    if name in ("repeat_interleave", "repeat"):
+        return _copied(layout, node, name)
+    raise Unmapped(f"no rule for {name}")
+
+
+def _copied(layout: Layout, node: Node, name: str) -> Layout:
+    """repeat_interleave(x, n, dim) and repeat(x, sizes): copies inside or outside of what an axis holds."""
+    if name == "repeat_interleave":
+        count, axis = argument(node, 1, "repeats"), argument(node, 2, "dim")
+        if not isinstance(count, int) or axis is None:
+            raise Unmapped("a repetition that depends on the data")
+        axes = list(layout.axes)
+        axes[axis] = (*axes[axis], Atom(COPIES, count))
+        return Layout(tuple(axes))
+    counts = argument(node, 1, "repeats")
+    counts = list(counts) if isinstance(counts, list | tuple) else list(arguments(node)[1:])
+    axes = [()] * (len(counts) - len(layout.axes)) + list(layout.axes)  # type: ignore[list-item]
+    return Layout(tuple((Atom(COPIES, n), *axis) if n > 1 else axis for n, axis in zip(counts, axes, strict=True)))
+
+
+def _moved(rank: int, source: Any, target: Any) -> list[int]:
+    sources = [source] if isinstance(source, int) else list(source)
+    targets = [target] if isinstance(target, int) else list(target)
+    pairs = dict(zip([t % rank for t in targets], [s % rank for s in sources], strict=True))
+    rest = iter(axis for axis in range(rank) if axis not in pairs.values())
+    return [pairs[place] if place in pairs else next(rest) for place in range(rank)]
+
+
+def rearranged(mapper: Mapper, node: Node, name: str) -> Value:
+    source = arguments(node)[0]
+    value = mapper.values.get(source) if isinstance(source, Node) else None
+    if isinstance(value, Index):
+        return value
+    beam = mapper.beam(source)
+    layout = relaid(beam.layout, node, name)
+    assert isinstance(source, Node)
+    if name in _SHAPED:
+        return _drawn(mapper, node, source, beam, layout)
+    return beam.laid(layout)
+
+
+def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam:
+    """A reshape: plain, unless it makes a sequence of an image or channels of positions."""
+    ranks = range(len(beam.positions))
+    for place, axis in enumerate(layout.axes):
+        roles = [atom.role for atom in axis]
+        whole = [r for r in ranks if prod(atom.size for atom in axis if atom.role == r) == beam.positions[r]]
+        grid = [r for r in roles if isinstance(r, int)]
+        if CHANNELS in roles and grid and len(whole) == len(beam.positions) and EXAMPLES not in roles:
+            if prod(atom.size for atom in axis if atom.role == CHANNELS) == beam.channels:
+                flat = layout.with_axis(place, CHANNELS, beam.channels * prod(beam.positions))
+                made = Beam("", flat, (), beam.channels * prod(beam.positions))
+                return mapper.one(node, "flatten", {}, made, source)
+        ordered = [atom.role for atom in axis] == sorted(roles, key=str) and all(isinstance(r, int) for r in roles)
+        if len(beam.positions) == 2 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
+            made = Beam("", layout.with_axis(place, 0, prod(beam.positions)), (prod(beam.positions),), beam.channels)
+            return mapper.one(node, "tokens", {}, made, source)
+    return beam.laid(layout)
+
+
+def as_grid(mapper: Mapper, source: Node, axes: tuple[int, ...]) -> Beam:
+    """The signal at `source` with its positions along `axes`, each one whole position axis. Draws `grid` where a
+    sequence is read as an image."""
+    beam = mapper.beam(source)
+    sizes = beam.layout.sizes
+    rank = len(axes)
+    if len(beam.positions) == rank and all(
+        beam.layout.roles(axis) <= {role} and sizes[axis] == beam.positions[role] for role, axis in enumerate(axes)
+    ):
+        return beam
+    wanted = tuple(sizes[axis] for axis in axes)
+    if rank == 2 and len(beam.positions) == 1 and prod(wanted) == beam.positions[0]:
+        layout = beam.layout
+        order = [atom for axis in axes for atom in layout.axes[axis]]
+        strides = [atom.stride for atom in order]
+        if all(atom.role == 0 for atom in order) and strides == sorted(strides, reverse=True):
+            for role, axis in enumerate(axes):
+                layout = layout.with_axis(axis, role, sizes[axis])
+            made = Beam("", layout, wanted, beam.channels)
+            made = mapper.one(source, "grid", {"size": list(wanted)}, made, source, name=_name_of_grid(mapper, source))
+            mapper.values[source] = made
+            return made
+    raise Unmapped(f"a tensor {sizes} whose axes {axes} are not the positions {beam.positions}")
+
+
+def _name_of_grid(mapper: Mapper, source: Node) -> str:
+    from lensnet.importers.draft import module_of
+
+    path = module_of(source)[0]
+    return f"{path}.grid" if path else "grid"

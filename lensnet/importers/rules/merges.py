@@ -1,0 +1,182 @@
+"""Where signals meet, and where constants are added or multiplied."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import TYPE_CHECKING, Any
+
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.layout import CHANNELS
+from lensnet.importers.mapping import rule
+from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.rules.activations import defined
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+@rule("add", "sub", "rsub")
+def add(mapper: Mapper, node: Node) -> Value:
+    name = name_of(node)
+    left, right = arguments(node)[:2]
+    alpha = float(argument(node, 2, "alpha", 1) or 1) * (-1 if name == "sub" else 1)
+    if name == "rsub":
+        left, right, alpha = right, left, -1.0
+    signals = [isinstance(mapper.values.get(one), Beam) if isinstance(one, Node) else False for one in (left, right)]
+    if all(signals):
+        return _sum(mapper, node, left, right, alpha)
+    source, other = (left, right) if signals[0] else (right, left)
+    if not isinstance(source, Node) or not any(signals):
+        raise Unmapped("a sum without a signal")
+    sign = 1.0 if signals[0] else alpha
+    number = mapper.number(other)
+    if number is not None:
+        shift = number * (alpha if signals[0] else 1.0)
+        if shift == 0 and sign == 1:
+            return mapper.beam(source)
+        text = (
+            f"{'x' if sign == 1 else '-x'} + {shift!r}" if shift >= 0 else f"{'x' if sign == 1 else '-x'} - {-shift!r}"
+        )
+        return defined(mapper, node, source, "shift", text)
+    if sign != 1:
+        raise Unmapped("a signal taken from a table")
+    return _table(mapper, node, source, other)
+
+
+def _sum(mapper: Mapper, node: Node, left: Node, right: Node, alpha: float) -> Value:
+    a, b = mapper.beam(left), mapper.beam(right)
+    if not a.layout.like(b.layout) or a.positions != b.positions or a.channels != b.channels:
+        a, b = _same_grid(mapper, left, right, a, b)
+    if alpha == 1 and _above(mapper, b.path, a.path):
+        left, right, a, b = right, left, b, a  # the skip is the one that the branch comes from
+    if alpha == 1 and not _above(mapper, a.path, b.path):
+        return mapper.add(node, "sum", {}, [(left, a), (right, b)], a)
+    parameters = {} if alpha == 1 else {"branch_scale": alpha}
+    return mapper.add(node, "residual", parameters, [(left, a), (right, b)], a)
+
+
+def _same_grid(mapper: Mapper, left: Node, right: Node, a: Beam, b: Beam) -> tuple[Beam, Beam]:
+    if a.layout.sizes == b.layout.sizes and a.channels == b.channels:
+        if len(a.positions) != len(b.positions) and prod(a.positions) == prod(b.positions):
+            from lensnet.importers.rules.layout import as_grid
+
+            axes = (2, 3)
+            if len(a.layout.axes) == 4:
+                return as_grid(mapper, left, axes), as_grid(mapper, right, axes)
+    raise Unmapped(
+        "a sum of tensors of different shapes" if a.layout.sizes != b.layout.sizes else "a sum across layouts"
+    )
+
+
+def _above(mapper: Mapper, first: str, later: str) -> bool:
+    """Whether `later` is made of `first`."""
+    if first == "input":
+        return True
+    order = {item.path: place for place, item in enumerate(mapper.items)}
+    seen, todo = set(), [later]
+    while todo:
+        path = todo.pop()
+        if path == first:
+            return True
+        if path in seen or path not in mapper.by_path or order[path] < order[first]:
+            continue
+        seen.add(path)
+        todo += mapper.by_path[path].sources
+    return False
+
+
+def _table(mapper: Mapper, node: Node, source: Node, table: Any) -> Value:
+    """A static tensor is added: positions, or a bias."""
+    beam = mapper.beam(source)
+    if sizes_of(node) != beam.layout.sizes:
+        raise Unmapped("a table that is larger than the signal")
+    if isinstance(mapper.values.get(table), Index):
+        raise Unmapped("whole numbers are added")
+    law = mapper.law(table)
+    if law.kind == "constant" and law.mean == 0:
+        return beam
+    parameters: dict[str, Any] = {"encoding": "learned"}
+    if law.kind == "unknown":
+        parameters["std"] = 0.02
+    elif law.kind == "constant":
+        parameters |= {"std": 0, "bias": law.mean}
+    elif law.kind == "random":
+        parameters["std"] = float(f"{sqrt(law.second_moment):.7g}")
+    else:
+        parameters |= {"std": float(f"{law.std:.7g}"), "bias": float(f"{law.mean:.7g}")}
+    return mapper.one(node, "positional_encoding", parameters, beam, source, owns=[table])
+
+
+@rule("mul", "div")
+def mul(mapper: Mapper, node: Node) -> Value:
+    left, right = arguments(node)[:2]
+    if argument(node, 2, "rounding_mode") is not None:
+        raise Unmapped("a rounded quotient")
+    signals = [isinstance(mapper.values.get(one), Beam) if isinstance(one, Node) else False for one in (left, right)]
+    divided = name_of(node) == "div"
+    if all(signals):
+        if divided:
+            raise Unmapped("a quotient of two signals")
+        return _product(mapper, node, left, right)
+    source, other = (left, right) if signals[0] else (right, left)
+    if not isinstance(source, Node) or not any(signals) or (divided and not signals[0]):
+        raise Unmapped("a product without a signal")
+    number = mapper.number(other)
+    beam = mapper.beam(source)
+    if number is None:
+        if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
+            raise Unmapped("a product with a mask or a larger table")
+        law = mapper.law(other)
+        number = law.mean if law.kind == "constant" else 1.0 if law.kind == "unknown" else sqrt(law.second_moment)
+    if divided:
+        number = 1.0 / number if number else float("inf")
+    if number == 1:
+        return beam
+    owns = [other] if isinstance(other, Node) else []
+    return mapper.one(node, "scale", {"factor": float(f"{number:.9g}")}, beam, source, owns=owns)
+
+
+def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
+    a, b = mapper.beam(left), mapper.beam(right)
+    if a.layout.like(b.layout) and a.positions == b.positions:
+        return mapper.add(node, "multiply", {}, [(left, a), (right, b)], a)
+    for x, gate, signal, control in ((left, right, a, b), (right, left, b, a)):
+        if sizes_of(node) == signal.layout.sizes and not prod(control.positions or (1,)) > 1:
+            if control.channels == signal.channels and signal.positions and not control.layout.copies > 1:
+                return mapper.add(node, "gate", {}, [(x, signal), (gate, control)], signal)
+    raise Unmapped("a product of tensors of different shapes")
+
+
+@rule("cat", "concat")
+def cat(mapper: Mapper, node: Node) -> Value:
+    parts = list(arguments(node)[0])
+    axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
+    signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
+    if len(signals) == len(parts):
+        beams = [mapper.beam(one) for one in parts]
+        layouts = [beam.layout.with_axis(axis, CHANNELS, 1) for beam in beams]
+        whole = all(b.layout.roles(axis) <= {CHANNELS} and b.layout.sizes[axis] == b.channels for b in beams)
+        if whole and all(one.like(layouts[0]) for one in layouts) and len({beam.positions for beam in beams}) == 1:
+            channels = sum(beam.channels for beam in beams)
+            made = Beam("", beams[0].layout.with_axis(axis, CHANNELS, channels), beams[0].positions, channels)
+            return mapper.add(node, "concat", {}, list(zip(parts, beams, strict=True)), made)
+        raise Unmapped("signals laid side by side along their positions")
+    if len(signals) == 1 and parts[-1] is signals[0]:
+        return _prepended(mapper, node, parts, axis)
+    raise Unmapped("a signal laid beside something else")
+
+
+def _prepended(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:
+    source = parts[-1]
+    beam = mapper.beam(source)
+    if beam.layout.roles(axis) != {0} or len(beam.positions) != 1 or beam.layout.sizes[axis] != beam.positions[0]:
+        raise Unmapped("something laid beside the channels")
+    size = sizes_of(node)[axis]
+    count = size - beam.positions[0]
+    laws = [mapper.law(one) for one in parts[:-1]]
+    power = sum(law.second_moment if law.kind != "unknown" else 0.0004 for law in laws) / len(laws)
+    made = Beam("", beam.layout.with_axis(axis, 0, size), (size,), beam.channels)
+    parameters = {"start": -count, "size": size, "std": float(f"{sqrt(power):.7g}")}
+    return mapper.add(node, "prepend", parameters, [(source, beam)], made, owns=parts[:-1])

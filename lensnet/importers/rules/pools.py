@@ -1,0 +1,99 @@
+"""Averages and maxima over positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
+from lensnet.importers.layout import CHANNELS
+from lensnet.importers.mapping import rule
+from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rules.layout import as_grid
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]) -> Value:
+    source = arguments(node)[0]
+    assert isinstance(source, Node)
+    beam = as_grid(mapper, source, (2, 3))
+    if not beam.layout.roles(1) <= {CHANNELS}:
+        raise Unmapped("a pool whose second axis is not the channels")
+    out = sizes_of(node)
+    layout = beam.layout.with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    return mapper.one(node, component, parameters, Beam("", layout, tuple(out[2:]), beam.channels), source)
+
+
+def _pair(value: Any, default: Any = None) -> Any:
+    if value is None or value == []:
+        value = default
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return values[0] if len(set(values)) == 1 else values
+
+
+@rule("max_pool2d", "max_pool2d_with_indices")
+def max_pool(mapper: Mapper, node: Node) -> Value:
+    kernel = _pair(argument(node, 1, "kernel_size"))
+    if argument(node, 5, "ceil_mode", False):
+        raise Unmapped("a pool that rounds its size up")
+    parameters = {"kernel": kernel}
+    for place, name, default in ((2, "stride", kernel), (3, "padding", 0), (4, "dilation", 1)):
+        value = _pair(argument(node, place, name), default)
+        if value != default:
+            parameters[name] = value
+    return _pooled(mapper, node, "max_pool2d", parameters)
+
+
+@rule("avg_pool2d")
+def avg_pool(mapper: Mapper, node: Node) -> Value:
+    kernel = _pair(argument(node, 1, "kernel_size"))
+    padding = _pair(argument(node, 3, "padding"), 0)
+    if argument(node, 4, "ceil_mode", False) or argument(node, 6, "divisor_override") is not None:
+        raise Unmapped("a pool that rounds its size up or divides by another number")
+    parameters = {"kernel": kernel}
+    stride = _pair(argument(node, 2, "stride"), kernel)
+    parameters |= {"stride": stride} if stride != kernel else {}
+    if padding:
+        parameters["padding"] = padding
+        if not argument(node, 5, "count_include_pad", True):
+            parameters["padding_mode"] = "ignore"
+    return _pooled(mapper, node, "avg_pool2d", parameters)
+
+
+@rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+def adaptive(mapper: Mapper, node: Node) -> Value:
+    out = sizes_of(node)[2:]
+    if tuple(out) == (1, 1):
+        source = arguments(node)[0]
+        assert isinstance(source, Node)
+        beam = as_grid(mapper, source, (2, 3))
+        return _collapsed(mapper, node, source, beam, beam.layout.without((2, 3), keep=True))
+    return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
+
+
+def _collapsed(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Any) -> Value:
+    component = "token_mean" if len(beam.positions) == 1 else "global_avg_pool"
+    return mapper.one(node, component, {}, Beam("", layout, (), beam.channels), source)
+
+
+@rule("mean")
+def mean(mapper: Mapper, node: Node) -> Value:
+    source = arguments(node)[0]
+    beam = mapper.beam(source)
+    assert isinstance(source, Node)
+    axes = argument(node, 1, "dim")
+    if axes is None:
+        raise Unmapped("an average over everything")
+    axes = [axes] if isinstance(axes, int) else list(axes)
+    places = [axis % len(beam.layout.axes) for axis in axes]
+    roles = {atom.role for place in places for atom in beam.layout.axes[place]}
+    if not roles:
+        return beam.laid(beam.layout.without(places, bool(argument(node, 2, "keepdim", False))))
+    left = {a.role for place, axis in enumerate(beam.layout.axes) if place not in places for a in axis}
+    if not all(isinstance(role, int) for role in roles) or any(isinstance(role, int) for role in left):
+        raise Unmapped("an average over something else than all positions")
+    layout = beam.layout.without(places, bool(argument(node, 2, "keepdim", False)))
+    return _collapsed(mapper, node, source, beam, layout)

@@ -1,0 +1,229 @@
+"""Operations with weight matrices: dense layers, convolutions, embeddings."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import TYPE_CHECKING, Any
+
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
+from lensnet.importers.laws import TensorLaw
+from lensnet.importers.layout import CHANNELS
+from lensnet.importers.mapping import rule
+from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rules.layout import as_grid
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+def initial(weight: TensorLaw, bias: TensorLaw | None, fan_in: int, prefix: str = "") -> dict[str, Any]:
+    """The initialisation keys of a spec for a weight tensor and its bias, from their laws."""
+    default = sqrt(1.0 / (3.0 * fan_in))
+    if weight.kind == "unknown":
+        weight = TensorLaw("random", 0.0, default, "uniform", "torch")
+    out: dict[str, Any] = {}
+    std = sqrt(weight.second_moment)
+    if weight.kind == "random" and weight.distribution == "orthogonal":
+        out |= {"init": "orthogonal", "std": std}
+    elif weight.kind == "random" and weight.distribution == "uniform":
+        if weight.known == "torch" and abs(weight.std / default - 1) < 1e-6 and _torch_bias(bias, default):
+            return {f"{prefix}init": "torch"}
+        out |= {"init": "uniform", "std": std}
+    elif weight.kind == "random" and weight.distribution == "truncated_normal":
+        out |= {"init": "truncated_normal", "std": std}
+    else:
+        out["std"] = std
+    if bias is not None and bias.kind != "unknown":
+        if abs(bias.mean) > 0:
+            out["bias"] = bias.mean
+        if bias.std > 0:
+            out["bias_std"] = bias.std
+    return {f"{prefix}{key}": _short(value) for key, value in out.items()}
+
+
+def _torch_bias(bias: TensorLaw | None, default: float) -> bool:
+    return bias is not None and (
+        bias.kind == "unknown" or (bias.kind == "random" and abs(bias.std / default - 1) < 1e-6)
+    )
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+@rule("linear")
+def linear(mapper: Mapper, node: Node) -> Value:
+    weight = argument(node, 1, "weight")
+    return dense(mapper, node, arguments(node)[0], weight, argument(node, 2, "bias"), transposed=False)
+
+
+@rule("addmm")
+def addmm(mapper: Mapper, node: Node) -> Value:
+    if node.kwargs.get("beta", 1) != 1 or node.kwargs.get("alpha", 1) != 1:
+        raise Unmapped("a scaled product")
+    return dense(mapper, node, arguments(node)[1], arguments(node)[2], arguments(node)[0], transposed=True)
+
+
+@rule("matmul", "mm", "bmm")
+def matmul(mapper: Mapper, node: Node) -> Value:
+    left, right = arguments(node)[:2]
+    if mapper.static(right) and len(sizes_of(right)) == 2:
+        return dense(mapper, node, left, right, None, transposed=True)
+    raise Unmapped("a product of two signals")
+
+
+def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, transposed: bool) -> Value:
+    """y = x W^T + b over the last axis; `transposed`: the weight is stored (in, out)."""
+    if not mapper.static(weight):
+        raise Unmapped("weights that depend on the input")
+    if bias is not None and not mapper.static(bias):
+        raise Unmapped("a bias that depends on the input")
+    beam = mapper.beam(source)
+    rows = sizes_of(weight)
+    fan_in, units = (rows[0], rows[1]) if transposed else (rows[1], rows[0])
+    last = beam.layout.axes[-1]
+    roles = {atom.role for atom in last}
+    if roles and roles <= set(range(9)) and len(beam.positions) == 1 and fan_in == beam.positions[0]:
+        source, beam = _turned(mapper, node, source, beam)
+        roles = {CHANNELS}
+    if not roles <= {CHANNELS} or fan_in != beam.channels:
+        raise Unmapped("a dense layer over something else than all channels")
+    laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+    parameters = {"units": units, **initial(*laws, fan_in)}
+    made = Beam("", beam.layout.with_axis(-1, CHANNELS, units), beam.positions, units)
+    kind = "tied_linear" if mapper.is_embedding(weight) else "linear"
+    return mapper.add(node, kind, parameters, [(source, beam)], made, owns=[weight, bias])
+
+
+def _turned(mapper: Mapper, node: Node, source: Node, beam: Beam) -> tuple[Node, Beam]:
+    """Tokens and channels exchanged, for a dense layer over the tokens."""
+    layout = beam.layout
+    axis = layout.axes_of(CHANNELS)
+    if len(axis) != 1 or layout.roles(axis[0]) != {CHANNELS}:
+        raise Unmapped("a dense layer over tokens whose channels are cut")
+    turned = layout.with_axis(axis[0], 0, beam.channels).with_axis(-1, CHANNELS, beam.positions[0])
+    made = Beam("", turned, (beam.channels,), beam.positions[0])
+    value = mapper.values[source]
+    made = mapper.add(source, "transpose", {}, [(source, beam)], made, name=f"{_place(node)}transpose")
+    mapper.values[source] = value
+    return source, made
+
+
+def _place(node: Node) -> str:
+    from lensnet.importers.draft import module_of
+
+    path = module_of(node)[0]
+    return f"{path.rpartition('.')[0]}." if "." in path else ""
+
+
+@rule("conv1d", "conv2d", "convolution")
+def conv(mapper: Mapper, node: Node) -> Value:
+    weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
+    stride, padding = argument(node, 3, "stride", 1), argument(node, 4, "padding", 0)
+    dilation, groups = argument(node, 5, "dilation", 1), int(argument(node, 6, "groups", 1))
+    sizes = sizes_of(weight)
+    rank = len(sizes) - 2
+    if rank not in (1, 2) or not mapper.static(weight):
+        raise Unmapped("a convolution over other axes than one or two")
+    source = arguments(node)[0]
+    assert isinstance(source, Node)
+    beam = as_grid(mapper, source, tuple(range(2, 2 + rank)))
+    if not beam.layout.roles(1) <= {CHANNELS} or beam.channels != sizes[1] * groups:
+        raise Unmapped("a convolution whose second axis is not the channels")
+    kernel = list(sizes[2:])
+    if isinstance(padding, str):
+        if padding == "same" and any(k % 2 == 0 for k in kernel):
+            raise Unmapped("uneven padding")
+        dilations = _each(dilation, rank)
+        padding = (
+            [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)] if padding == "same" else [0] * rank
+        )
+    laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+    out = sizes_of(node)
+    parameters = {
+        "filters": sizes[0],
+        "kernel": _plain(kernel),
+        "stride": _plain(_each(stride, rank)),
+        "padding": _plain(_each(padding, rank)),
+        "dilation": _plain(_each(dilation, rank)),
+        "groups": groups,
+    }
+    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    parameters = {key: value for key, value in parameters.items() if defaults.get(key) != value}
+    parameters |= initial(*laws, prod(sizes[1:]))
+    layout = beam.layout.with_axis(1, CHANNELS, sizes[0])
+    for role in range(rank):
+        layout = layout.with_axis(2 + role, role, out[2 + role])
+    made = Beam("", layout, tuple(out[2:]), sizes[0])
+    kind = "conv2d" if rank == 2 else "conv1d"
+    return mapper.one(node, kind, parameters, made, source, owns=[weight, bias])
+
+
+@rule("conv_transpose2d")
+def conv_transpose(mapper: Mapper, node: Node) -> Value:
+    weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
+    groups = int(argument(node, 6, "groups", 1))
+    source = arguments(node)[0]
+    assert isinstance(source, Node)
+    beam = as_grid(mapper, source, (2, 3))
+    sizes, out = sizes_of(weight), sizes_of(node)
+    parameters: dict[str, Any] = {"filters": sizes[1] * groups, "kernel": _plain(sizes[2:])}
+    for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "output_padding", 0), (7, "dilation", 1)):
+        value = _plain(_each(argument(node, place, name, default), 2))
+        if value != default:
+            parameters[name] = value
+    if groups != 1:
+        parameters["groups"] = groups
+    laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+    # torch counts the fan-in of a transposed convolution along the outputs
+    parameters |= initial(*laws, sizes[0] * prod(sizes[2:]) // groups)
+    if parameters.get("init") == "torch":
+        parameters.pop("init")
+        parameters |= {"init": "uniform", "std": laws[0].std}
+    layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    made = Beam("", layout, tuple(out[2:]), out[1])
+    return mapper.one(node, "conv_transpose2d", parameters, made, source, owns=[weight, bias])
+
+
+def _each(value: Any, rank: int) -> list[int]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return [int(one) for one in (values * rank if len(values) == 1 else values)]
+
+
+def _plain(values: Any) -> Any:
+    values = list(values)
+    return values[0] if len(set(values)) == 1 else values
+
+
+@rule("embedding")
+def embedding(mapper: Mapper, node: Node) -> Value:
+    table, ids = argument(node, 0, "weight"), argument(node, 1, "indices")
+    value = mapper.values.get(ids)
+    if isinstance(value, Index) and not value.ids:
+        return Static(node)  # positions or segments that were computed: a table added to every example
+    if not isinstance(value, Index) or value.layout is None:
+        raise Unmapped("an embedding of something else than token ids")
+    rows, units = sizes_of(table)
+    layout = value.layout
+    layout = type(layout)((*layout.axes, ())).with_axis(-1, CHANNELS, units)
+    places = [atom.role for atom in layout.atoms if isinstance(atom.role, int)]
+    sizes = sizes_of(node)
+    rank = len(sizes) - 2
+    if rank != 1:
+        raise Unmapped("token ids that are not (N, T)")
+    positions = (layout.size_of(0),) if places else (1,)
+    law = mapper.law(table)
+    std = sqrt(law.second_moment) if law.kind != "unknown" else 1.0
+    parameters: dict[str, Any] = {"units": units, "std": _short(std)}
+    if law.kind == "random" and law.distribution != "normal":
+        parameters["init"] = law.distribution if law.distribution != "orthogonal" else "normal"
+    if not mapper.vocabulary:
+        mapper.vocabulary = rows
+    elif mapper.vocabulary != rows:
+        parameters["vocabulary"] = rows
+    source = mapper.input
+    assert source is not None
+    made = Beam("", layout, positions, units)
+    return mapper.add(node, "embedding", parameters, [(source, None)], made, owns=[table])

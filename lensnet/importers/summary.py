@@ -1,0 +1,209 @@
+"""`lensnet.summary(model, input_size=...)`: one call, and an object that prints as the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from lensnet.compare.report import Report
+from lensnet.compare.row import Row
+from lensnet.importers.build import parameter_counts
+from lensnet.importers.capture import ImportRefused
+from lensnet.importers.examples import InputRefused, Size, call_of
+from lensnet.importers.model import ImportedModel, Weights, import_model
+from lensnet.importers.untouched import unwrapped
+from lensnet.network.graph import Network
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lensnet.compare.settings import Settings
+    from lensnet.importers.structure import Structure
+    from lensnet.measure.ensemble import Progress
+
+
+@dataclass
+class Summary:
+    """A model, predicted beside measured. Prints as a tree of its modules with the findings below.
+
+    `report`: the report of `lensnet run` on the imported network, None where the model could not be imported (`reason`
+    says why). `imported`: network, graph and laws. `parameters`: numbers by component. `structure`: what distinguishes
+    the given weights from random ones. `depth`: how deep the tree is shown.
+    """
+
+    name: str
+    report: Report | None = None
+    imported: ImportedModel | None = None
+    reason: str = ""
+    notes: list[str] = field(default_factory=list)
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    modules: Sequence[tuple[str, str, int]] = ()
+    total: int = 0
+    depth: int = 3
+    structure: Sequence[Structure] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row of the report; none where the model could not be imported."""
+        return self.report.rows if self.report is not None else ()
+
+    @property
+    def network(self) -> Network | None:
+        return self.imported.network if self.imported is not None else None
+
+    @property
+    def spec(self) -> str:
+        """The imported network as a file that `lensnet lint` and `lensnet run` take. Raises ImportRefused."""
+        if self.imported is None:
+            raise ImportRefused(self.reason)
+        return self.imported.text
+
+    def save(self, path: str | Path) -> None:
+        """Write the network file."""
+        Path(path).write_text(self.spec, encoding="utf-8")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a table; needs pandas."""
+        if self.report is None:
+            raise ImportRefused(self.reason)
+        return self.report.to_pandas()
+
+    def beside(self, other: Summary, names: tuple[str, str] = ("first", "second")) -> Any:
+        """Two summaries side by side: before and after a change of initialisation, or two checkpoints."""
+        from lensnet.importers.beside import Beside
+
+        return Beside(self, other, names)
+
+    def show(self, depth: int | None = None, width: int | None = None) -> str:
+        """The summary as text; `depth` of the module tree, `width` in columns."""
+        from lensnet.importers.display import text
+
+        return text(replace(self, depth=self.depth if depth is None else depth), width)
+
+    def __str__(self) -> str:
+        return self.show()
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Any:
+        from lensnet.importers.display import renderable
+
+        return renderable(self)
+
+    def _repr_html_(self) -> str:
+        from lensnet.importers.display import html
+
+        return html(self)
+
+
+def summary(
+    model: nn.Module,
+    input_size: Size | None = None,
+    *,
+    input_data: Any = None,
+    seeds: int = 8,
+    most_seeds: int | None = None,
+    depth: int = 3,
+    mode: str = "eval",
+    weights: Weights = "auto",
+    backward: bool = True,
+    measure: bool = True,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Predict what every component of a torch model does to its signal, measure it, and show both.
+
+    input_size: as (8, 3, 224, 224), the examples first; several sizes for several inputs. input_data: your own tensors
+    (a tensor, a tuple of arguments, a mapping of named ones). mode: eval or train. weights: `designed` draws fresh
+    weights from the laws that the given ones were drawn from; `built` measures the given ones; `auto` looks. seeds:
+    weight draws (for given weights: draws of the input). measure: off for a prediction alone.
+
+    The model is left as it was, bit for bit. What cannot be imported gives a summary with a `reason` and what is known.
+    """
+    inner = unwrapped(model)
+    out = Summary(type(inner).__name__, depth=depth)
+    out.modules, out.total = _modules(inner)
+    try:
+        out.imported = _imported(inner, input_size, input_data, mode, weights)
+    except (ImportRefused, InputRefused) as error:
+        out.reason = str(error)
+        return out
+    imported = out.imported
+    out.parameters = parameter_counts(imported.draft.items, imported.captured.parameters)
+    out.notes = imported.notes
+    _measured(out, imported, seeds, most_seeds, backward, measure and not imported.captured.on_meta, settings, progress)
+    if imported.built:
+        from lensnet.importers.structure import structures
+
+        out.structure = structures(imported)
+    return out
+
+
+def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights: Weights) -> ImportedModel:
+    if mode not in ("eval", "train"):
+        raise InputRefused(f"mode is eval or train, not {mode!r}")
+    first: ImportRefused | None = None
+    for args, kwargs in call_of(model, size, data):
+        try:
+            imported = import_model(model, args, kwargs, training=mode == "train", weights=weights)
+        except ImportRefused as error:
+            first = first or error
+            continue
+        imported.synthetic = data is None
+        return imported
+    assert first is not None
+    raise first
+
+
+def _measured(
+    out: Summary, imported: ImportedModel, seeds: int, most: int | None, backward: bool, measure: bool,
+    settings: Settings | None, progress: Progress | None,
+) -> None:  # fmt: skip
+    try:
+        _reported(out, imported, seeds, most, backward, measure, settings, progress)
+    except Exception as error:  # a report that cannot be made must not take the import with it
+        out.reason = f"no report could be made: {type(error).__name__}: {str(error)[:300]}"
+
+
+def _reported(
+    out: Summary, imported: ImportedModel, seeds: int, most: int | None, backward: bool, measure: bool,
+    settings: Settings | None, progress: Progress | None,
+) -> None:  # fmt: skip
+    from lensnet.importers.measuring import ModelBench
+    from lensnet.measure.errors import MeasureError
+    from lensnet.run import predict, run
+
+    network = imported.network
+    if measure:
+        bench = ModelBench(imported)
+        try:
+            out.report = run(
+                given(network), seeds, settings=settings, backward=backward, most_seeds=most, progress=progress,
+                batch=bench.batch(), measure=bench.measure,
+            )  # fmt: skip
+            return
+        except MeasureError as error:
+            out.reason = f"not measured: {error}"
+    elif imported.captured.on_meta:
+        out.notes.append("not measured: the model is on the meta device and has no numbers")
+    out.report = predict(network, settings, gradients=backward)
+
+
+def given(network: Network) -> Network:
+    """The network with the moments of the actual batch at its input, not those of a declared law."""
+    if network.input.source == "tokens":
+        return network
+    return replace(network, input=replace(network.input, source="given"))
+
+
+def _modules(model: nn.Module) -> tuple[list[tuple[str, str, int]], int]:
+    """(path, class, parameters of its own) of every module, and all parameters, shared ones once."""
+    out = [
+        (path, type(module).__name__, sum(p.numel() for p in module.parameters(recurse=False)))
+        for path, module in model.named_modules()
+    ]
+    return out, sum(parameter.numel() for parameter in model.parameters())

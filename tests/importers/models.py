@@ -1,0 +1,169 @@
+"""Models written in plain torch, as users write them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.down: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.down = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.down(x))
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, 1, 1)
+        self.layers = nn.Sequential(BasicBlock(32, 32, 1), BasicBlock(32, 64, 2))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.flatten(self.pool(self.layers(self.stem(x))), 1))
+
+
+class ConvNeXtBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.gamma = nn.Parameter(0.1 * torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.down(F.gelu(self.up(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class ConvNeXt(nn.Module):
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 4, 4)
+        self.blocks = nn.Sequential(ConvNeXtBlock(width), ConvNeXtBlock(width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.blocks(self.stem(x)).mean([-2, -1])))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class SharedQueries(nn.Module):
+    """Causal attention with rotary positions, four heads of queries and two of keys, written out; a gated MLP; dict in
+    and out."""
+
+    def __init__(self, width: int = 64, vocabulary: int = 200) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.norm1, self.norm2 = RMSNorm(width), RMSNorm(width)
+        self.q, self.k, self.v = nn.Linear(width, width), nn.Linear(width, width // 2), nn.Linear(width, width // 2)
+        self.out = nn.Linear(width, width)
+        self.gate_up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(2 * width, width)
+        self.head = nn.Linear(width, vocabulary)
+        rate = 10000.0 ** (-torch.arange(0, 16, 2) / 16)
+        angle = torch.arange(64)[:, None] * rate.repeat(2)
+        self.register_buffer("cos", angle.cos())
+        self.register_buffer("sin", angle.sin())
+
+    def turn(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, -1)
+        length = x.shape[-2]
+        return x * self.cos[:length] + torch.cat([-second, first], -1) * self.sin[:length]
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = self.embed(batch["ids"])
+        n, t, width = x.shape
+        y = self.norm1(x)
+        q = self.turn(self.q(y).view(n, t, 4, 16).transpose(1, 2))
+        k = self.turn(self.k(y).view(n, t, 2, 16).transpose(1, 2)).repeat_interleave(2, 1)
+        v = self.v(y).view(n, t, 2, 16).transpose(1, 2).repeat_interleave(2, 1)
+        hidden = torch.ones(t, t, dtype=torch.bool).triu(1)
+        weights = (q @ k.transpose(-1, -2) / 4.0).masked_fill(hidden, float("-inf")).softmax(-1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(n, t, width))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+        x = x + self.down(F.silu(gate) * up)
+        return {"logits": self.head(x), "hidden": x}
+
+
+class DataDependent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        if y.mean() > 10:
+            y = 2 * y
+        return self.second(y)
+
+
+class TopOne(nn.Module):
+    """A mixture of experts with one of them per example, by masked assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(32, 3)
+        self.experts = nn.ModuleList(nn.Linear(32, 32) for _ in range(3))
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        share, chosen = self.router(x).softmax(-1).max(-1)
+        out = torch.zeros_like(x)
+        for index, expert in enumerate(self.experts):
+            mine = chosen == index
+            out[mine] = expert(x[mine]) * share[mine][:, None]
+        return self.head(out)
+
+
+class Numpy(nn.Module):
+    """What no exporter follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 2.0 if float(x.detach().numpy().sum()) > -1e9 else 1.0
+        return torch.relu(self.dense(x)) * factor
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.head = nn.Linear(64, 64), nn.Linear(64, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.dense(torch.tanh(self.dense(x)))))
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("a mistake of the user")

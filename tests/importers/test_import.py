@@ -1,0 +1,207 @@
+"""A torch module becomes a network, and the network says what the module does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lensnet
+from lensnet.importers.capture import capture
+from lensnet.importers.measuring import ModelBench
+from lensnet.importers.model import ImportedModel, import_model
+from lensnet.importers.probe import ModelProbe
+from lensnet.importers.summary import Summary, summary
+from lensnet.language.loading import load_network_spec
+from lensnet.language.source import Source
+from lensnet.network.build import build_network
+from tests.importers.models import (
+    Broken,
+    ConvNeXt,
+    DataDependent,
+    Numpy,
+    ResNet,
+    SharedQueries,
+    TopOne,
+    Twice,
+)
+
+IDS = {"ids": torch.randint(200, (4, 12), generator=torch.Generator().manual_seed(1))}
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+ROWS = torch.randn(32, 64, generator=torch.Generator().manual_seed(3))
+
+MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
+    "resnet": (ResNet, (IMAGES,), "export"),
+    "convnext": (ConvNeXt, (IMAGES,), "export"),
+    "gqa": (SharedQueries, (IDS,), "export"),
+    "encoder": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, norm_first=True), 2),
+        (torch.randn(4, 10, 64, generator=torch.Generator().manual_seed(4)),),
+        "export",
+    ),
+    "data dependent": (DataDependent, (ROWS,), "draft export"),
+    "top one": (TopOne, (ROWS[:, :32],), "export"),
+    "numpy": (Numpy, (ROWS[:, :32],), "trace"),
+    "twice": (Twice, (ROWS,), "export"),
+}
+
+
+def made(name: str) -> tuple[nn.Module, tuple[Any, ...], str]:
+    torch.manual_seed(0)
+    factory, args, route = MODELS[name]
+    return factory().eval(), args, route
+
+
+def imported(name: str) -> ImportedModel:
+    model, args, _ = made(name)
+    return import_model(model, args)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_captured_graph_computes_what_the_model_computes(name: str) -> None:
+    model, args, route = made(name)
+    captured = capture(model, args)
+    assert captured.route == route
+    got = torch.fx.Interpreter(captured.graph).run(*captured.values())
+    with torch.no_grad():
+        wanted = model(*args)
+    wanted = list(wanted.values()) if isinstance(wanted, dict) else [wanted]
+    for a, b in zip(got, wanted, strict=False):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet", "convnext", "gqa", "encoder", "twice"])
+def test_every_component_of_a_standard_model_is_modelled_and_agrees(name: str) -> None:
+    model, args, _ = made(name)
+    found = summary(model, input_data=args, seeds=12, most_seeds=32)
+    assert found.report is not None and found.imported is not None
+    opaque = [item.path for item in found.imported.draft.items if item.component.startswith("opaque")]
+    assert not opaque
+    rows = [row for row in found.rows if row.view == "local"]
+    good = [row for row in rows if row.verdict in ("agrees", "out-of-regime", "undecided")]
+    deviating = [(row.component, row.quantity, row.direction, row.port) for row in rows if row.verdict == "deviates"]
+    assert len(good) >= 0.98 * len(rows), deviating
+    assert sum(row.verdict == "agrees" for row in rows) >= 0.75 * len(rows)
+
+
+def test_what_no_rule_describes_is_measured_and_carried_on() -> None:
+    model, args, _ = made("top one")
+    found = summary(model, input_data=args, seeds=6, most_seeds=6)
+    assert found.report is not None and found.imported is not None
+    opaque = [item for item in found.imported.draft.items if item.component.startswith("opaque")]
+    assert opaque and all(item.reason for item in opaque)
+    assert set(found.report.coverage.measured_only) == {item.path for item in opaque}
+    head = next(
+        r
+        for r in found.rows
+        if (r.component, r.quantity, r.direction, r.view) == ("head", "second_moment", "forward", "through")
+    )
+    # behind the black box the prediction goes on from what was measured there: w2 * sum of squares + bias
+    before = next(
+        r
+        for r in found.rows
+        if r.component == opaque[-1].path and r.quantity == "second_moment" and r.view == "through"
+    )
+    assert head.predicted == pytest.approx(32 * before.measured / (3 * 32) + 1 / (3 * 32), rel=0.05)
+    assert "lensnet new component" in str(found) or "not modelled" in str(found)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_written_file_is_the_same_network(name: str) -> None:
+    one = imported(name)
+    spec, document = load_network_spec(Source("out.yaml", one.text))
+    from lensnet.catalog.neighbours import components_of_file
+
+    again = build_network(spec, document, {c.name: c for c in components_of_file(spec, document).values()})
+    assert [(n.path, n.kind, n.shape, n.inputs) for n in again] == [
+        (n.path, n.kind, n.shape, n.inputs) for n in one.network
+    ]
+
+
+def test_nothing_of_the_model_is_altered() -> None:
+    torch.manual_seed(0)
+    model = ResNet()
+    model.layers[1].eval()
+    model(IMAGES).sum().backward()
+    calls = []
+    model.fc.register_forward_hook(lambda *_: calls.append(1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    modes = [module.training for module in model.modules()]
+    hooks = [len(module._forward_hooks) for module in model.modules()]
+    state = torch.get_rng_state()
+    for mode in ("eval", "train"):
+        summary(model, (2, 3, 16, 16), seeds=2, most_seeds=2, mode=mode)
+    assert torch.equal(state, torch.get_rng_state())
+    assert modes == [module.training for module in model.modules()]
+    assert hooks == [len(module._forward_hooks) for module in model.modules()]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for name, p in model.named_parameters():
+        assert torch.equal(p.grad, gradients[name]), name
+
+
+def test_a_compiled_model_is_unwrapped() -> None:
+    model = torch.compile(made("twice")[0])
+    assert summary(model, (16, 64), seeds=2, most_seeds=2).name == "Twice"
+
+
+def test_statistics_are_those_of_the_tensors() -> None:
+    """Against hooks on the modules: values and gradients of a pass with the model's own weights."""
+    model, args, _ = made("resnet")
+    one = import_model(model, args, weights="built")
+    measured = ModelBench(one).one(one.network, args[0], seed=0)
+    seen: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda m, i, o, name=name: seen.__setitem__(name, (i[0], o)))
+    x = args[0].clone().requires_grad_()
+    out = model(x)
+    for name in ("stem", "layers.0.conv2", "layers.1.bn2", "pool", "fc"):
+        seen[name][0].retain_grad()
+    from lensnet.measure.passes import cotangent
+
+    out.backward(cotangent(0, out))
+    for name in ("stem", "layers.0.conv2", "layers.1.bn2", "pool", "fc"):
+        before, after = seen[name]
+        assert measured.outputs[name].second_moment == pytest.approx(
+            after.detach().double().square().mean(1).reshape(measured.outputs[name].second_moment.shape).numpy(),
+            rel=1e-5,
+        )
+    for name in ("stem", "layers.0.conv2", "layers.1.bn2"):
+        gradient = seen[name][0].grad.double().square().mean(1).numpy()
+        assert measured.gradients[name, "x"] == pytest.approx(gradient, rel=1e-4, abs=1e-30)
+
+
+def test_a_broken_model_ends_in_a_partial_report() -> None:
+    found = summary(Broken(), (2, 3))
+    assert found.report is None and "a mistake of the user" in found.reason
+    assert "dense" in str(found) and not found.rows
+    for size in ((2, 4), (), (0, 3)):
+        assert summary(nn.Linear(3, 4), size).reason
+
+
+def test_on_the_meta_device_the_laws_are_those_of_the_initialiser() -> None:
+    with torch.device("meta"):
+        model = ResNet()
+    found = summary(model, (2, 3, 16, 16))
+    real = summary(ResNet(), (2, 3, 16, 16), measure=False)
+    pairs = {(r.component, r.quantity, r.direction, r.port): r.predicted for r in real.rows}
+    assert found.rows and all(
+        row.predicted == pytest.approx(pairs[row.component, row.quantity, row.direction, row.port], rel=0.1, abs=1e-12)
+        for row in found.rows
+        if row.quantity == "second_moment"
+    )
+
+
+def test_the_summary_is_public_and_shows_itself() -> None:
+    found = lensnet.summary(made("twice")[0], (16, 64), seeds=3, most_seeds=3, depth=2)
+    assert isinstance(found, Summary)
+    for width in (80, 120):
+        assert max(map(len, found.show(width=width).splitlines())) <= width
+    assert "<pre" in found._repr_html_() and len(found.to_pandas()) == len(found.rows)
+    assert any("share their weights" in note for note in found.notes)
+
+
+__all__ = ["ModelProbe"]
