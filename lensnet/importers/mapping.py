@@ -29,8 +29,9 @@ from lensnet.importers.draft import (
     settled,
     sizes_of,
 )
+from lensnet.importers.inputs import beam_of, grid_parameters, lone_operations, placeholder
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout, LayoutError
+from lensnet.importers.layout import CHANNELS, EXAMPLES, LayoutError
 from lensnet.importers.operations import arguments, name_of, table
 from lensnet.importers.patterns import Cluster, clusters
 
@@ -82,7 +83,7 @@ class Mapper:
         self.evaluator = Evaluator(captured)
         self.input: Node | None = None
         self.graph = captured.graph.graph
-        self.alone = _lone_operations(self.graph.nodes)
+        self.alone = lone_operations(self.graph.nodes)
         self.clusters: dict[Node, Cluster] = {}
         self.inside: set[Node] = set()
 
@@ -98,7 +99,7 @@ class Mapper:
         for node in self.graph.nodes:
             if node.op == "placeholder":
                 if node not in self.values:
-                    self.values[node] = self._placeholder(node)
+                    self.values[node] = placeholder(self, node)
             elif node in live and node not in self.values and node not in self.inside:
                 self.values[node] = self._node(node)
         output = self._output()
@@ -155,65 +156,6 @@ class Mapper:
                 live.add(node)
                 todo += node.all_input_nodes
         return live
-
-    def _placeholder(self, node: Node) -> Value:
-        value = node.meta.get("val")
-        if not torch.is_tensor(value):
-            return None
-        sizes = tuple(value.shape)
-        if self.input is None or (value.is_floating_point() and not self._is_float(self.input)):
-            if self.input is None or node.users:
-                self.input = node
-        if not value.is_floating_point():
-            roles: list[Any] = [None] * len(sizes)
-            if sizes:
-                roles[min(self.batch_axis, len(sizes) - 1)] = EXAMPLES
-            for place, axis in enumerate(axis for axis in range(len(sizes)) if roles[axis] is None):
-                roles[axis] = place
-            return Index(Layout.of(roles, sizes), ids=True)
-        return self._second(node) if self.input is not node else self._beam_of("input", sizes, self._image(node))
-
-    def _is_float(self, node: Node) -> bool:
-        value = node.meta.get("val")
-        return torch.is_tensor(value) and value.is_floating_point()
-
-    def _second(self, node: Node) -> Value:
-        """A second float input: a light of its own."""
-        assert self.input is not None
-        beam = self._beam_of("input", sizes_of(node), self._image(node))
-        example = self.captured.inputs.get(node.name)
-        power = 1.0 if example is None or example.is_meta else float(example.double().square().mean().sqrt())
-        params = {"std": power, **grid_parameters(beam)}
-        self.notes.append(f"a second input, {node.name}, is a light of its own (rms {power:.3g})")
-        first = self.values.get(self.input)
-        tap = (self.input, first if isinstance(first, Beam) else None)
-        return self.add(node, "source", params, [tap], beam, name=node.name)
-
-    def _image(self, node: Node) -> bool:
-        """Whether channels come right after the examples: a convolution or a norm over axis 1 says so."""
-        rank = len(sizes_of(node))
-        if rank == 4:
-            first = _first_with_weights(node)
-            return not (first is not None and name_of(first) in ("linear", "layer_norm") and rank == 4)
-        if rank == 3:
-            first = _first_with_weights(node)
-            return first is not None and name_of(first) in ("conv1d", "conv_transpose1d", "batch_norm")
-        return False
-
-    def _beam_of(self, path: str, sizes: Sequence[int], image: bool) -> Beam:
-        """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W)."""
-        rank = len(sizes)
-        if not 2 <= rank <= 4:
-            raise Unmapped(f"a tensor of {rank} axes")
-        roles: list[Any] = [None] * rank
-        roles[self.batch_axis if rank > 2 else 0] = EXAMPLES
-        rest = [axis for axis in range(rank) if roles[axis] is None]
-        channel = rest[0] if image else rest[-1]
-        roles[channel] = CHANNELS
-        positions = [axis for axis in rest if axis != channel]
-        for place, axis in enumerate(positions):
-            roles[axis] = place
-        return Beam(path, Layout.of(roles, sizes), tuple(sizes[axis] for axis in positions), sizes[channel])
 
     def _node(self, node: Node) -> Value:
         if node.op not in ("call_function", "call_method"):
@@ -432,47 +374,8 @@ class Mapper:
                     return Beam("", layout, beam.positions, sizes[-1])
         if len(sizes) > 4:
             raise Unmapped("too many axes")
-        return self._beam_of("", sizes, len(sizes) == 4 and sizes[1] != sizes[2])
+        return beam_of(self.batch_axis, "", sizes, len(sizes) == 4 and sizes[1] != sizes[2])
 
 
 _STRUCTURE = ("tokens", "grid", "flatten", "slice", "take", "frame", "pick", "transpose", "fold", "prepend")
 _OWN_NAMES = (*_STRUCTURE, "residual", "sum", "scale", "multiply", "rmsnorm", "rotary", "attend", "source", "gate")
-
-
-def grid_parameters(beam: Beam) -> dict[str, int]:
-    """Shape parameters of the components that may have any shape."""
-    rows = [*beam.positions, 0, 0]
-    return {"channels_to": beam.channels, "rows": rows[0], "columns": rows[1]}
-
-
-def _lone_operations(nodes: Any) -> dict[tuple[str, int], int]:
-    """(module path, call) -> how many operations it has that compute something."""
-    out: dict[tuple[str, int], int] = {}
-    layout, ignored = table()["layout"], table()["ignored"]
-    for node in nodes:
-        if node.op not in ("call_function", "call_method"):
-            continue
-        name = name_of(node)
-        if name in layout or name in ignored or name in ("getitem", "slice", "select", "split", "chunk", "unbind"):
-            continue
-        path, _, call = module_of(node)
-        out[path, call] = out.get((path, call), 0) + 1
-    return out
-
-
-def _first_with_weights(node: Node) -> Node | None:
-    """The first operation with weights that a tensor meets."""
-    seen: set[Node] = set()
-    todo = [node]
-    while todo and len(seen) < 64:
-        here = todo.pop(0)
-        if here in seen:
-            continue
-        seen.add(here)
-        for user in here.users:
-            if name_of(user) in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "linear",
-                                 "batch_norm", "layer_norm", "addmm", "lstm", "gru"):  # fmt: skip
-                return user
-            if user.op == "call_function":
-                todo.append(user)
-    return None

@@ -152,6 +152,8 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "attention_gradient": 10,
     "attend_mix": 9,
     "attend_gradient": 12,
+    "recurrent_square": 7,
+    "recurrent_gradient": 9,
     "gate_mean": 3,
     "gate_square": 3,
     "gate_slope": 3,

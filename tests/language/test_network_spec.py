@@ -158,7 +158,7 @@ body:
   - {⟦componet⟧: linear, units: width}
   - repeat: 2*⟦dept⟧
     body:
-      - {component: a, name: ⟦x.y⟧}
+      - {component: a, name: ⟦x..y⟧}
       - {component: b, gain: 3 ⟦^⟧ 2}
   - {component: c, name: twice}
   - {component: c, name: ⟦twice⟧}

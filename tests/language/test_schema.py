@@ -117,7 +117,7 @@ def test_right_networks(schema, body):
         "body: [relu]",
         "body: []",
         "body: [{repeat: 3}]",
-        "body: [{repeat: 3, body: [{component: relu, name: a.b}]}]",
+        "body: [{repeat: 3, body: [{component: relu, name: a..b}]}]",
         "body: [{component: relu}]\nabuot: x",
         "body: [{component: relu}]\nexpect: [{at: a}]",
         "body: [{component: relu}]\ndefine: {s: {funktion: x}}",

@@ -8,11 +8,20 @@ attention.py        the two as functions that a formula calls
 dot_product.py      attention alone, from the Gram matrices of queries, keys and values
 gate_moments.py     Gaussian averages of sigmoid, gelu and silu gates
 gate_pairs.py       the same of two gates that see correlated signals
+recurrent.py        LSTM and GRU over time
 chebyshev.py, scatter.py   tables and averages that these share
 
 Importing the package registers the functions with `lensnet.algebra.special`.
 """
 
-from lensnet.algebra.mixing import attention, dot_product, gate_moments, gate_pairs, softmax_moments, top_k_moments
+from lensnet.algebra.mixing import (
+    attention,
+    dot_product,
+    gate_moments,
+    gate_pairs,
+    recurrent,
+    softmax_moments,
+    top_k_moments,
+)
 
-__all__ = ["attention", "dot_product", "gate_moments", "gate_pairs", "softmax_moments", "top_k_moments"]
+__all__ = ["attention", "dot_product", "gate_moments", "gate_pairs", "recurrent", "softmax_moments", "top_k_moments"]

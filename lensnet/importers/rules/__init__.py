@@ -1,5 +1,5 @@
 """What every operation becomes, one file per family; importing the package registers the rules."""
 
-from lensnet.importers.rules import activations, attention, cuts, layout, merges, norms, pools, weights
+from lensnet.importers.rules import activations, attention, cuts, layout, merges, norms, pools, recurrent, weights
 
-__all__ = ["activations", "attention", "cuts", "layout", "merges", "norms", "pools", "weights"]
+__all__ = ["activations", "attention", "cuts", "layout", "merges", "norms", "pools", "recurrent", "weights"]

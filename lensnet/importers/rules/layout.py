@@ -69,7 +69,7 @@ def _copied(layout: Layout, node: Node, name: str) -> Layout:
         return Layout(tuple(axes))
     counts = argument(node, 1, "repeats")
     counts = list(counts) if isinstance(counts, list | tuple) else list(arguments(node)[1:])
-    axes = [()] * (len(counts) - len(layout.axes)) + list(layout.axes)  # type: ignore[list-item]
+    axes = [()] * (len(counts) - len(layout.axes)) + list(layout.axes)
     return Layout(tuple((Atom(COPIES, n), *axis) if n > 1 else axis for n, axis in zip(counts, axes, strict=True)))
 
 

@@ -1,0 +1,122 @@
+"""How the tensors of a call enter the network: which axis is what, and which of several inputs is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
+from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
+from lensnet.importers.operations import name_of, table
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+def placeholder(mapper: Mapper, node: Node) -> Value:
+    """What enters at a placeholder of the call: the network's input, or a light beside it."""
+    value = node.meta.get("val")
+    if not torch.is_tensor(value):
+        return None
+    sizes = tuple(value.shape)
+    if mapper.input is None or (value.is_floating_point() and not _is_float(mapper.input)):
+        if mapper.input is None or node.users:
+            mapper.input = node
+    if not value.is_floating_point():
+        roles: list[Any] = [None] * len(sizes)
+        if sizes:
+            roles[min(mapper.batch_axis, len(sizes) - 1)] = EXAMPLES
+        for place, axis in enumerate(axis for axis in range(len(sizes)) if roles[axis] is None):
+            roles[axis] = place
+        return Index(Layout.of(roles, sizes), ids=True)
+    return (
+        _second(mapper, node) if mapper.input is not node else beam_of(mapper.batch_axis, "input", sizes, _image(node))
+    )
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    return torch.is_tensor(value) and value.is_floating_point()
+
+
+def _second(mapper: Mapper, node: Node) -> Value:
+    """A second float input: a light of its own."""
+    assert mapper.input is not None
+    beam = beam_of(mapper.batch_axis, "input", sizes_of(node), _image(node))
+    example = mapper.captured.inputs.get(node.name)
+    power = 1.0 if example is None or example.is_meta else float(example.double().square().mean().sqrt())
+    params = {"std": power, **grid_parameters(beam)}
+    mapper.notes.append(f"a second input, {node.name}, is a light of its own (rms {power:.3g})")
+    first = mapper.values.get(mapper.input)
+    tap = (mapper.input, first if isinstance(first, Beam) else None)
+    return mapper.add(node, "source", params, [tap], beam, name=node.name)
+
+
+def _image(node: Node) -> bool:
+    """Whether channels come right after the examples: a convolution or a norm over axis 1 says so."""
+    rank = len(sizes_of(node))
+    if rank == 4:
+        first = _first_with_weights(node)
+        return not (first is not None and name_of(first) in ("linear", "layer_norm") and rank == 4)
+    if rank == 3:
+        first = _first_with_weights(node)
+        return first is not None and name_of(first) in ("conv1d", "conv_transpose1d", "batch_norm")
+    return False
+
+
+def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Beam:
+    """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W)."""
+    rank = len(sizes)
+    if not 2 <= rank <= 4:
+        raise Unmapped(f"a tensor of {rank} axes")
+    roles: list[Any] = [None] * rank
+    roles[batch_axis if rank > 2 else 0] = EXAMPLES
+    rest = [axis for axis in range(rank) if roles[axis] is None]
+    channel = rest[0] if image else rest[-1]
+    roles[channel] = CHANNELS
+    positions = [axis for axis in rest if axis != channel]
+    for place, axis in enumerate(positions):
+        roles[axis] = place
+    return Beam(path, Layout.of(roles, sizes), tuple(sizes[axis] for axis in positions), sizes[channel])
+
+
+def grid_parameters(beam: Beam) -> dict[str, int]:
+    """Shape parameters of the components that may have any shape."""
+    rows = [*beam.positions, 0, 0]
+    return {"channels_to": beam.channels, "rows": rows[0], "columns": rows[1]}
+
+
+def lone_operations(nodes: Iterable[Node]) -> dict[tuple[str, int], int]:
+    """(module path, call) -> how many operations it has that compute something."""
+    out: dict[tuple[str, int], int] = {}
+    layout, ignored = table()["layout"], table()["ignored"]
+    for node in nodes:
+        if node.op not in ("call_function", "call_method"):
+            continue
+        name = name_of(node)
+        if name in layout or name in ignored or name in ("getitem", "slice", "select", "split", "chunk", "unbind"):
+            continue
+        path, _, call = module_of(node)
+        out[path, call] = out.get((path, call), 0) + 1
+    return out
+
+
+def _first_with_weights(node: Node) -> Node | None:
+    """The first operation with weights that a tensor meets."""
+    seen: set[Node] = set()
+    todo = [node]
+    while todo and len(seen) < 64:
+        here = todo.pop(0)
+        if here in seen:
+            continue
+        seen.add(here)
+        for user in here.users:
+            if name_of(user) in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "linear",
+                                 "batch_norm", "layer_norm", "addmm", "lstm", "gru"):  # fmt: skip
+                return user
+            if user.op == "call_function":
+                todo.append(user)
+    return None
