@@ -19,7 +19,7 @@ class Point:
 
     `chain`: on the path along first ports, where the gains add up; branches act where they meet it.
     `predicted`, `measured`: (low, middle, high), equal for a single component; the measured middle is the median over
-    seeds and its ends the quartiles. None where there is nothing to draw.
+    seeds and its ends the quartiles. None where there is nothing to draw. `band`: where 90 % of the seeds should lie.
     """
 
     label: str
@@ -29,17 +29,23 @@ class Point:
     per_seed: tuple[float, ...] = ()
     number: int = 0
     chain: bool = True
+    band: tuple[float, float] | None = None
 
 
 def drawn_quantity(report: Report) -> str:
-    """What is drawn: the second moment; for the steps of an algorithm the first of its quantities, as the loss."""
+    """What is drawn: the second moment, or its typical value where that is predicted with a band; for the steps of an
+    algorithm the first of its quantities, as the loss."""
     names = [row.quantity for row in report.rows]
+    if "median" in names:
+        return "median"
     return "second_moment" if "second_moment" in names or not names else names[0]
 
 
 def subject(report: Report, direction: Direction) -> str:
     """What a drawing shows, in a few words."""
     name = drawn_quantity(report)
+    if name == "median":
+        return "typical signal q, forward" if direction == "forward" else "typical gradient p, backward"
     if name != "second_moment":
         return f"{name.replace('_', ' ')} {symbol(name, direction)}"
     return "signal q, forward" if direction == "forward" else "gradient p, backward"
@@ -81,7 +87,8 @@ def _point(row: Row, verdict: str, number: int, chain: bool) -> Point:
     if seeds:
         low, middle, high = np.quantile(seeds, (0.25, 0.5, 0.75))
         measured = (float(low), float(middle), float(high))
-    return Point(row.component, verdict, predicted, measured, seeds, number, chain)
+    band = row.band if row.band is not None and 0 < row.band[0] <= row.band[1] < float("inf") else None
+    return Point(row.component, verdict, predicted, measured, seeds, number, chain, band)
 
 
 def gather(points: Sequence[Point], most: int) -> list[Point]:
@@ -99,7 +106,13 @@ def _together(points: Sequence[Point]) -> Point:
         _range([point.predicted for point in points]),
         _range([point.measured for point in points]),
         number=points[0].number,
+        band=_widest([point.band for point in points]),
     )
+
+
+def _widest(bands: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    known = [band for band in bands if band is not None]
+    return (min(band[0] for band in known), max(band[1] for band in known)) if known else None
 
 
 def _range(entries: Sequence[tuple[float, float, float] | None]) -> tuple[float, float, float] | None:
@@ -112,7 +125,8 @@ def _range(entries: Sequence[tuple[float, float, float] | None]) -> tuple[float,
 
 def bounds(points: Sequence[Point], least: float = 10.0) -> tuple[float, float] | None:
     """Range of the axis: everything drawn, and at least a factor `least`, so that flat looks flat."""
-    ends = [end for point in points for entry in (point.predicted, point.measured) if entry for end in entry]
+    entries = [entry for point in points for entry in (point.predicted, point.measured, point.band) if entry]
+    ends = [end for entry in entries for end in entry]
     if not ends:
         return None
     low, high = min(ends), max(ends)

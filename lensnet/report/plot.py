@@ -125,6 +125,11 @@ def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: D
     ax.plot(*_columns(ends), color=PREDICTED, linewidth=1.8, zorder=2)
     aside = [[(x - 0.4, height), (x + 0.4, height)] for x, height, chain in path if not chain and height == height]
     ax.add_collection(LineCollection(aside, colors=PREDICTED, linewidths=1.4, alpha=0.45, zorder=2))
+    bands = [(x, *point.band) for x, point in zip(xs, points, strict=True) if point.band is not None]
+    if bands:
+        sides = [(x + side, low, high) for x, low, high in bands for side in (-0.5, 0.5)]
+        xs_twice, lows, highs = ([value[i] for value in sides] for i in range(3))
+        ax.fill_between(xs_twice, lows, highs, color=PREDICTED, alpha=0.13, linewidth=0, zorder=0)
     measured = [(x, point) for x, point in zip(xs, points, strict=True) if point.measured is not None]
     cloud = [(x, value) for x, point in measured for value in point.per_seed]
     ax.plot(*_columns(cloud), ".", color=FAINT, alpha=0.45, markersize=2.5, zorder=1)
@@ -142,7 +147,8 @@ def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: D
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(lambda value, _: short(value, 1))
-    name = "signal: second moment q, forward" if direction == "forward" else "gradient: second moment p, backward"
+    what = "typical second moment" if bands else "second moment"
+    name = f"signal: {what} q, forward" if direction == "forward" else f"gradient: {what} p, backward"
     ax.set_title(name)
 
 
@@ -245,11 +251,15 @@ def _budget(ax: Axes, rows: Sequence[BudgetRow], place: dict[str, int]) -> None:
 
 
 def _legend(figure: Figure, ax: Axes, report: Report) -> None:
+    from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-    handles = []
+    handles: list[Artist] = []
     if any(row.predicted is not None for row in report.rows):
         handles.append(Line2D([], [], color=PREDICTED, linewidth=1.8, label="predicted"))
+    if any(row.band is not None for row in report.rows):
+        handles.append(Patch(color=PREDICTED, alpha=0.13, label="90 % of the seeds"))
     seen = {row.verdict for row in report.rows}
     if report.seeds:
         for name, look in VERDICTS.items():

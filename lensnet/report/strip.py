@@ -17,6 +17,7 @@ from lensnet.report.palette import VERDICTS
 LABEL = 8
 HEIGHT = 8
 LINE = "blue"
+BAND = "dim blue"
 
 
 def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT) -> list[Text]:
@@ -29,6 +30,7 @@ def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT
         return []
     canvas = _Canvas(plot, height, *span)
     centres = [int((i + 0.5) * plot / len(shown)) for i in range(len(shown))]
+    canvas.bands(shown, centres)
     canvas.line(shown, centres)
     canvas.dots(shown, centres)
     name = subject(report, direction)
@@ -38,6 +40,8 @@ def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT
         told.append(f"{-(-len(points) // len(shown))} components a mark, ┊ range")
     elif len(told) == 2:
         told.append("┊ half of the seeds")
+    if any(point.band for point in points):
+        told.append("╌ 90 % predicted")
     about = "  ".join(told)
     lines = [Text.assemble((name, "bold"), "  ", (clip(about, max(width - len(name) - 2, 4)), "dim"))]
     lines += canvas.render()
@@ -60,6 +64,17 @@ class _Canvas:
     def put(self, column: int, row: int, char: str, style: str) -> None:
         if 0 <= column < self.width:
             self.cells[row][column] = (char, style)
+
+    def bands(self, points: Sequence[Point], centres: Sequence[int]) -> None:
+        """The ends of the band that is predicted to hold 90 % of the seeds."""
+        for i, point in enumerate(points):
+            if point.band is None:
+                continue
+            start = (centres[i - 1] + centres[i] + 1) // 2 if i else 0
+            stop = (centres[i] + centres[i + 1] + 1) // 2 if i + 1 < len(points) else self.width
+            for end in point.band:
+                for column in range(start, stop):
+                    self.put(column, self.row(end), "╌", BAND)
 
     def line(self, points: Sequence[Point], centres: Sequence[int]) -> None:
         """A step line: level across each component, vertical where it changes."""

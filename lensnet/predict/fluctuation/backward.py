@@ -4,13 +4,8 @@ The same sources in the other direction: a dense layer multiplies by chi^2_n/n (
 gates. Two things are new.
 
 Every row sends back its own random question r, so the gradients of different rows start out unrelated and the batch
-average hides their noise. They turn towards each other on the way: with X = E (u.v)^2 and Y = E |u|^2|v|^2 of two rows,
-
-    dense layer (n inputs)   X' = X + (X + Y)/n,                              Y' = Y + 2X/n
-    slopes d = f'^2          X' = s^2 X + (D - s^2)(Y + 2X)/(n + 2),          Y' = Y + (D - 1)(Y + 2X)/(n + 2)
-
-with D = E d_a d_b/(E d)^2 and s = E f'_a f'_b/E f'^2 (independent gates: Hanin 2018; isotropic gradients). X/Y of
-two different rows is the share of the noise that they have in common.
+average hides their noise; they turn towards each other on the way (`alignment.py`). The average of cos^2 is the share
+of a layer's noise that two rows have in common.
 
 And the slopes depend on the forward signal: what chance does to v there moves ln p by d ln E f'^2/d ln v, along the
 forward sources; a normalisation divides the gradient by the signal that came in.
@@ -26,6 +21,7 @@ import numpy as np
 
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
+from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unrelated
 from lensnet.predict.fluctuation.forward import STEP, Forward, average, one_by_one, orthogonal, scaled
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
@@ -37,10 +33,10 @@ from lensnet.predict.moments.pointwise import chained, function_of, gaussian_beh
 
 @dataclass(frozen=True)
 class GradientResponse:
-    """Of one edge: the response of ln p; `alike`: average squared cosine of the gradients of two different rows."""
+    """Of one edge: the response of ln p; `alike`: squared cosine of the gradients of two different rows."""
 
     response: Response
-    alike: float
+    alike: Alignment
 
 
 class Backward:
@@ -56,7 +52,7 @@ class Backward:
         rows, units = last.examples * last.shape.position_count, last.shape.channels
         start = Response(self.sources.add(OUTPUT[0], "question", chi_square(units), 1.0 if rows == 1 else 0.0))
         self.responses: dict[Edge, GradientResponse] = {
-            OUTPUT: GradientResponse(start, 1.0 if rows == 1 else 1 / units)
+            OUTPUT: GradientResponse(start, EQUAL if rows == 1 else unrelated(units))
         }
         for node in reversed(network.nodes):
             uses: list[Edge] = [(user.path, port) for user, port in network.consumers(node.path)] or [OUTPUT]
@@ -88,21 +84,19 @@ class Backward:
         else:
             gate = slope_energy(function_of(node), mean, std)
         base = self.forward.responses[origin]
-        n, a = node.shape.channels, after.alike
+        n = node.shape.channels
         pairs = self.forward.pairs(origin)
         pair = pairs.average(gate.pair)
         overlap = pairs.average(lambda c: slope_overlap(function_of(node), mean, std, c) ** 2) if not law.chain else 1.0
         row = gate.slope_law(n)
-        share = pair * (1 + 2 * a) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
+        share = pair * (1 + 2 * after.alike.mean) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
         own = self.sources.add(node.path, "slopes", row, share)
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
         batch, single = self.sources.variance(base.gains, pairs.rows), self.sources.variance(base.gains)
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
-        x = overlap * a + (1 + pair - overlap) * (1 + 2 * a) / (n + 2)
-        y = 1 + pair * (1 + 2 * a) / (n + 2)
         bent = abs(gate.log_curvature) * float(np.sqrt(batch))
         response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])
-        return GradientResponse(response.with_noise(own, n), min(x / y, 1.0))
+        return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair))
 
     def _other(self, node: Node, port: str, index: int, after: GradientResponse) -> GradientResponse:
         response, a = after.response, after.alike
@@ -115,20 +109,20 @@ class Backward:
             for law in node.weights.values():
                 one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
                 row = row + one
-            response = response.with_noise(self.sources.add(node.path, "weights", row, a), n, one_by_one(node))
-            a = (a * (1 + 1 / n) + 1 / n) / (1 + 2 * a / n)
-        return GradientResponse(response, min(self._spread_over_positions(node, index, a), 1.0))
+            response = response.with_noise(self.sources.add(node.path, "weights", row, a.mean), n, one_by_one(node))
+            a = a.mixed(n)
+        return GradientResponse(response, self._spread_over_positions(node, index, a))
 
     @staticmethod
-    def _spread_over_positions(node: Node, index: int, alike: float) -> float:
+    def _spread_over_positions(node: Node, index: int, alike: Alignment) -> Alignment:
         """A gradient that one position sends to several: the same for a pool, unrelated parts of it for a flatten."""
         out, into = node.shape, node.shapes_in[index]
         copies = into.position_count // max(out.position_count, 1)
         if node.weights or copies < 2:
             return alike
-        among = 1.0 if out.channels == into.channels else 1 / into.channels
+        among = EQUAL if out.channels == into.channels else unrelated(into.channels)
         rows = node.examples * out.position_count
-        return float(((copies - 1) * among + (rows - 1) * copies * alike) / (rows * copies - 1))
+        return alike.with_others((copies - 1) / (rows * copies - 1), among)
 
     def _sensitivities(self, node: Node, port: str) -> list[float]:
         """d ln p_in/d ln q of every forward port, at a fixed gradient above, from the component's own formula."""
@@ -160,14 +154,15 @@ class Backward:
         variance = self.sources.common_variance
         spread = sum(s * variance(r.gains) for s, r in zip(shares, responses, strict=True))
         response = replace(response, shift=response.shift + (spread - variance(response.gains)) / 2)
-        alike = sum(s * k.alike for s, k in zip(shares, known, strict=True))
+        mean = sum(s * k.alike.mean for s, k in zip(shares, known, strict=True))
+        alike = bounded(mean, sum(s * k.alike.square for s, k in zip(shares, known, strict=True)))
         n = node.shapes_in[0].channels
         overlap = sum(4 * max(power[i] * power[j] - cross**2, 0.0) for (i, j), cross in crosses.items()) / total**2 / n
         row = LogLaw(-overlap / 2, overlap)
         if overlap > 0:
-            gains = self.sources.add(node.path, "overlap back", row, float(alike))
+            gains = self.sources.add(node.path, "overlap back", row, alike.mean)
             response = response.with_noise(gains, n)
-        return GradientResponse(response, float(min(alike, 1.0)))
+        return GradientResponse(response, alike)
 
     def _cross(self, first: Edge, second: Edge) -> float:
         field = self.cross.moment(first, second)

@@ -37,6 +37,9 @@ SHARE = 0.9
 """Of the weight draws inside the band."""
 BENT = 0.5
 """Largest change of an elasticity within one standard deviation that a linear response may have."""
+INDEPENDENT = 0.1
+"""Declared error of a median per unit of variance that the rows do not share: it is taken as independent between them,
+and log-normal."""
 SAME = 1e-4
 """Relative correction of the mean below which it gets no row of its own."""
 
@@ -64,15 +67,17 @@ class FluctuationEngine:
         for node in network:
             response = forward.responses[node.path]
             law = sources.law(response, rows.count(node.shape))
-            out.effects += _effects(node, None, base, law, response)
+            apart = sources.apart(response, rows.count(node.shape))
+            out.effects += _effects(node, None, base, law, response, apart)
         out.effects += rounding_effects(network, forward, base.forward(), source.dtype)
         if source.gradients:
             backward = Backward(network, forward, moments.gradients)
             for (path, port), gradient in backward.responses.items():
                 if path in network:
                     node = network[path]
-                    law = sources.law(gradient.response, rows.count(node.shapes_in[node.ports.index(port)]))
-                    out.effects += _effects(node, port, base, law, gradient.response)
+                    count = rows.count(node.shapes_in[node.ports.index(port)])
+                    law, apart = sources.law(gradient.response, count), sources.apart(gradient.response, count)
+                    out.effects += _effects(node, port, base, law, gradient.response, apart)
         return out
 
     def local(
@@ -148,7 +153,7 @@ def _head_start(moments: Prediction, kernel: LevelPrediction | None, source: Sou
     return log(actual / declared) if declared > 0 and actual > 0 else 0.0
 
 
-def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: Response) -> list[Effect]:
+def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: Response, apart: float) -> list[Effect]:
     direction: Literal["forward", "backward"] = "forward" if port is None else "backward"
     known = base.at(node.path, port)
     if known is None or known.value is None or not isfinite(known.value) or known.value <= 0 or not isfinite(law.mean):
@@ -168,7 +173,7 @@ def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: R
         )  # fmt: skip
 
     out = [
-        effect("median", _exp(size + law.median), small * law.scatter),
+        effect("median", _exp(size + law.median), small * law.scatter + INDEPENDENT * apart),
         effect("scatter", law.scatter, small),
         effect("band", SHARE, 0.0),
     ]

@@ -58,6 +58,10 @@ class Sources:
         common, row = self.common_variance(gains), float(gains**2 @ self._row[:, 1])
         return common + (row - common) / rows
 
+    def apart(self, response: Response, rows: int) -> float:
+        """Variance of ln Q of a single row that different rows do not share; 0 for one row."""
+        return 0.0 if rows < 2 else self.variance(response.gains) - self.common_variance(response.gains)
+
     def common_variance(self, gains: Array) -> float:
         return float(gains**2 @ self._common[:, 1])
 
