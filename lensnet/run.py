@@ -146,7 +146,10 @@ class _Bench:
     def take(self, seed: SeedStatistics) -> None:
         if seed.seed in self.ensemble.seeds:  # the batch was halved and the seeds are measured again
             self.ensemble, self.sides, self.outputs = Ensemble(), {}, {}
-            self.descent = self.descent.on(seed.outputs[INPUT].mean.shape[0])
+        examples = next(iter(seed.outputs.values())).mean.shape[0]
+        if examples < self.network.input.batch:  # memory ended: formulas count the examples that are there
+            self.network = self.network.with_batch(examples)
+            self.descent = self.descent.on(examples)
         local = predict_locally(self.network, self.structure, seed)
         own = own_effects(self.network, seed.side, through=False) + labelled_effects(self.network, seed)
         self.ensemble.add(seed, [*local, *self.descent.local(seed), *own])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,11 @@ class Network:
     @cached_property
     def _by_path(self) -> dict[str, Node]:
         return {node.path: node for node in self.nodes}
+
+    def with_batch(self, examples: int) -> Network:
+        """The same network on fewer examples, for formulas that count them."""
+        nodes = tuple(replace(node, examples=examples) for node in self.nodes)
+        return replace(self, input=replace(self.input, batch=examples), nodes=nodes)
 
     def consumers(self, path: str) -> list[tuple[Node, str]]:
         """The (node, port) pairs fed by a producer."""
