@@ -18,7 +18,7 @@ def derive(
     name: Annotated[str, typer.Argument(metavar="SPEC|COMPONENT", help="A component, or a network as for run.")],
     quantity: Annotated[
         str | None,
-        typer.Argument(metavar="[QUANTITY]", help="mean, second_moment, backward_second_moment, ... [all]"),
+        typer.Argument(metavar="[QUANTITY]", help="mean, second_moment, backward_second_moment, kernel, ... [all]"),
     ] = None,
     at: Annotated[
         str | None,

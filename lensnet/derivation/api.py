@@ -27,7 +27,8 @@ def derive(
     """The derivation of a component's effects, of a stack, or of a repeated block with its fixed points.
 
     name: a component of the catalogue (or the file of one), or a network file or bundled spec. quantity: `mean`,
-    `second_moment`, `backward_second_moment`, or any other effect of the component; None for all. at: a path in the
+    `second_moment`, `backward_second_moment`, `kernel` (of a pointwise component), or any other effect of it; None for
+    all but the kernel. at: a path in the
     network (`block.0`); first, last: a range of components. overrides: `path=value` for a network, `parameter=value`
     for a pointwise component. expand: abbreviations of a component file written out.
 
@@ -76,12 +77,16 @@ def _of_component(component: Component, quantity: str | None, overrides: Iterabl
             raise DeriveError(f"{component.name} declares its effects: they are shown in symbols", "leave --set away")
         return derive_declared(component, quantity, expand)
     from lensnet.derivation.effects_of_function import QUANTITIES
+    from lensnet.derivation.kernel_page import KERNEL, derive_kernel
     from lensnet.derivation.pointwise import derive_pointwise
 
-    if quantity is not None and quantity not in QUANTITIES:
+    if quantity == KERNEL:
+        return derive_kernel(component, _numbers(overrides))
+    known = (*QUANTITIES, KERNEL)
+    if quantity is not None and quantity not in known:
         raise DeriveError(
             f"{component.name} has no effect called {quantity!r}",
-            did_you_mean(quantity, QUANTITIES) or f"it has {', '.join(QUANTITIES)}",
+            did_you_mean(quantity, known) or f"it has {', '.join(known)}",
         )
     return derive_pointwise(component, quantity, _numbers(overrides))
 
