@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lensnet.compare.settings import Settings
     from lensnet.construct.network import Constructed
     from lensnet.measure.ensemble import Progress
-    from lensnet.predict.kernel.tangent import Parametrisation
+    from lensnet.predict.kernel.tangent import Parametrisation, PositionMode
 
 
 AUTO = "auto"
@@ -113,15 +113,16 @@ class Net:
 
         return construct_network(self.network, None if out is None else Path(out), **options)
 
-    def nngp(self, batch: ArrayLike | None = None) -> NDArray[np.float64]:
+    def nngp(self, batch: ArrayLike | None = None, mode: PositionMode = "auto") -> NDArray[np.float64]:
         """Covariance of the outputs over weight draws at infinite width, `(N, N)` over examples (times positions).
 
-        batch: inputs in torch layout (an array, or anything numpy reads); default the network's own input. Raises
-        KernelError where a component has no kernel formula.
+        batch: inputs in torch layout (an array, or anything numpy reads); default the network's own input. mode:
+        `full` follows every pair of positions, `stationary` every displacement, `auto` what fits. Raises KernelError
+        where a component has no kernel formula.
         """
         from lensnet.predict.kernel.tangent import nngp
 
-        return nngp(self.network, self._batch(batch))
+        return nngp(self.network, self._batch(batch), mode)
 
     def ntk(self, batch: ArrayLike | None = None, parametrisation: Parametrisation = "ntk") -> NDArray[np.float64]:
         """Neural tangent kernel of one output channel at infinite width, `(E, E)`.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.levels.pairs import Field, FullPairs, Pairs
+from lensnet.levels.pairs import Field, Layout, Pairs, StationaryPairs
 
 Matrix = NDArray[np.float64]
 
@@ -43,10 +43,11 @@ class Population:
     terms: float
     mean: Field
     pairs: Pairs = field(repr=False)
-    layout: FullPairs = field(repr=False)
+    layout: Any = field(repr=False)
     chain: tuple[Any, ...] = ()
     scale: Field | float = 1.0
     shift: Field | float = 0.0
+    own: Field | None = field(default=None, repr=False)
 
     @property
     def plain(self) -> bool:
@@ -55,7 +56,7 @@ class Population:
 
     @property
     def second_moment(self) -> Field:
-        return self.layout.diagonal(self.pairs)
+        return _own(self.own, self.pairs, self.layout)
 
     @property
     def variance(self) -> Field:
@@ -70,7 +71,11 @@ class Population:
 
     def rows_covariance(self, sample: Rows) -> Matrix:
         """Cov(g_a, g_b) over the rows of a sample, (R, R)."""
-        return self.layout.chosen(self.covariance, sample.examples, sample.places)
+        if isinstance(self.layout, StationaryPairs):
+            gram = self.layout.between(self.pairs, np.sqrt(self.second_moment), sample.examples, sample.places)
+            mean = self.rows_mean(sample)
+            return np.asarray(gram - np.outer(mean, mean))
+        return np.asarray(self.layout.chosen(self.covariance, sample.examples, sample.places))
 
     def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
         """E g_a over the rows of a sample, (R,)."""
@@ -80,17 +85,18 @@ class Population:
 @dataclass(frozen=True)
 class Covariance:
     """The kernel state of one edge. `population` is None where the channels are not known to be functions of a
-    Gaussian; `error`: bound on the absolute error of `pairs` that quadrature and sampling have left so far, relative to
-    the largest second moment."""
+    Gaussian; `own`: second moments where the pairs do not tell them (displacements only).
+    """
 
     mean: Field
     pairs: Pairs = field(repr=False)
-    layout: FullPairs = field(repr=False)
+    layout: Any = field(repr=False)
     population: Population | None = field(default=None, repr=False)
+    own: Field | None = field(default=None, repr=False)
 
     @property
     def second_moment(self) -> Field:
-        return self.layout.diagonal(self.pairs)
+        return _own(self.own, self.pairs, self.layout)
 
     @property
     def variance(self) -> Field:
@@ -119,14 +125,21 @@ class Covariance:
         """E z_a z_b over the rows of a sample, (R, R); None where the layout cannot tell."""
         if sample.examples > self.layout.examples:
             return None
-        return self.layout.chosen(self.pairs, sample.examples, sample.places)
+        if isinstance(self.layout, StationaryPairs):
+            size = np.sqrt(self.second_moment)
+            return self.layout.between(self.pairs, size, sample.examples, sample.places)
+        return np.asarray(self.layout.chosen(self.pairs, sample.examples, sample.places))
 
     def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
         """E z_a over the rows of a sample, (R,)."""
         return chosen_rows(self.layout, self.mean, sample)
 
 
-def chosen_rows(layout: FullPairs, values: Field, sample: Rows) -> NDArray[np.float64]:
+def _own(own: Field | None, pairs: Pairs, layout: Layout) -> Field:
+    return layout.diagonal(pairs) if own is None else own
+
+
+def chosen_rows(layout: Layout, values: Field, sample: Rows) -> NDArray[np.float64]:
     """A field at the rows of a sample, (R,)."""
-    flat = layout.flat(values).reshape(layout.examples, -1)
+    flat = np.broadcast_to(values, layout.field_shape).reshape(layout.examples, -1)
     return flat[: sample.examples][:, list(sample.places)].reshape(-1).copy()

@@ -107,3 +107,146 @@ class FullPairs:
 def _upper(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     first, second = np.triu_indices(count, 1)
     return first, second
+
+
+@dataclass(frozen=True)
+class StationaryPairs:
+    """Displacements only: a pair field is `(E, E, *D)`, its average over all positions p and p + delta of two examples.
+
+    Axis i of D has 2 n_i - 1 entries, for delta_i from -(n_i - 1) to n_i - 1. What differs from place to place (dark
+    rims, bright patches) is kept in fields beside it; of pairs only the average at each displacement is known.
+    """
+
+    examples: int
+    positions: tuple[int, ...]
+    mode: Mode = "stationary"
+
+    @property
+    def places(self) -> int:
+        return prod(self.positions)
+
+    @property
+    def count(self) -> int:
+        return self.examples * self.places
+
+    @property
+    def spread(self) -> tuple[int, ...]:
+        return tuple(2 * n - 1 for n in self.positions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.examples, self.examples, *self.spread)
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        return (self.examples, *self.positions)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The displacement axes of a pair field."""
+        return tuple(range(2, 2 + len(self.positions)))
+
+    @cached_property
+    def counts(self) -> Pairs:
+        """How many pairs of positions have each displacement, `(*D)`."""
+        out = np.ones(())
+        for n in self.positions:
+            out = np.multiply.outer(out, n - np.abs(np.arange(1 - n, n)))
+        return out
+
+    def typical(self, field: Any) -> Field:
+        """The average over positions, `(E,)`."""
+        field = np.broadcast_to(np.asarray(field, dtype=float), self.field_shape)
+        return np.asarray(field.reshape(self.examples, -1).mean(axis=1))
+
+    def first(self, field: Any) -> Pairs:
+        """The typical value of the first sample's example."""
+        return self.typical(field).reshape(-1, 1, *([1] * len(self.positions)))
+
+    def second(self, field: Any) -> Pairs:
+        return self.typical(field).reshape(1, -1, *([1] * len(self.positions)))
+
+    def whole(self, pairs: Any) -> Pairs:
+        return np.broadcast_to(np.asarray(pairs, dtype=float), self.shape)
+
+    @property
+    def centre(self) -> tuple[int, ...]:
+        """Where the displacement is zero."""
+        return tuple(n - 1 for n in self.positions)
+
+    @property
+    def at_centre(self) -> tuple[Any, ...]:
+        """Index of the pairs at equal positions."""
+        return (slice(None), slice(None), *self.centre)
+
+    @cached_property
+    def same_place(self) -> Pairs:
+        out = np.zeros(self.shape)
+        out[self.at_centre] = 1.0
+        return out
+
+    @cached_property
+    def same_example(self) -> Pairs:
+        return self.whole(np.eye(self.examples).reshape(self.examples, self.examples, *([1] * len(self.positions))))
+
+    @cached_property
+    def same(self) -> Pairs:
+        return self.same_place * self.same_example
+
+    def diagonal(self, pairs: Pairs) -> Field:
+        """Samples with themselves, averaged over positions, as a field."""
+        own = np.diagonal(self.whole(pairs)[self.at_centre])
+        return np.broadcast_to(own.reshape(-1, *([1] * len(self.positions))), self.field_shape)
+
+    def products(self, a: Field, b: Field) -> Pairs:
+        """Average of a_e[p] b_f[p + delta] over positions, from two fields `(E, *positions)`."""
+        if not self.positions:
+            return np.multiply.outer(a, b)
+        return self.correlated(a, b) / self.counts
+
+    def correlated(self, a: Field, b: Field) -> Pairs:
+        """The sum in place of the average."""
+        axes = tuple(range(1, 1 + len(self.positions)))
+        left = np.fft.rfftn(a, self.spread, axes)
+        right = np.fft.rfftn(b, self.spread, axes)
+        found = np.fft.irfftn(np.conj(left)[:, None] * right[None], self.spread, self.axes)
+        return np.asarray(np.roll(found, [n - 1 for n in self.positions], self.axes))
+
+    def mean_all(self, pairs: Any) -> Pairs:
+        """Average over all pairs of positions, `(E, E)`."""
+        weight = self.counts / self.places**2
+        return np.asarray((self.whole(pairs) * weight).sum(axis=self.axes))
+
+    def mean_same(self, pairs: Any) -> Pairs:
+        """Average over equal positions, `(E, E)`."""
+        return self.whole(pairs)[self.at_centre].copy()
+
+    @property
+    def upper(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Pairs of examples (e, f) with e <= f."""
+        return np.triu_indices(self.examples)
+
+    def mirrored(self, upper: Pairs) -> Pairs:
+        """A symmetric pair field from the pairs of examples e <= f: K(f, e, -delta) = K(e, f, delta)."""
+        out = np.empty(self.shape)
+        first, second = self.upper
+        out[first, second] = upper
+        out[second, first] = np.flip(upper, axis=tuple(range(1, 1 + len(self.positions))))
+        return out
+
+    def between(self, pairs: Pairs, size: Field, examples: int, places: tuple[int, ...]) -> Pairs:
+        """Pairs of single samples `(R, R)`, where each is its displacement's average scaled by `size` at both ends."""
+        if not self.positions:
+            return np.array(pairs[:examples, :examples])
+        where = np.stack(np.unravel_index(np.array(places), self.positions))
+        apart = where[:, None, :] - where[:, :, None] + np.array(self.centre).reshape(-1, 1, 1)
+        scale = self.products(size, size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosine = np.where(scale > 0, pairs / scale, 0.0)[:examples, :examples]
+            cosine = cosine[(slice(None), slice(None), *apart)]
+        local = size.reshape(self.examples, -1)[:examples][:, list(places)]
+        found = cosine * local[:, None, :, None] * local[None, :, None, :]
+        return np.asarray(found.transpose(0, 2, 1, 3).reshape(examples * len(places), -1))
+
+
+Layout = FullPairs | StationaryPairs

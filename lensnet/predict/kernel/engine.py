@@ -9,17 +9,22 @@ import numpy as np
 
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
+from lensnet.levels.pairs import FullPairs, Mode
+from lensnet.network.geometry import Patches
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
 from lensnet.predict.kernel.local import predict_locally
 from lensnet.predict.kernel.propagate import Gradients, Kernels, propagate, propagate_back
 from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_check
-from lensnet.predict.kernel.source import input_state
+from lensnet.predict.kernel.source import input_state, patched_state
+from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
 from lensnet.predict.prediction import Check, Effect
 from lensnet.quantities.rows import RowSample, row_sample
 
-MOST_SAMPLES = 4096
+MOST_SAMPLES = 1536
 """Most samples (examples times positions) whose pairs are followed one by one."""
+MOST_DISPLACEMENTS = 4_000_000
+"""Most numbers of a pair field that is kept by displacement."""
 
 
 @dataclass
@@ -38,14 +43,26 @@ class KernelEngine:
 
     def through(self, network: Network, source: Source, above: Above) -> KernelPrediction:
         """Predict every component from the batch (or from the declared input)."""
-        examples, note = followed(network, source)
-        if examples == 0:
-            return KernelPrediction(self.level, not_modelled(network), (note,))
-        kernels = propagate(network, input_state(network, source.batch, examples))
+        cut = cutting(network, source)
+        examples, mode = followed(network, source, cut)
+        if mode == "stationary":
+            assert source.batch is not None
+            kernels = propagate_by_displacement(network, input_by_displacement(network, source.batch, examples))
+        elif examples == 0:
+            return KernelPrediction(self.level, not_modelled(network), (_note(network, source, examples, mode),))
+        else:
+            given = input_state(network, source.batch, examples) if cut is None else None
+            if cut is not None and source.batch is not None:
+                given = patched_state(cut, source.batch, examples)
+            assert given is not None
+            kernels = propagate(network, given, cut)
+        note = _note(network, source, examples, mode)
         gradients = None
-        if source.gradients and network.nodes[-1].path in kernels.states:
+        if source.gradients and mode == "full" and network.nodes[-1].path in kernels.states:
             layout = kernels.states[network.nodes[-1].path].layout
             gradients = propagate_back(kernels, layout.same_place)
+            if cut is not None:  # what returns to the pixels is not that of patches
+                gradients.pairs.pop((cut.path, cut.ports[0]), None)
         known = scatters(source.moments.effects), kernels.hidden_inverse_width
         effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known)]
         return KernelPrediction(self.level, effects, (note,), kernels.states, kernels, gradients)
@@ -55,7 +72,9 @@ class KernelEngine:
     ) -> list[Effect]:
         """Feed every component the Gram matrices measured at its own ports in one weight draw."""
         assert isinstance(through, KernelPrediction)
-        return [] if through.kernels is None else predict_locally(network, through.kernels, source, draw)
+        if through.kernels is None or not isinstance(through.kernels.states[INPUT].layout, FullPairs):
+            return []
+        return predict_locally(network, through.kernels, source, draw)
 
     def _effects(
         self,
@@ -92,15 +111,40 @@ class KernelEngine:
         return out
 
 
-def followed(network: Network, source: Source) -> tuple[int, str]:
-    """How many examples are followed pair by pair, and the sentence that says so."""
+def cutting(network: Network, source: Source) -> Node | None:
+    """The patch embedding that alone receives the input: then patches are followed, not pixels."""
+    users = network.consumers(INPUT)
+    if source.batch is None or len(users) != 1 or not isinstance(users[0][0].geometry, Patches):
+        return None
+    return users[0][0] if users[0][0].kind == "patch_embedding" else None
+
+
+def followed(network: Network, source: Source, cut: Node | None = None) -> tuple[int, Mode]:
+    """How many examples are followed, and how: pair by pair where there are few enough samples, else by displacement.
+
+    No example (0) where neither is possible.
+    """
     batch = network.input.batch if source.batch is None else len(source.batch)
-    most_places = max([shape.position_count for shape in (network.input.shape, *(node.shape for node in network))])
-    examples = min(batch, max(MOST_SAMPLES // most_places, 0))
-    if examples < min(batch, 2):
-        return 0, f"kernel level: {most_places:,} positions are too many to follow every pair of them"
+    shapes = [node.shape for node in network] + ([] if cut is not None else [network.input.shape])
+    most_places = max(shape.position_count for shape in shapes)
+    examples = min(batch, MOST_SAMPLES // most_places)
+    if examples >= min(batch, 2):
+        return examples, "full"
+    if source.batch is None or network.input.shape.kind == "ids":
+        return 0, "full"
+    examples = min(batch, int((MOST_DISPLACEMENTS / (4 * most_places)) ** 0.5))
+    return (examples, "stationary") if examples >= min(batch, 2) else (0, "full")
+
+
+def _note(network: Network, source: Source, examples: int, mode: Mode) -> str:
+    """The sentence of the report that says how positions were followed."""
+    batch = network.input.batch if source.batch is None else len(source.batch)
     shown = f"{examples} of {batch}" if examples < batch else f"{batch}"
-    return examples, f"kernel level: all pairs of samples followed, {shown} examples"
+    if examples == 0:
+        return "kernel level: too many positions to follow every pair of them, or every displacement"
+    if mode == "full":
+        return f"kernel level: all pairs of samples followed (full mode), {shown} examples"
+    return f"kernel level: pairs followed by displacement (stationary mode), forward only, {shown} examples"
 
 
 def rows_of(state: Covariance, source: Source) -> RowSample:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from math import prod
 
 import numpy as np
 
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
+from lensnet.network.geometry import Patches, Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.kernel.backward import backward, gathered_uses
 from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
@@ -61,9 +63,14 @@ class Kernels:
         return {(i, j): self.cross.moment(node.inputs[i], node.inputs[j]) for i, j in pairs}
 
 
-def propagate(network: Network, source: Covariance) -> Kernels:
-    """The state at every output, from that at the input; none behind a component without a formula."""
+def propagate(network: Network, source: Covariance, cut: Node | None = None) -> Kernels:
+    """The state at every output, from that at the input; none behind a component without a formula.
+
+    `cut`: the component that cuts the input into patches, where `source` is the state of the patches already.
+    """
     out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
+    if cut is not None:
+        out.places[cut.path] = cut_place(cut, source.layout)
     out.inverse_width[INPUT] = 0.0
     out.cross = ForwardCross(network, out.states, out.place)
     for node in network:
@@ -129,6 +136,15 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
             out.checks[edge] = (*step.checks, *checks.values())
             out.errors[edge] = error + step.error
     return out
+
+
+def cut_place(node: Node, layout: FullPairs) -> KernelPlace:
+    """A patch embedding whose input is cut already: a window is one sample, and sums over all its pixels."""
+    assert isinstance(node.geometry, Patches)
+    place = KernelPlace(replace(node, geometry=Pointwise()), layout, layout)
+    taps = float(prod(node.geometry.patch))
+    place.operators.table = {**place.operators.table, "gather_same": lambda k: taps * layout.whole(k)}
+    return place
 
 
 def identity_probe(kernels: Kernels) -> Pairs:

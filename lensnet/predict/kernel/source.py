@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.pairs import FullPairs
-from lensnet.network.graph import INPUT, InputSource, Network
+from lensnet.network.geometry import Patches
+from lensnet.network.graph import INPUT, InputSource, Network, Node
 from lensnet.network.shape import Shape
 
 Array = NDArray[np.float64]
@@ -34,6 +35,17 @@ def input_state(network: Network, batch: Array | None, examples: int | None = No
         return Covariance(np.zeros(layout.field_shape), (ids[:, None] == ids[None, :]).astype(float), layout)
     mean = rows.mean(axis=1).reshape(layout.field_shape)
     return Covariance(mean, rows @ rows.T / rows.shape[1], layout)
+
+
+def patched_state(node: Node, batch: Array, examples: int) -> Covariance:
+    """The state of an image cut into patches: one sample per patch, all its pixels in the channels."""
+    assert isinstance(node.geometry, Patches)
+    (a, b), (rows, columns) = node.geometry.patch, node.shapes_in[0].positions
+    x = np.asarray(batch[:examples], dtype=float)
+    cut = x.reshape(len(x), x.shape[1], rows // a, a, columns // b, b).transpose(0, 2, 4, 1, 3, 5)
+    layout = FullPairs(len(x), node.shape.positions)
+    values = cut.reshape(layout.count, -1)
+    return Covariance(values.mean(axis=1).reshape(layout.field_shape), values @ values.T / values.shape[1], layout)
 
 
 def sample_matrix(batch: Array, shape: Shape) -> Array:

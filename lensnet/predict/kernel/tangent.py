@@ -23,8 +23,12 @@ from lensnet.predict.kernel.forward import KERNEL
 from lensnet.predict.kernel.propagate import Gradients, Kernels, common_probe, propagate, propagate_back
 from lensnet.predict.kernel.source import input_state
 from lensnet.predict.kernel.stack import stack_of, sweep
+from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
 
 Parametrisation = Literal["ntk", "standard"]
+PositionMode = Literal["auto", "full", "stationary"]
+MOST_SAMPLES = 8192
+"""Most samples whose pairs are followed one by one: 0.5 GB for each state."""
 Array = NDArray[np.float64]
 
 
@@ -32,12 +36,16 @@ class KernelError(ValueError):
     """A kernel that was asked for and that no formula gives; the message names the components."""
 
 
-def nngp(network: Network, batch: Array | None = None) -> Array:
+def nngp(network: Network, batch: Array | None = None, mode: PositionMode = "auto") -> Array:
     """Covariance of the output over weight draws at infinite width, `(N, N)` over the samples of the output.
 
     batch: inputs in torch layout; None for the declared input. Samples are examples, times positions where the output
-    has some, example-major. Raises KernelError where a component on the way has no kernel formula.
+    has some, example-major. mode: `full` follows every pair of positions, `stationary` every displacement (an
+    approximation, see `lensnet.predict.kernel.stationary`; the output must have no positions), `auto` the first that
+    fits. Raises KernelError where a component on the way has no kernel formula.
     """
+    if mode == "stationary" or (mode == "auto" and samples_of(network, batch) > MOST_SAMPLES):
+        return _by_displacement(network, batch)
     source = input_state(network, batch)
     stack = stack_of(network)
     if stack is not None:
@@ -51,8 +59,11 @@ def ntk(network: Network, batch: Array | None = None, parametrisation: Parametri
     """The neural tangent kernel of one output channel, `(E, E)`.
 
     Counts every random weight and bias; not the scales and shifts of norms. Raises KernelError where a component has no
-    formula, where weights are shared, or where the output has positions (pool or flatten them first).
+    formula, where weights are shared, where the output has positions (pool or flatten them first), or where there are
+    too many positions to follow every pair.
     """
+    if samples_of(network, batch) > MOST_SAMPLES:
+        raise KernelError(f"more than {MOST_SAMPLES:,} samples (examples times positions): their pairs are too many")
     source = input_state(network, batch)
     stack = stack_of(network, parametrisation == "standard")
     if stack is not None:
@@ -106,6 +117,23 @@ def layer_tangent(kernels: Kernels, node: Node, p: Pairs, parametrisation: Param
     if not place.made.positions:
         return node.shape.channels * weighted
     return np.asarray(node.shape.channels * place.made.split(weighted).sum(axis=(1, 3)))
+
+
+def samples_of(network: Network, batch: Array | None) -> int:
+    """Most samples (examples times positions) that any edge carries."""
+    examples = network.input.batch if batch is None else len(batch)
+    return examples * max(shape.position_count for shape in (network.input.shape, *(node.shape for node in network)))
+
+
+def _by_displacement(network: Network, batch: Array | None) -> Array:
+    if batch is None:
+        raise KernelError("displacements are read off a batch: give one")
+    kernels = propagate_by_displacement(network, input_by_displacement(network, batch, len(batch)))
+    _complete(kernels)
+    state = kernels.states[network.nodes[-1].path]
+    if state.layout.positions:
+        raise KernelError("the output has positions: in stationary mode only averages over them are known")
+    return np.array(state.pairs)
 
 
 def _complete(kernels: Kernels) -> None:

@@ -1,0 +1,103 @@
+"""Pairs followed by displacement against every pair: exact where theory says so, elsewhere within the stated error."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from lensnet.levels.pairs import StationaryPairs
+from lensnet.network.graph import Network
+from lensnet.predict.kernel.propagate import propagate
+from lensnet.predict.kernel.source import input_state
+from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
+from tests.kernel.networks import network
+
+
+def images(size: int, batch: int = 3) -> np.ndarray:
+    """Smooth images, brighter towards one side, on a background."""
+    x = np.random.default_rng(0).standard_normal((batch, 3, size, size))
+    for axis in (2, 3):
+        x = sum(np.roll(x, shift, axis) for shift in range(-2, 3)) / 5**0.5
+    return x * (1 + 0.5 * np.linspace(0, 1, size)) + 0.3
+
+
+def stack(act: str, options: str, size: int, depth: int = 4, batch: int = 3) -> Network:
+    layers = [
+        line
+        for i in range(depth)
+        for line in (
+            f"- {{name: c{i}, component: conv2d, filters: 64, kernel: 3, gain: sqrt(2), bias_std: 0.1, {options}}}",
+            f"- {{name: r{i}, component: {act}}}",
+        )
+    ]
+    layers += ["- {name: pool, component: global_avg_pool}", "- {name: head, component: linear, units: 10}"]
+    return network("\n".join(layers), channels=3, batch=batch, positions=f"[{size}, {size}]")
+
+
+def by_displacement(k: np.ndarray, examples: int, positions: tuple[int, ...]) -> np.ndarray:
+    """Averages over equal displacements of a full pair field, by loops."""
+    rows, columns = positions
+    k = k.reshape(examples, rows, columns, examples, rows, columns)
+    out = np.zeros((examples, examples, 2 * rows - 1, 2 * columns - 1))
+    for dy in range(1 - rows, rows):
+        for dx in range(1 - columns, columns):
+            places = [
+                (y, x) for y in range(rows) for x in range(columns) if 0 <= y + dy < rows and 0 <= x + dx < columns
+            ]
+            out[:, :, dy + rows - 1, dx + columns - 1] = np.mean(
+                [k[:, y, x, :, y + dy, x + dx] for y, x in places], axis=0
+            )
+    return out
+
+
+def test_the_autocovariance_of_a_batch_is_exact() -> None:
+    x = images(5)
+    net = stack("relu", "padding: 1", 5, 1)
+    state, full = input_by_displacement(net, x, 3), input_state(net, x)
+    np.testing.assert_allclose(state.pairs, by_displacement(full.pairs, 3, (5, 5)), atol=1e-12)
+    np.testing.assert_allclose(state.second_moment, full.second_moment)
+
+
+def test_a_stationary_signal_stays_exact_through_circular_convolutions_and_pools() -> None:
+    """White noise in the average over draws: every pair is what its displacement says."""
+    net = network(
+        """
+        - {name: c0, component: conv2d, filters: 8, kernel: 3, padding: 1, padding_mode: circular, bias_std: 0.4}
+        - {name: r0, component: relu}
+        - {name: c1, component: conv2d, filters: 8, kernel: 3, padding: 1, padding_mode: circular}
+        - {name: r1, component: erf}
+        - {name: p1, component: avg_pool2d, kernel: 2}
+        - {name: head, component: global_avg_pool}
+        """,
+        channels=2,
+        batch=2,
+        positions="[6, 6]",
+    )
+    full = input_state(net, None, 2)
+    given = StationaryPairs(2, (6, 6))
+    pairs = by_displacement(full.pairs, 2, (6, 6))
+    source = input_by_displacement(net, np.zeros((2, 2, 6, 6)), 2)
+    source = type(source)(full.mean, pairs, given, own=full.second_moment)
+    exact, found = propagate(net, full), propagate_by_displacement(net, source)
+    np.testing.assert_allclose(found.states["head"].pairs, exact.states["head"].pairs, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("act", "options"), [("relu", "padding: 1"), ("relu", "padding: 0"), ("gelu", "padding: 1")])
+def test_images_within_the_stated_error(act: str, options: str) -> None:
+    net, x = stack(act, options, 12), images(12)
+    exact, found = propagate(net, input_state(net, x)), propagate_by_displacement(net, input_by_displacement(net, x, 3))
+    for path in ("c0", "r0", "c2", "r3"):
+        np.testing.assert_allclose(found.states[path].second_moment, exact.states[path].second_moment, rtol=1e-9)
+    a, b = found.states["head"].pairs, exact.states["head"].pairs
+    size = np.sqrt(np.outer(np.diag(b), np.diag(b)))
+    assert np.max(np.abs(a - b) / size) < found.errors["head"]
+    assert found.errors["head"] < 0.12
+
+
+def test_four_convolutions_on_large_images_within_a_second() -> None:
+    net, x = stack("relu", "padding: 1", 32, batch=4), images(32, 4)
+    start = time.process_time()
+    propagate_by_displacement(net, input_by_displacement(net, x, 4))
+    assert time.process_time() - start < 1.0
