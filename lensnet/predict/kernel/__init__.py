@@ -6,6 +6,7 @@ operators.py    what a geometry does to pairs of positions
 pointwise.py    pointwise components: Gaussian expectations of two correlated values
 cross.py        covariances between different edges of the graph
 forward.py, backward.py, propagate.py   one component, and the whole network, in both directions
+stationary.py, displacements.py   the same by displacement, for large images
 tangent.py      the neural tangent kernel
 maps.py         correlation maps of a block and their fixed points
 phase.py        phase diagrams over gain and bias_std: fixed points, depth scales, the edge of chaos

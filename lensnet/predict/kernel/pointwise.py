@@ -117,19 +117,13 @@ def _product(f: PointwiseFunction, g: PointwiseFunction) -> PairDual:
 
 
 def _symmetric(population: Population, product: PairDual) -> Bounded:
-    """A symmetric pair field from its upper half."""
+    """E f f over all pairs; what depends on one sample alone is done once, since variances come as column and row."""
     layout = population.layout
     if layout.count < 2:
         return Bounded(np.zeros(layout.shape), np.zeros(()))
-    i, j = layout.upper
     variance, mean = layout.flat(population.variance), layout.flat(population.mean)
-    covariance = population.covariance[i, j]
-    means = (mean[i], mean[j]) if mean.any() else (0.0, 0.0)
-    value, error = product.kernel(variance[i], variance[j], covariance, *means)
-    out = np.zeros(layout.shape)
-    out[i, j] = value
-    out[j, i] = value
-    return Bounded(out, np.asarray(error))
+    means = (mean[:, None], mean[None, :]) if mean.any() else (0.0, 0.0)
+    return product.kernel(variance[:, None], variance[None, :], population.covariance, *means)
 
 
 def _relative(found: Bounded, second: Field) -> float:

@@ -87,15 +87,34 @@ def sweep(layers: list[Layer], gram: Array, tangent: bool = True) -> tuple[Array
         variance = own - mean**2 if mean else own
         self_second, self_slope = _own(layer, variance, mean)
         covariance = pairs - mean**2 if mean else pairs
+        if layer.homogeneity is None:  # what depends on one sample alone is the greater part of the work
+            value, slope = _outer(layer, variance, _square(variance, covariance, first, second), mean, tangent)
+            pairs = value[first, second]
+            if tangent:
+                theta *= slope[first, second]
+                own_theta *= self_slope
+            own = self_second
+            continue
         one, other = variance.take(first, mode="clip"), variance.take(second, mode="clip")
         if tangent:
-            value, slope = dual(layer).both(one, other, covariance, mean, mean)
-            theta *= slope.value
+            found, slopes = dual(layer).both(one, other, covariance, mean, mean)
+            theta *= slopes.value
             own_theta *= self_slope
         else:
-            value = dual(layer).kernel(one, other, covariance, mean, mean)
-        own, pairs = self_second, np.asarray(value.value)
+            found = dual(layer).kernel(one, other, covariance, mean, mean)
+        own, pairs = self_second, np.asarray(found.value)
     return _square(own, pairs, first, second), _square(own_theta, theta, first, second)
+
+
+def _outer(
+    function: PointwiseFunction, variance: Array, covariance: Array, mean: float, tangent: bool
+) -> tuple[Array, Array]:
+    """Kernel and gradient kernel as matrices over samples."""
+    arguments = variance[:, None], variance[None, :], covariance, mean, mean
+    if not tangent:
+        return np.asarray(dual(function).kernel(*arguments).value), np.zeros(())
+    value, slope = dual(function).both(*arguments)
+    return np.asarray(value.value), np.asarray(slope.value)
 
 
 def _own(function: PointwiseFunction, variance: Array, mean: float) -> tuple[Array, Array]:

@@ -9,27 +9,23 @@ typical size of an example; for homogeneous ones (ReLU) that makes no difference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
-from typing import Any
 
 import numpy as np
 
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
-from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import Field, Pairs, StationaryPairs
+from lensnet.levels.pairs import Field, StationaryPairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import INPUT, Network, Node
-from lensnet.predict.environment import static_symbols
+from lensnet.predict.kernel.displacements import Place
 from lensnet.predict.kernel.forward import KERNEL, Step
 from lensnet.predict.kernel.pointwise import applied, behind, uniform
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.moments.pointwise import function_of
-from lensnet.predict.operators import FieldOperators, constants_for
 from lensnet.predict.prediction import Check
 
 _OPERATORS = {"gather_same", "gather_all", "mean_same", "mean_all", "sum_ports", "sum_pairs", "batch_normalised"}
@@ -94,7 +90,7 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step
     checks: list[Check] = [_even(states)]
     if len(states) > 1 and not _apart(network, node):
         checks.append(Check("the signals that meet are uncorrelated", -1.0, Level.FLUCTUATION))
-    place = _Place(node, states, made)
+    place = Place(node, states, made)
     mean = np.zeros(made.field_shape)
     if means is not None:
         value = np.asarray(place.fields.evaluate(means.formula), dtype=float)
@@ -153,242 +149,6 @@ def _population(node: Node, states: Sequence[Covariance], state: Covariance) -> 
     )
 
 
-class _Place:
-    """Formulas of one component read three ways: for fields (means), for samples with themselves, and for pairs."""
-
-    def __init__(self, node: Node, states: Sequence[Covariance], made: StationaryPairs) -> None:
-        self.node, self.states, self.made = node, states, made
-        self.given: StationaryPairs = states[0].layout
-        self.field = FieldOperators(node.geometry, self.given.positions, made.positions)
-        self.static: Mapping[str, Any] = {**static_symbols(node), "drawn": 0.0, "examples": float(node.examples)}
-        self.constants = constants_for(node)
-        self.mean: Field | None = None
-        field: dict[str, Callable[..., Any]] = {
-            "gather": self.field.gather,
-            "mean_positions": self.field.mean_positions,
-            "mean_batch": self.field.mean_batch,
-            "sum_ports": _sum,
-            "sum_pairs": _sum,
-        }
-        own: dict[str, Callable[..., Any]] = {
-            **field,
-            "gather_same": self.field.gather,
-            "gather_all": lambda k: self._window_own(),
-            "mean_same": lambda k: self._mean_same_own(k),
-            "mean_all": lambda k: np.einsum("aa->a", self.given.mean_all(self.states[0].pairs)),
-            "batch_normalised": lambda k, eps: self._batch_own(k, eps),
-        }
-        self.fields = _Reading(self, "field", field)
-        self.own = _Reading(self, "own", own)
-        pairs: dict[str, Callable[..., Any]] = {
-            "sum_ports": _sum,
-            "sum_pairs": _sum,
-            "gather_same": self._gather_same,
-            "gather_all": self._gather_all,
-            "mean_same": self.given.mean_same,
-            "mean_all": self.given.mean_all,
-            "batch_normalised": self._batch,
-        }
-        self._direct = _Reading(self, "pairs", pairs)
-        self._typical = _Reading(self, "typical", {})
-        self._typical_own = _Reading(self, "typical own", {})
-
-    def pairs(self, formula: CompiledFormula, own: Field) -> Pairs:
-        """The pair field at the output: of averages where the formula is linear in them, else at typical sizes."""
-        names = {name for name in formula.tape.symbols if name[-2:] in ("_1", "_2") and not name.startswith("window")}
-        names -= set(self.static)
-        if not names or formula.tape.operators:
-            return np.array(self.made.whole(self._direct.evaluate(formula)))
-        found = self.made.whole(self._typical.evaluate(formula))
-        power = np.broadcast_to(self._typical_own.evaluate(formula), (self.made.examples,))
-        tail = (1,) * len(self.made.positions)
-        scale = np.sqrt(np.multiply.outer(power, power)).reshape(*np.shape(found)[:2], *tail)
-        root = np.sqrt(own)
-        return np.asarray(found / np.where(scale > 0, scale, 1.0) * self.made.products(root, root))
-
-    def _gather_same(self, k: Any) -> Pairs:
-        """Average over outputs of sum_t K[p + t, p' + t], each pair at its displacement's correlation."""
-        if isinstance(self.node.geometry, Pointwise):
-            return self.given.whole(k)
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        root = np.sqrt(self.states[0].second_moment)
-        cosine = _over(self.given.whole(k), self.given.products(root, root))
-        total = np.zeros(self.made.shape)
-        for tap in product(*(range(size) for size in geometry.kernel)):
-            seen = self._seen(root, tap)
-            total += self.made.correlated(seen, seen)
-        picked = cosine
-        for axis, (n, made, stride) in enumerate(
-            zip(self.given.positions, self.made.positions, geometry.stride, strict=True)
-        ):
-            apart = np.arange(1 - made, made) * stride
-            if geometry.mode == "circular":
-                apart = (apart + n // 2) % n - n // 2
-            inside = np.abs(apart) < n
-            index = np.where(inside, apart, 0) + n - 1
-            picked = np.take(picked, index, axis=2 + axis)
-        return picked * total / self.made.counts
-
-    def _seen(self, field: Field, tap: tuple[int, ...]) -> Field:
-        """The field as one tap of every output window sees it, zero outside: (E, *positions_out)."""
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        out = field
-        for axis, offset in enumerate(tap):
-            n = self.given.positions[axis]
-            where = np.arange(self.made.positions[axis]) * geometry.stride[axis]
-            where = where - geometry.padding[axis] + offset * geometry.dilation[axis]
-            inside = np.ones(len(where), bool) if geometry.mode == "circular" else (where >= 0) & (where < n)
-            out = np.take(out, where % n, axis=1 + axis)
-            out = out * inside.reshape(-1, *([1] * (len(tap) - axis - 1)))
-        return out
-
-    def _taps(self) -> list[tuple[int, ...]]:
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        return list(product(*(range(size) for size in geometry.kernel)))
-
-    def _gather_all(self, k: Any) -> Pairs:
-        """Average over outputs of the sum over all pairs of taps."""
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        root = np.sqrt(self.states[0].second_moment)
-        cosine = _over(self.given.whole(k), self.given.products(root, root))
-        total = np.zeros(self.made.shape)
-        for a in self._taps():
-            for b in self._taps():
-                picked = cosine
-                for axis, (n, made) in enumerate(zip(self.given.positions, self.made.positions, strict=True)):
-                    apart = np.arange(1 - made, made) * geometry.stride[axis]
-                    apart = apart + (b[axis] - a[axis]) * geometry.dilation[axis]
-                    picked = np.take(picked, np.clip(apart, 1 - n, n - 1) + n - 1, axis=2 + axis)
-                total += picked * self.made.correlated(self._seen(root, a), self._seen(root, b))
-        return total / self.made.counts
-
-    def _window_own(self) -> Field:
-        """The same of every output with itself, place by place."""
-        root = np.sqrt(self.states[0].second_moment)
-        cosine = _over(self.states[0].pairs, self.given.products(root, root))
-        own = np.einsum("aa...->a...", cosine)
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        total = np.zeros(self.made.field_shape)
-        for a in self._taps():
-            for b in self._taps():
-                apart = [
-                    (y - x) * step + n - 1
-                    for x, y, step, n in zip(a, b, geometry.dilation, self.given.positions, strict=True)
-                ]
-                factor = own[(slice(None), *apart)].reshape(-1, *([1] * len(self.made.positions)))
-                total += factor * self._seen(root, a) * self._seen(root, b)
-        return total
-
-    def _mean_same_own(self, k: Any) -> Field:
-        return np.asarray(k, dtype=float).reshape(self.given.examples, -1).mean(axis=1)
-
-    def _batch(self, k: Any, eps: Any) -> Pairs:
-        """Sharp lengths: what batch normalisation does when the batch holds many samples."""
-        across = self.given.mean_all(k)
-        row = across.mean(axis=1)
-        total = float(row.mean())
-        tail = (1,) * len(self.given.positions)
-        centred = self.given.whole(k) - row.reshape(-1, 1, *tail) - row.reshape(1, -1, *tail) + total
-        return centred / (self._spread() + float(eps))
-
-    def _batch_own(self, k: Any, eps: Any) -> Field:
-        row = self.given.mean_all(self.states[0].pairs).mean(axis=1)
-        centred = np.asarray(k) - 2 * row.reshape(-1, *([1] * len(self.given.positions))) + row.mean()
-        return np.maximum(centred, 0.0) / (self._spread() + float(eps))
-
-    def _spread(self) -> float:
-        across = self.given.mean_all(self.states[0].pairs)
-        return float(self.states[0].second_moment.mean() - across.mean())
-
-
-class _Reading:
-    """A formula with its symbols looked up in one of the ways."""
-
-    def __init__(self, place: _Place, way: str, operators: Mapping[str, Callable[..., Any]]) -> None:
-        self.place, self.way, self.operators = place, way, operators
-
-    def evaluate(self, formula: CompiledFormula) -> Any:
-        values = {name: self[name] for name in formula.tape.symbols}
-        return formula.tape(values, operators=self.operators)
-
-    def __getitem__(self, name: str) -> Any:
-        place, node = self.place, self.place.node
-        if name in place.static:
-            return place.static[name]
-        if name == "gaussian":
-            return float(all(s.population is not None and s.population.plain for s in place.states))
-        if name == "m_out":
-            return place.mean
-        if name[-2:] in ("_1", "_2"):
-            return self._sample(name[:-2], name[-1])
-        if name == "s_batch":
-            return np.full(place.given.field_shape, place.given.mean_all(place.states[0].pairs).mean())
-        if name == "same":
-            return 1.0 if self.way in ("own", "typical own") else place.given.same
-        if name == "port_channels":
-            sizes = np.array([float(shape.channels) for shape in node.shapes_in])
-            return sizes.reshape(-1, *([1] * (len(place.made.field_shape) + (self.way == "pairs"))))
-        if name == "cross":
-            ports = range(len(place.states))
-            return np.stack([self._met(i, j) for i in ports for j in ports if i != j])
-        return self._port(name)
-
-    def _port(self, name: str) -> Any:
-        place, node = self.place, self.place.node
-        if node.component.variadic and name in ("m", "q", "v", "k"):
-            return np.stack([self._of(state, name) for state in place.states])
-        if name in ("m", "q", "v", "k"):
-            return self._of(place.states[0], name)
-        for i, a in enumerate(node.ports):
-            for symbol in ("m", "q", "v", "k"):
-                if name == f"{symbol}_{a}":
-                    return self._of(place.states[i], symbol)
-            for j, b in enumerate(node.ports):
-                if name == f"k_{a}_{b}":
-                    return self._met(i, j)
-        return place.constants.get(name, float("nan"))
-
-    def _of(self, state: Covariance, symbol: str) -> Any:
-        if symbol == "m":
-            return state.mean
-        if symbol == "v":
-            return state.variance
-        if symbol == "q" or self.way in ("own", "field"):
-            return state.second_moment
-        if self.way == "pairs":
-            return state.pairs
-        power = state.layout.typical(state.second_moment)
-        if self.way == "typical own":
-            return power
-        root = np.sqrt(state.second_moment)
-        tail = (1,) * len(state.layout.positions)
-        typical = np.sqrt(np.multiply.outer(power, power)).reshape(*state.layout.shape[:2], *tail)
-        return _over(state.pairs, state.layout.products(root, root)) * typical
-
-    def _sample(self, name: str, which: str) -> Any:
-        value = self[name]
-        layout = self.place.made if name.startswith(("window", "m_out")) else self.place.given
-        if self.way == "own" or np.ndim(value) == 0:
-            return value
-        if self.way == "typical own":
-            return layout.typical(value)
-        if np.ndim(value) and np.shape(value) != layout.field_shape:
-            value = np.broadcast_to(value, layout.field_shape)
-        return layout.first(value) if which == "1" else layout.second(value)
-
-    def _met(self, i: int, j: int) -> Any:
-        """Two ports that are uncorrelated: the product of their means."""
-        a, b = self.place.states[i].mean, self.place.states[j].mean
-        if self.way in ("own", "field"):
-            return a * b
-        return self.place.given.products(a, b)
-
-
 def _even(states: Sequence[Covariance]) -> Check:
     """Sizes that vary from place to place: where they vary much, typical sizes say little."""
     power = [state.second_moment.reshape(len(state.second_moment), -1) for state in states]
@@ -415,13 +175,5 @@ def _last_fresh(network: Network, path: str) -> str | None:
     return None
 
 
-def _over(pairs: Pairs, scale: Pairs) -> Pairs:
-    return np.divide(pairs, scale, out=np.zeros(np.shape(pairs)), where=scale > 0)
-
-
 def _shaped(value: Field, made: StationaryPairs) -> Field:
     return value.reshape(-1, *([1] * len(made.positions))) if value.ndim == 1 and made.positions else value
-
-
-def _sum(stacked: Any) -> Any:
-    return np.sum(stacked, axis=0)
