@@ -20,6 +20,7 @@ from lensnet.ladder.rates import widened
 from lensnet.ladder.symbolic import proof
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.levels.ladder import Level
+from lensnet.levels.signal import Field
 from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect, Prediction
@@ -65,7 +66,10 @@ class Step:
 def kernel_to_moments(trials: Sequence[Trial]) -> Iterator[Step]:
     """Whether the covariance of a sample with itself is the second moment, forward and backward."""
     name = trials[0].component
+    ids = all(trial.settings.get("kind") == "ids" for trial in trials)
     for quantity, direction in (("second_moment", "forward"), ("second_moment", "backward")):
+        if ids and direction == "backward":
+            continue  # token ids have no gradient
         yield _told(name, Level.KERNEL, Level.MOMENTS, quantity, direction, trials)
 
 
@@ -175,9 +179,15 @@ def _in_regime(moments: Prediction, trial: Trial, direction: str) -> bool:
     return bool(mine) and all(e.field is not None for e in mine) and not failed - excused
 
 
-def _relative(a: np.ndarray, b: np.ndarray) -> float:
+def _relative(a: Field, b: Field) -> float:
+    """Relative difference of two fields: at the worst place where they are equal there, else of their averages.
+
+    Averages are what a row shows; formulas that sample an integral agree there and not at every single token.
+    """
     size = float(np.max(np.abs(b)))
-    return float(np.max(np.abs(np.asarray(a) - b))) / size if size > 0 else float(np.max(np.abs(a)))
+    worst = float(np.max(np.abs(np.asarray(a) - b))) / (size or 1.0)
+    middle = float(np.mean(b))
+    return worst if worst <= EQUAL or not middle else abs(float(np.mean(a)) - middle) / abs(middle)
 
 
 def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: Sequence[str]) -> Step:
