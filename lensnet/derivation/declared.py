@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 import sympy as sp
 
@@ -17,6 +18,8 @@ from lensnet.language.effect_spec import Assumption, Effect
 from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import effect_symbols
 
+_STORIES = {"redunet_layer": "lensnet.derivation.rate_ascent"}
+"""Components whose form follows from an objective: where that is worked out."""
 _LEFT = {"mean": "m'", "second_moment": "q'"}
 _OPERATORS = {
     "gather": "sum over the window of each output position",
@@ -44,6 +47,8 @@ def derive_declared(component: Component, quantity: str | None, expand: bool) ->
         help = did_you_mean(quantity or "", known) or f"it has {', '.join(known)}"
         raise DeriveError(f"{component.name} has no effect called {quantity!r}", help)
     steps = [_what(component), _effects(models, expand)]
+    if quantity is None and component.name in _STORIES:
+        steps += import_module(_STORIES[component.name]).rate_ascent_steps()
     used = _used_lets(component, models)
     if used:
         steps.append(_abbreviations(component, used, expand))
@@ -127,7 +132,8 @@ def _used_lets(component: Component, models: Mapping[Where, EffectModel]) -> dic
     compiled = {
         name: CompiledFormula(body, component.symbols, tuple(lets[:index])) for index, (name, body) in enumerate(lets)
     }
-    wanted = {symbol.name for model in models.values() for symbol in model.formula.short_expression.free_symbols}
+    formulas = [formula for model in models.values() for formula in (model.formula, model.error_formula) if formula]
+    wanted = {symbol.name for formula in formulas for symbol in formula.short_expression.free_symbols}
     for name in reversed(list(compiled)):
         if name in wanted:
             wanted |= {symbol.name for symbol in compiled[name].short_expression.free_symbols}

@@ -69,7 +69,7 @@ def test_the_bars(d: int, m: int, eps2: float) -> None:
 
 def gain_rows(eta: float) -> list:
     net = lensnet.load(
-        "redunet_gaussians", ["constants.depth=2", f"body.1.body.0.eta={eta}", "input.class_correlation=0.9"]
+        "redunet_gaussians", ["constants.depth=2", f"constants.eta={eta}", "input.class_correlation=0.9"]
     )
     return [row for row in net.run(seeds=2, backward=False).rows if row.quantity == "ascent_gain"]
 

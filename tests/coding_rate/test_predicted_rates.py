@@ -62,7 +62,7 @@ def test_orthogonal_classes_are_the_closed_form_and_three_lines_the_optimum() ->
 
 
 def test_a_long_redunet_reaches_the_optimum() -> None:
-    made = lensnet.load("redunet_gaussians", ["constants.depth=700", "body.1.body.0.eta=0.5"]).construct()
+    made = lensnet.load("redunet_gaussians", ["constants.depth=700", "constants.eta=0.5"]).construct()
     total, classes = made.rates["output"]
     best = np.subtract(*orthogonal_classes_rates(3, [100] * 3, [1] * 3, 0.1))
     assert total - classes == pytest.approx(float(best), abs=1e-4)
