@@ -13,15 +13,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from figure import COLOURS, Results, figure
+from figure import COLOURS, Results, figure, labelled
 from rich.progress import track
 from torch import Tensor, nn
 
 import lensnet
-from lensnet.measure.labelled import corrupt, load_labels
-from lensnet.measure.layers.redunet import NearestSubspace
+from lensnet.measure.labelled import corrupt
+from lensnet.measure.layers.redunet import NearestSubspace, RedunetLayer
 from lensnet.measure.module import layers, to_module
-from lensnet.measure.sources import load_batch
 from lensnet.network.input import input_source
 
 arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -32,8 +31,8 @@ given = arguments.parse_args()
 SHARES = (0.0, 0.1, 0.3, 0.5)
 COMPONENTS, EPS2, BATCH = 10, 0.5, 500
 digits = input_source({"source": "digits", "batch": 1797})
-pixels, labels = load_batch(digits), load_labels(digits)
-assert labels is not None
+pixels, labels = labelled(digits)
+pixels = pixels.float()
 
 
 def subspace_accuracy(train: Tensor, noisy: Tensor, test: Tensor, truth: Tensor) -> float:
@@ -83,9 +82,10 @@ def redunet(x: Tensor, noisy: Tensor, test: Tensor, truth: Tensor) -> float:
     z, fresh = x.double(), test.double()
     with torch.no_grad():
         for layer in layers(module).values():
-            if not isinstance(layer, NearestSubspace):
-                made = layer.construct(z, noisy) if hasattr(layer, "construct") else layer(z)
-                z, fresh = made, layer(fresh)
+            if isinstance(layer, NearestSubspace):
+                break
+            z = layer.construct(z, noisy) if isinstance(layer, RedunetLayer) else layer(z)
+            fresh = layer(fresh)
     return subspace_accuracy(z, noisy, fresh, truth)
 
 

@@ -53,7 +53,8 @@ def _skip() -> Step:
         "The skip connection is the step",
         (
             "Gradient ascent adds to what is there: z + eta (E z - gam_j C_j z). The z is the skip connection, the "
-            "rest the branch; nobody put it in. gam_j alpha_j = alpha, so where classes are orthogonal the step is exactly",
+            "rest the branch; nobody put it in. Since gam_j alpha_j = alpha, the step is exactly this where "
+            "classes are orthogonal:",
             _line("s'", short, "before the projection; every direction on its own"),
             "Since alpha_j >= alpha it never shrinks, and a direction of s = 0 stays 0: the rank of a class is kept.",
             _line("s'/s - 1", growth, "not negative"),
@@ -119,7 +120,8 @@ def _gain() -> Step:
             _line("|z + eta d|", sp.sqrt((1 + _eta * a) ** 2 + _eta**2 * b)),
             "so z' = z + eta (d - a z) + eta^2 ((a^2 - b/2) z - a d) + ...: to first order only the part of the "
             "gradient tangent to the sphere counts, eta |G_t|^2 in all. Taking eta |G|^2 instead is wrong by a fixed "
-            "share that no small eta removes. The second order is in the effects above; the third measures what they leave out.",
+            "share that no small eta removes. The second order is in the effects above; the third measures what they "
+            "leave out.",
         ),
     )
 
