@@ -91,6 +91,17 @@ def test_the_trap():
     assert forward["fresh"] / forward["remixed"] == pytest.approx(1.5, rel=1e-6)
 
 
+def test_heavy_tails_end_where_the_mean_is_never_seen():
+    report = lensnet.load("heavy_tails").predict(level="fluctuation")
+    last = {row.quantity: row for row in report.rows if row.component == "layer.99.relu" and row.direction == "forward"}
+    assert last["median"].predicted == pytest.approx(0.024, rel=0.05)
+    assert last["median"].band == pytest.approx((0.00024, 2.24), rel=0.05)
+    assert last["scatter"].predicted == pytest.approx(2.78, rel=0.02)
+    assert not any(a.fails for a in last["median"].assumptions)
+    wide = lensnet.load("heavy_tails", ["constants.width=1024", "input.batch=1"]).predict(level="fluctuation")
+    assert max(row.predicted for row in wide.rows if row.quantity == "scatter" and row.direction == "forward") < 0.75
+
+
 def test_bistable_gelu_ends_where_mean_field_says():
     forward, _ = predicted("bistable_gelu")
     assert forward["layer.29.dense"] == pytest.approx(0.0245, rel=0.2)

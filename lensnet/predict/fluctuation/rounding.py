@@ -123,7 +123,8 @@ def rounding_effects(network: Network, forward: Forward, sizes: Mapping[str, Eff
         if not np.isfinite(come):
             continue
         noise[node.path] = Noise(own, come, tuple(dict.fromkeys(doubts)))
-        out.append(_effect(node, noise[node.path], sizes[node.path], dtype))
+        scatter = forward.sources.variance(forward.responses[node.path].gains)
+        out.append(_effect(node, noise[node.path], sizes[node.path], dtype, scatter))
     return out
 
 
@@ -188,7 +189,8 @@ def _jacobian(node: Node, signals: list[Signal], port: str, forward: Forward) ->
     return effect.value * node.shapes_in[index].features / node.shape.features
 
 
-def _effect(node: Node, noise: Noise, size: Effect, dtype: str) -> Effect:
+def _effect(node: Node, noise: Noise, size: Effect, dtype: str, scatter: float) -> Effect:
+    """`scatter`: variance of ln q; error and signal scatter apart, and the average of their ratio grows with it."""
     low, high = RANGE[dtype]
     rms = sqrt(size.value or 0.0)
     checks = [*size.checks, Check(f"{SPREAD:g} standard deviations fit into {dtype}", high / (SPREAD * rms) - 1)]
@@ -196,7 +198,7 @@ def _effect(node: Node, noise: Noise, size: Effect, dtype: str) -> Effect:
     checks += [Check(text, -1.0) for text in noise.doubts]
     failed = size.status != "ok" or any(check.margin is not None and not check.margin >= 0 for check in checks)
     status: Status = "out-of-regime" if failed else "ok"
-    error = 0.5 if dtype == "float32" else 0.1
+    error = (0.5 if dtype == "float32" else 0.1) + 0.1 * scatter
     value = np.array(sqrt(noise.total))
     return Effect(node.path, "rounding", "forward", None, value, error, tuple(checks), status, level=Level.FLUCTUATION)
 
