@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lensnet.algebra.bivariate import hermite, homogeneous, semivariogram
+from lensnet.algebra.bivariate import hermite, homogeneous, nested, semivariogram
 from lensnet.algebra.bivariate.gates import Group, gated
 from lensnet.algebra.bivariate.homogeneous import Angle, sides
 from lensnet.algebra.bivariate.law import Law
@@ -142,13 +142,19 @@ class Dual(PairDual):
             value, error = self._values.of_law(Law.of(variances, variances, variances, means, means, gaps))
             return Bounded(top.value - value, top.error + error)
         slopes = expect(self.function, means, np.sqrt(variances)).slope_second_moment.value * variances
-        return Bounded(
-            *semivariogram.of_series(
-                lambda terms: hermite.shaped_series(self.function, means, variances, terms),
-                np.where(bool(self.function.jumps), np.inf, slopes),
-                gaps,
-            )
+        value, error = semivariogram.of_series(
+            lambda terms: hermite.shaped_series(self.function, means, variances, terms),
+            np.where(bool(self.function.jumps), np.inf, slopes),
+            gaps,
         )
+        poor = np.asarray(error > _LOSS * value)
+        if poor.any() and not self.function.jumps:
+            value, error = np.array(value), np.array(error)
+            other, bound = self._integrated(gaps[poor], variances[poor], means[poor])
+            better = bound < error[poor]
+            value[poor] = np.where(better, other, value[poor])
+            error[poor] = np.where(better, bound, error[poor])
+        return Bounded(value, error)
 
     def _integrated(self, gap: Array, variance: Array, mean: Array) -> Bounded:
         value, error = np.empty(gap.shape), np.empty(gap.shape)
@@ -216,9 +222,15 @@ class _Product:
     def of_law(self, law: Law) -> Bounded:
         groups = self._centred if law.centred else self._general
         if groups is None:
-            return Bounded(*hermite.product(self._f, self._g, law, _SERIES))
+            return self._by_series(law)
         value, error = expected_product(*groups, law)
         return self._mended(law, value, error + self._jump_error(law))
+
+    def _by_series(self, law: Law) -> Bounded:
+        value, bound = hermite.product(self._f, self._g, law, _SERIES)
+        if not np.any(bound > _LOSS * np.abs(value)):
+            return Bounded(value, bound)
+        return Bounded(*nested.improved(self._f, self._g, law, value, bound, _LOSS * self._scale(law)))
 
     def _mended(self, law: Law, value: Array, error: Array) -> Bounded:
         """Where a closed form lost its digits, the series has them."""
@@ -228,7 +240,7 @@ class _Product:
             return Bounded(value, error)
         value, error = np.array(value), np.array(np.broadcast_to(error, value.shape))
         part = law.part(lost)
-        other, bound = hermite.product(self._f, self._g, part, _SERIES)
+        other, bound = self._by_series(part)
         better = ~(bound >= error[lost])
         value[lost] = np.where(better, other, value[lost])
         error[lost] = np.where(better, bound, error[lost])
