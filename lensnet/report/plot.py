@@ -16,6 +16,8 @@ from lensnet.report.curves import draw_curves
 from lensnet.report.level_panels import panels_of
 from lensnet.report.numbers import clip, short
 from lensnet.report.palette import FAINT, INK, PREDICTED, VERDICTS
+from lensnet.report.plot_marks import Mark, columns, draw_marks, marker, remark
+from lensnet.report.plot_spectrum import PANELS
 from lensnet.report.words import said
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 NAMES_UP_TO = 60
 """More components than this are numbered, not named."""
+
+_HEIGHTS = {"errors": 1.5, "budget": 1.7}
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -64,17 +68,21 @@ def plot(report: Report, file: str | Path | None = None) -> Figure:
 
 
 def _draw(report: Report, figure_class: type[Figure]) -> Figure:
-    if drawn_quantity(report) != "second_moment":
+    spectra = [name for name, panel in PANELS.items() if panel.shows(report)]
+    sizes = drawn_quantity(report) == "second_moment"
+    if not sizes and not spectra:
         return draw_curves(report, figure_class)
     components = list(dict.fromkeys(row.component for row in report.rows))
-    panels = [name for name in ("forward", "backward") if beam(report, _direction(name))]
-    if any(row.view == "local" and row.error is not None for row in report.rows):
+    panels = [name for name in ("forward", "backward") if sizes and beam(report, _direction(name))]
+    if sizes and any(row.view == "local" and row.error is not None for row in report.rows):
         panels.append("errors")
+    panels += spectra
     if any(row.chain and row.component not in (SUM, STRAIN) for row in report.budget) and len(components) > 1:
         panels.append("budget")
-    heights = [{"forward": 1.9, "backward": 1.9, "errors": 1.5, "budget": 1.7}[name] for name in panels] or [1.0]
+    heights = [_HEIGHTS.get(name, 1.9) for name in panels] or [1.0]
     named = len(components) <= NAMES_UP_TO
-    width = min(max(7.5, 2.2 + 0.26 * len(components)), 15.0)
+    least = 10.5 if len(report.levels) > 1 else 7.5  # more levels, more kinds of verdicts in the legend
+    width = min(max(least, 2.2 + 0.26 * len(components)), 15.0)
     below = panels_of(report)
     over = 1.5 + sum(heights) + (1.1 if named else 0.2)
     whole = figure_class(figsize=(width, over + sum(panel.height for panel in below)), layout="constrained")
@@ -91,11 +99,13 @@ def _draw(report: Report, figure_class: type[Figure]) -> Figure:
             _beam(ax, beam(report, _direction(name), branches=True), place, _direction(name))
         elif name == "errors":
             _errors(ax, report, place)
+        elif name in PANELS:
+            PANELS[name].draw(ax, report, place)
         else:
             _budget(ax, report.budget, place)
         ax.grid(axis="y")
         ax.set_axisbelow(True)
-    _remark(axes[0], _caption(report))
+    remark(axes[0], _caption(report))
     _legend(figure, axes[0], report)
     _names(axes[-1], components, named)
     return whole
@@ -122,7 +132,7 @@ def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: D
         if chain:
             held = [(x - 0.5, ends[-1][1])] if ends else []  # level across the branches between
             ends += [*held, (x - 0.5, height), (x + 0.5, height)]
-    ax.plot(*_columns(ends), color=PREDICTED, linewidth=1.8, zorder=2)
+    ax.plot(*columns(ends), color=PREDICTED, linewidth=1.8, zorder=2)
     aside = [[(x - 0.4, height), (x + 0.4, height)] for x, height, chain in path if not chain and height == height]
     ax.add_collection(LineCollection(aside, colors=PREDICTED, linewidths=1.4, alpha=0.45, zorder=2))
     bands = [(x, *point.band) for x, point in zip(xs, points, strict=True) if point.band is not None]
@@ -132,9 +142,9 @@ def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: D
         ax.fill_between(xs_twice, lows, highs, color=PREDICTED, alpha=0.13, linewidth=0, zorder=0)
     measured = [(x, point) for x, point in zip(xs, points, strict=True) if point.measured is not None]
     cloud = [(x, value) for x, point in measured for value in point.per_seed]
-    ax.plot(*_columns(cloud), ".", color=FAINT, alpha=0.45, markersize=2.5, zorder=1)
+    ax.plot(*columns(cloud), ".", color=FAINT, alpha=0.45, markersize=2.5, zorder=1)
     bars = [(x, *point.measured, point.verdict) for x, point in measured if point.measured is not None]
-    _marks(ax, bars, 5.5 if len(points) <= 60 else 3.5)
+    draw_marks(ax, bars, 5.5 if len(points) <= 60 else 3.5)
     ax.set_yscale("log")
     span = bounds(points, least=4.0)
     if span is not None:
@@ -152,50 +162,6 @@ def _beam(ax: Axes, points: Sequence[Point], place: dict[str, int], direction: D
     ax.set_title(name)
 
 
-Mark = tuple[float, float, float, float, str]
-"""x, low, middle, high, verdict."""
-
-
-def _marks(ax: Axes, marks: Sequence[Mark], size: float, round_mark: str = "o") -> None:
-    """A vertical bar and a marker each, drawn verdict by verdict: one artist per point would take seconds."""
-    from matplotlib.collections import LineCollection
-
-    for verdict in VERDICTS:
-        chosen = [mark for mark in marks if mark[4] == verdict]
-        if not chosen:
-            continue
-        lines = [[(x, low), (x, high)] for x, low, _, high, _ in chosen]
-        ax.add_collection(LineCollection(lines, colors=VERDICTS[verdict].colour, linewidths=1.1, alpha=0.8, zorder=3))
-        style = _marker(verdict, size)
-        if style["marker"] == "o":
-            style["marker"] = round_mark
-        ax.plot(*_columns([(x, middle) for x, _, middle, _, _ in chosen]), zorder=4, **style)
-
-
-def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in pairs], [y for _, y in pairs]
-
-
-def _remark(ax: Axes, text: str) -> None:
-    ax.set_title(text, loc="right", fontsize=8.5, fontweight="normal", color="#52606d")
-
-
-def _marker(verdict: str, size: float) -> dict[str, Any]:
-    """Shape as well as colour tells the verdict."""
-    look = VERDICTS[verdict]
-    shape = {"deviates": "X", "undecided": "D", "not-modelled": "."}.get(verdict, "o")
-    hollow = verdict in ("out-of-regime", "undecided")
-    return {
-        "marker": shape,
-        "color": look.colour,
-        "markersize": size + (1.5 if verdict == "deviates" else 0),
-        "markerfacecolor": "white" if hollow else look.colour,
-        "markeredgecolor": "white" if verdict == "deviates" else look.colour,
-        "markeredgewidth": 0.6 if verdict == "deviates" else 1.2,
-        "linestyle": "none",
-    }
-
-
 def _errors(ax: Axes, report: Report, place: dict[str, int]) -> None:
     """Relative errors of the second moments in the local view, with 2 standard errors, over the tolerance band."""
     percent = 100 * report.settings.tolerance
@@ -210,8 +176,8 @@ def _errors(ax: Axes, report: Report, place: dict[str, int]) -> None:
         x = place[row.component] + (-0.14 if row.direction == "forward" else 0.14)
         error = 100 * row.error
         marks[row.direction].append((x, error - bar, error, error + bar, row.verdict))
-    _marks(ax, marks["forward"], 4.5)
-    _marks(ax, marks["backward"], 4.5, round_mark="<")
+    draw_marks(ax, marks["forward"], 4.5)
+    draw_marks(ax, marks["backward"], 4.5, round_mark="<")
     limit = max((abs(middle) for many in marks.values() for _, _, middle, _, _ in many), default=percent)
     if limit > 80:
         ax.set_yscale("symlog", linthresh=4 * percent)
@@ -219,7 +185,7 @@ def _errors(ax: Axes, report: Report, place: dict[str, int]) -> None:
     ax.set_ylim(-min(limit, 120.0), limit)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f} %" if value else "0")
     ax.set_title("local error of q (●) and p (◂), with 2 se")
-    _remark(ax, "green band: tolerance")
+    remark(ax, "green band: tolerance")
 
 
 def _budget(ax: Axes, rows: Sequence[BudgetRow], place: dict[str, int]) -> None:
@@ -230,7 +196,7 @@ def _budget(ax: Axes, rows: Sequence[BudgetRow], place: dict[str, int]) -> None:
     for name, shift, colour in (("log_gain_forward", -0.2, "#4c78a8"), ("log_gain_backward", 0.2, "#e0a458")):
         cells = [(place[row.component] + shift, row.cells.get(name, Cell())) for row in parts]
         measured = [(x, cell.measured) for x, cell in cells if cell.measured is not None]
-        ax.bar(*_columns(measured), 0.38, color=colour, alpha=0.75, zorder=2)
+        ax.bar(*columns(measured), 0.38, color=colour, alpha=0.75, zorder=2)
         lines = [[(x - 0.19, v), (x + 0.19, v)] for x, cell in cells if (v := cell.predicted) is not None]
         ax.add_collection(LineCollection(lines, colors=INK, linewidths=1.3, zorder=3))
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
@@ -247,7 +213,7 @@ def _budget(ax: Axes, rows: Sequence[BudgetRow], place: dict[str, int]) -> None:
     ax.margins(y=0.1)
     ax.autoscale_view()
     ax.set_title("log gain, forward (blue), backward (ochre)")
-    _remark(ax, "; ".join(told))
+    remark(ax, "; ".join(told))
 
 
 def _legend(figure: Figure, ax: Axes, report: Report) -> None:
@@ -264,7 +230,7 @@ def _legend(figure: Figure, ax: Axes, report: Report) -> None:
     if report.seeds:
         for name, look in VERDICTS.items():
             if name in seen:
-                handles.append(Line2D([], [], label=look.word, **_marker(name, 5.5)))
+                handles.append(Line2D([], [], label=look.word, **marker(name, 5.5)))
         handles.append(Line2D([], [], marker=".", color=FAINT, linestyle="none", markersize=4, label="one seed"))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False, fontsize=8.5)
 
