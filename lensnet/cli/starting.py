@@ -68,14 +68,25 @@ expect:                                # gates: lensnet run fails when they do n
   - {{at: block.0.fc, quantity: second_moment, between: [0.5, 4]}}
 """
 
+MATCHES = """\
+matches:                        # modules of an imported model that are this component
+  module: MODULE
+"""
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _, as swish2.")]
 Write = Annotated[bool, typer.Option("--write", help="Write NAME.yaml here instead of printing it.")]
 Mixing = Annotated[bool, typer.Option("--mixing", help="Several inputs and formulas of its own, not pointwise.")]
+Module = Annotated[str | None, typer.Option("--module", help="The class of a torch module that this component is.")]
 
 
-def component(name: Name, write: Write = False, mixing: Mixing = False) -> int:
+def component(name: Name, write: Write = False, mixing: Mixing = False, module: Module = None) -> int:
     """The beginning of a component: a function of one number, or with --mixing of several signals."""
-    return _emit(name, MIXING if mixing else COMPONENT, write)
+    text = MIXING if mixing else COMPONENT
+    if module is not None:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", module):
+            raise UsageError(f"--module {module}: write package.Class, as torch.nn.Softsign")
+        text += MATCHES.replace("MODULE", module)
+    return _emit(name, text, write)
 
 
 def network(name: Name, write: Write = False) -> int:

@@ -39,6 +39,7 @@ class Captured:
     inputs: dict[str, Any]
     route: str
     parameters: dict[str, Tensor]
+    modules: dict[str, nn.Module] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -71,10 +72,11 @@ def capture(
     reasons: list[str] = []
     with untouched(model, training), torch.no_grad(), quiet():
         for route in (_exported, _drafted, _traced):
-            for extra in ({}, {"use_cache": False}) if _takes_cache(model) and "use_cache" not in named else ({},):
+            for extra in ({"use_cache": False}, {}) if _takes_cache(model) and "use_cache" not in named else ({},):
                 try:
                     found = route(model, tuple(args), {**named, **extra})
                     normalise(found.graph.graph)
+                    found.modules = dict(model.named_modules())
                     return found
                 except KeyboardInterrupt:
                     raise
@@ -132,7 +134,7 @@ def _of_program(program: Any, model: nn.Module, route: str, notes: list[str]) ->
     ]
     inputs = dict(zip(wanted, given, strict=False))
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **_buffers(model)}
-    return Captured(program.graph_module, owned, constants, inputs, route, parameters, notes)
+    return Captured(program.graph_module, owned, constants, inputs, route, parameters, notes=notes)
 
 
 def _buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -145,7 +147,7 @@ def _traced(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     graph, owned, constants, inputs = trace(model, args, kwargs)
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **_buffers(model)}
     notes = ["the graph is that of one run: what depends on the values of the input was decided by them"]
-    return Captured(GraphModule(nn.Module(), graph), owned, constants, inputs, "trace", parameters, notes)
+    return Captured(GraphModule(nn.Module(), graph), owned, constants, inputs, "trace", parameters, notes=notes)
 
 
 def output_nodes(graph: Graph) -> list[Node]:

@@ -92,7 +92,11 @@ class Mapper:
     def run(self) -> Draft:
         """Raises Unmapped where the model has no float output, or none that the input reaches."""
         self._classify()
-        for cluster in clusters(self.graph, self.is_signal, self):
+        from lensnet.importers.rules.modules import module_clusters
+
+        found = list(module_clusters(self.graph, self))
+        inside = {node for cluster in found for node in cluster.members}
+        for cluster in [*found, *clusters(self.graph, self.is_signal, self, inside)]:
             self.clusters[cluster.root] = cluster
             self.inside |= cluster.members - {cluster.root}
         live = self._live()

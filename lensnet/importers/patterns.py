@@ -37,9 +37,11 @@ class Cluster:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def clusters(graph: Graph, is_signal: Callable[[Node], bool], look: Looker) -> Iterator[Cluster]:
-    """The groups of a graph, none of which overlap."""
-    taken: set[Node] = set()
+def clusters(
+    graph: Graph, is_signal: Callable[[Node], bool], look: Looker, taken: set[Node] | None = None
+) -> Iterator[Cluster]:
+    """The groups of a graph, none of which overlap one another or `taken`."""
+    taken = set(taken or ())
     for find in (_attention, _rmsnorm, _rotary, _written_out):
         for node in reversed(list(graph.nodes)):
             if node.op not in ("call_function", "call_method") or node in taken:

@@ -177,6 +177,27 @@ class ShapeSpec(Spec):
     inputs: Literal["alike", "any"] = "alike"
 
 
+class Matches(Spec):
+    """Which modules of an imported model are this component, their whole subtree with them.
+
+    module: `package.Class`, exactly: the package that the class comes from (or one above it) and the class's own name.
+    parameters: from the module's numeric attributes, as `alpha/size`. weights: the module's parameter of every tensor.
+    """
+
+    module: Annotated[list[Text], PlainValidator(lambda value: value if isinstance(value, list) else [value])] = []
+    parameters: dict[SymbolName, FormulaText] = {}
+    weights: dict[SymbolName, Text] = {}
+
+    @model_validator(mode="after")
+    def _names_classes(self) -> Matches:
+        for index, name in enumerate(self.module):
+            if not isinstance(name, str) or "." not in name:
+                raise refuse(
+                    f"'{name}' names no class", "write package.Class, as torch.nn.Linear", at=f"module.{index}"
+                )
+        return self
+
+
 def _trial(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise refuse(f"a trial is a mapping of parameters and input statistics, not {describe(value)}")
@@ -222,6 +243,7 @@ class ComponentSpec(Spec):
     effects: dict[LevelName, dict[SymbolName, EffectEntry]] = {}
     assumes: list[Assumption] = []
     trials: list[Trial] = []
+    matches: Matches = Matches()
     references: dict[str, Text] = {}
 
     @model_validator(mode="after")
