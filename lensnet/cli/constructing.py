@@ -25,6 +25,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of random layers (lift
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Begin anew, whatever the file holds.", rich_help_panel=FILES)
 ]
+Tune = Annotated[
+    int, typer.Option("--tune", min=0, metavar="EPOCHS", help="Then train all operators together.", rich_help_panel=HOW)
+]
 
 
 def construct(
@@ -34,6 +37,7 @@ def construct(
     device: Device = DeviceChoice.AUTO,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
+    tune: Tune = 0,
     quiet: Quiet = False,
 ) -> int:
     """Make a ReduNet from its labelled data, layer by layer. Ctrl-C keeps what is done; the same command goes on."""
@@ -50,7 +54,34 @@ def construct(
         made = net.construct(path, device=device.value, seed=seed, overwrite=overwrite, progress=bar)
     if not quiet:
         _show(made, path)
+    if tune and not made.interrupted:
+        _tune(made, path.with_name(f"{path.stem}_tuned{SUFFIX}"), tune, quiet)
     return UNDECIDED if made.interrupted else 0
+
+
+def _tune(made: Constructed, path: Path, epochs: int, quiet: bool) -> None:
+    from rich.table import Table
+
+    from lensnet.cli.progress import SeedBar
+    from lensnet.construct.network import write
+    from lensnet.construct.tuning import fine_tune
+
+    with SeedBar(made.network.name, quiet, counted="epochs of tuning") as bar:
+        changes = fine_tune(made, epochs, bar)
+    write(made, path, {node.path: f"tuned for {epochs} epochs" for node in made.network})
+    if quiet:
+        return
+    table = Table(box=None, header_style="", pad_edge=False)
+    table.add_column("layer")
+    for name in ("R - Rc made", "tuned", "change", "E moved by", "C moved by"):
+        table.add_column(name, justify="right")
+    places = sorted({round(i * (len(changes) - 1) / max(SHOWN - 1, 1)) for i in range(SHOWN)})
+    for change in (changes[place] for place in places):
+        moved = [] if change.expansion == 0 else [f"{change.expansion:.1%}", f"{change.compression:.1%}"]
+        before, after = change.reduction_before, change.reduction_after
+        table.add_row(change.path, f"{before:.6f}", f"{after:.6f}", f"{after - before:+.3g}", *moved)
+    out = console()
+    out.print("\nwhat backpropagation changed", table, f"{path}: the tuned network", sep="\n")
 
 
 def _show(made: Constructed, path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 import lensnet
 from lensnet.construct.file import read
 from lensnet.construct.network import OUTPUT, Constructed
+from lensnet.construct.tuning import fine_tune
 from lensnet.network.array_file import InputError
 from tests.coding_rate import reference
 
@@ -130,3 +131,14 @@ def test_the_command_line_says_what_is_wrong(folder: Path) -> None:
     assert unlabelled.returncode == 2 and "at most 1" in unlabelled.stderr
     nothing = run("alexnet", "--out", "b.safetensors")
     assert nothing.returncode == 2 and "labels" in nothing.stderr
+
+
+def test_tuning_raises_the_rate_reduction_and_says_what_it_moved(folder: Path) -> None:
+    made = net(folder, depth=3, lam=10).construct()
+    changes = fine_tune(made, 30)
+    assert [change.path for change in changes] == ["layer.0.step", "layer.1.step", "layer.2.step", OUTPUT]
+    assert changes[0].reduction_after == changes[0].reduction_before, "the input is what it was"
+    assert changes[-1].reduction_before == pytest.approx(np.subtract(*made.rates[OUTPUT]))
+    assert changes[-1].reduction_after > changes[-1].reduction_before + 0.01
+    assert all(0 < change.expansion < 0.5 and 0 < change.compression < 0.5 for change in changes[:-1])
+    assert not any(parameter.requires_grad for parameter in made.module.parameters())
