@@ -127,3 +127,20 @@ def test_typical_value_at_depth_100_within_fifteen_per_cent():
     found = effects["layer.99.relu", None, "median"]
     assert found.value == pytest.approx(np.exp(np.median(logs)), rel=0.02)
     assert np.log(found.band) == pytest.approx(np.quantile(logs, [0.05, 0.95]), abs=0.03)
+
+
+def test_where_chance_decides_the_linear_response_says_so():
+    """Bistable: the elasticity of the whole way changes sign of its growth within one standard deviation."""
+    network = lensnet.load("bistable_gelu", ["input.batch=1"]).network
+    effects = predicted(network, load_batch(network.input))
+    early, late = effects["layer.3.dense", None, "scatter"], effects["layer.25.dense", None, "scatter"]
+    assert early.status == "ok"
+    assert late.status == "out-of-regime"
+    assert any("respond linearly" in check.text and check.margin < 0 for check in late.checks)
+
+
+def test_a_layer_that_may_be_dead_is_told(tmp_path):
+    network = spec(tmp_path, DENSE % "init: he" + "- {name: act, component: relu}", 6, 1)
+    effects = predicted(network, load_batch(network.input))
+    checks = effects["layer.0.act", None, "median"].checks
+    assert any("dead in 1.6% of the draws" in check.text for check in checks)

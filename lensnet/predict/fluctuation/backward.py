@@ -94,7 +94,7 @@ class Backward:
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
         batch, single = self.sources.variance(base.gains, pairs.rows), self.sources.variance(base.gains)
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
-        bent = abs(gate.log_curvature) * float(np.sqrt(batch))
+        bent = gate.log_curvature * float(np.sqrt(batch))
         response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])
         return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair))
 

@@ -31,12 +31,13 @@ from lensnet.predict.fluctuation.response import Response, Sources
 from lensnet.predict.fluctuation.rounding import rounding_effects
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Check, Effect, Prediction, Status
+from lensnet.predict.scatter import DRAWS_FOLLOW
 from lensnet.quantities.rows import row_sample
 
 SHARE = 0.9
 """Of the weight draws inside the band."""
 BENT = 0.5
-"""Largest change of an elasticity within one standard deviation that a linear response may have."""
+"""Largest relative change of an elasticity within one standard deviation that a linear response may have."""
 INDEPENDENT = 0.1
 """Declared error of a median per unit of variance that the rows do not share: it is taken as independent between them,
 and log-normal."""
@@ -158,8 +159,10 @@ def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: R
     known = base.at(node.path, port)
     if known is None or known.value is None or not isfinite(known.value) or known.value <= 0 or not isfinite(law.mean):
         return []
-    checks = (*known.checks, *_checks(response))
-    failed = known.status != "ok" or any(check.margin is not None and not check.margin >= 0 for check in checks)
+    inherited = tuple(check for check in known.checks if not check.text.startswith(DRAWS_FOLLOW))
+    checks = (*inherited, *_checks(response))
+    unexplained = known.status != "ok" and len(inherited) == len(known.checks)
+    failed = unexplained or any(check.margin is not None and not check.margin >= 0 for check in checks)
     status: Status = "out-of-regime" if failed else "ok"
     size = log(known.value)
     low, high = law.band(SHARE)
@@ -186,8 +189,9 @@ def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: R
 def _checks(response: Response) -> list[Check]:
     """What the law of the logarithm rests on."""
     out = [Check(text, -1.0) for text in response.doubts]
-    text = f"single draws respond linearly (elasticity changes by {response.bent:.2g} within one sd, at most {BENT:g})"
-    out.append(Check(text, BENT / response.bent - 1 if response.bent > 0 else None))
+    bent = abs(response.bent)
+    text = f"single draws respond linearly (elasticity changes by {bent:.1%} within one sd, at most {BENT:.0%})"
+    out.append(Check(text, BENT / bent - 1 if bent > 0 else None))
     return out
 
 

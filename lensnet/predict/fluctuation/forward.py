@@ -19,16 +19,18 @@ from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.weights import WeightLaw
 from lensnet.predict.environment import linear_factor
-from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
+from lensnet.predict.fluctuation.log_law import LogLaw, chi_square, dead_probability
 from lensnet.predict.fluctuation.neuron import Energy, energy
 from lensnet.predict.fluctuation.pairs import RowPairs
-from lensnet.predict.fluctuation.response import Response, Sources, met
+from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources, met
 from lensnet.predict.moments.cross import ForwardCross
 from lensnet.predict.moments.forward import CrossFields, forward
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind
 from lensnet.predict.moments.propagate import forward_crosses
 
 Pairs = Callable[[str], RowPairs]
+RARE = 1e-3
+"""Probability of a dead layer up to which nobody needs to be told."""
 STEP = 1e-3  # relative change of a second moment by which elasticities are found
 
 
@@ -96,7 +98,7 @@ class Forward:
             row = chi_square(node.shape.channels)
         gains = self.sources.add(node.path, "weights", row, pairs.square())
         doubts = (*_unknown(pairs), *one_by_one(node))
-        bent = e * (1 - e) * float(np.sqrt(variance))
+        bent = (1 - e) * float(np.sqrt(variance))
         return base.passed(e, e * (1 - e) * variance / 2, bent).with_noise(gains, node.shape.channels, doubts)
 
     def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
@@ -145,9 +147,9 @@ class Forward:
         )
         e = neuron.elasticity
         new = self.sources.add(node.path, "activation", own, share)
-        bent = abs(neuron.log_curvature) * float(np.sqrt(batch_variance))
+        bent = neuron.log_curvature / e * float(np.sqrt(batch_variance)) if abs(e) > FORGOTTEN else 0.0
         response = base.passed(e * to_variance, shift, bent)
-        return response.with_noise(new, n, _unknown(pairs))
+        return response.with_noise(new, n, (*_unknown(pairs), *_dead(node, neuron)))
 
     def _not_gaussian(self, node: Node, origin: str, neuron: Energy, own: LogLaw) -> tuple[LogLaw, float]:
         """Weights that are not Gaussian leave a fourth cumulant in the pre-activations: more noise, and a shift."""
@@ -221,6 +223,13 @@ class Forward:
 def _unknown(pairs: RowPairs) -> tuple[str, ...]:
     """What is missing where nobody knows how alike the rows are."""
     return () if pairs.known else ("it is known how alike the rows of the batch are (else: the scatter of one row)",)
+
+
+def _dead(node: Node, neuron: Energy) -> tuple[str, ...]:
+    """What is in doubt in a layer so narrow that it may let nothing through: such draws have no logarithm."""
+    if neuron.on > 1 - 1e-9 or (probability := dead_probability(node.shape.channels, neuron.on)) < RARE:
+        return ()
+    return (f"{node.path} lets something through (for one input it is dead in {probability:.1%} of the draws)",)
 
 
 def one_by_one(node: Node) -> tuple[str, ...]:

@@ -172,9 +172,9 @@ def gates(n: int) -> LogLaw:
     return rectified(n) - chi_square(n)
 
 
-def dead_probability(n: int) -> float:
-    """That all n rectifiers of a layer are shut for one input."""
-    return 2.0**-n
+def dead_probability(n: int, on: float = 0.5) -> float:
+    """That all n neurons of a layer are shut for one input, each open with probability `on`."""
+    return float((1.0 - on) ** n)
 
 
 def neurons(n: float, second: float, third: float, fourth: float = 0.0) -> LogLaw:

@@ -73,7 +73,7 @@ class Response:
     gains: (sources,) elasticities of ln Q to each source.
     shift: what curvature moves in the mean of ln Q (order 1/width).
     width: of the narrowest layer whose noise arrives here.
-    bent: largest change of an elasticity within one standard deviation, on the way here.
+    bent: by how much of itself the elasticity of the whole way here changes within one standard deviation.
     doubts: what is not known on the way here, one sentence each.
     """
 
@@ -91,7 +91,7 @@ class Response:
             self,
             gains=elasticity * self.gains,
             shift=elasticity * self.shift + shift,
-            bent=max(self.bent, bent),
+            bent=self.bent + bent,
         )
 
     def with_noise(self, gains: Array, width: float, doubts: Iterable[str] = ()) -> Response:
@@ -107,6 +107,6 @@ def met(responses: Sequence[Response], shares: Sequence[float], shift: float = 0
         np.sum([part.gains for part in parts], axis=0),
         sum(part.shift for part in parts) + shift,
         min(part.width for part in parts),
-        max(part.bent for part in parts),
+        max((part.bent for part in parts), key=abs),
         tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
     )
