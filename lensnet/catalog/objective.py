@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 
 from lensnet.algebra.derivative import derivative
@@ -93,6 +94,15 @@ class ObjectiveModel:
         return out
 
     @cached_property
+    def symbolic(self) -> dict[str, tuple[sp.Expr, sp.Expr]]:
+        """For every coordinate the derivative of a mode's loss by it, and the curvature of the mode, as formulas."""
+        loss, curvature = self._formula("loss").expression, sp.nan
+        if self.spec.residual is not None:
+            residual = self._formula("residual").expression
+            curvature = sp.Add(*(derivative(residual, name) ** 2 for name in self.coordinates))
+        return {name: (derivative(loss, name), curvature) for name in self.coordinates}
+
+    @cached_property
     def _error(self) -> Tape | None:
         return None if self.spec.error is None else self._formula("error").tape
 
@@ -104,8 +114,7 @@ class ObjectiveModel:
 
     @cached_property
     def _slopes(self) -> dict[str, Tape]:
-        loss = self._formula("loss").expression
-        return {name: compile_tape(derivative(loss, name)) for name in self.coordinates}
+        return {name: compile_tape(slope) for name, (slope, _) in self.symbolic.items()}
 
     @cached_property
     def _second_slopes(self) -> list[list[Tape]]:

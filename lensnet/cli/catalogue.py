@@ -86,6 +86,9 @@ def cite(spec: Spec) -> int:
     for node in net.network:
         for key, text in cited(node.component).items():
             sources.setdefault(key, (text, {}))[1][node.path] = None
+    if net.network.input.objective is not None:
+        for key, text in cited(net.network.input.objective.component).items():
+            sources.setdefault(key, (text, {}))[1]["input"] = None
     out = console()
     for key, (text, where) in sorted(sources.items()):
         used = ", ".join(entry.label for entry in fold(where))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lensnet.catalog.component import Component
 from lensnet.language.effect_spec import Effect
+from lensnet.language.objective_spec import ObjectiveSpec
 from lensnet.network.initialisation import INIT_ABOUT, init_parameter_names
 from lensnet.report.palette import OPTICS
 from lensnet.report.words import said
@@ -31,7 +32,11 @@ def _parts(component: Component) -> Iterator[RenderableType]:
         yield _indented(Text(said(component.intuition), style="italic"))
     dots = "..." if component.variadic else ""
     ports = ", ".join(name + dots for name in component.ports_in)
-    yield from _section("ports", [f"{ports} -> {', '.join(spec.ports.outputs)}"])
+    if component.acts_on_state:
+        memory = f", with {', '.join(spec.memory)} carried along" if spec.memory else ""
+        yield from _section("ports", [f"the iterate of an algorithm -> the iterate after a step{memory}"])
+    elif spec.objective is None:
+        yield from _section("ports", [f"{ports} -> {', '.join(spec.ports.outputs)}"])
     if component.parameters or component.weights:
         yield Text("\nparameters", style="bold")
         yield _parameters(component)
@@ -40,6 +45,8 @@ def _parts(component: Component) -> Iterator[RenderableType]:
         yield _indented(Text("every effect is derived from it by Gaussian expectation", style="dim"))
     if component.forward:
         yield from _section("forward", [f"y = {component.forward}"])
+    if spec.objective is not None:
+        yield from _objective(spec.objective)
     if spec.let:
         yield from _section("with", [f"{name} = {text}" for name, text in spec.let.items()])
     for level, quantities in spec.effects.items():
@@ -50,6 +57,19 @@ def _parts(component: Component) -> Iterator[RenderableType]:
     needs = [f"{name}: {need.about or ''} (otherwise {need.otherwise})" for name, need in spec.needs.items()]
     yield from _section("needs, declared with given: or measured", needs)
     yield from _section("sources", [f"{key}: {text}" for key, text in component.references.items()])
+
+
+def _objective(objective: ObjectiveSpec) -> Iterator[RenderableType]:
+    """Modes, coordinates and quantities of what steps work on."""
+    counts = " x ".join(objective.axes)
+    yield from _section("modes", [f"{counts}; the iterate has {objective.size} numbers"])
+    told = [f"{name} = {said(text)}" for name, text in objective.spectrum.items()]
+    yield from _section("of a mode", [*told, *(f"{name} = {said(text)}" for name, text in objective.per_mode.items())])
+    yield from _section(
+        "coordinates, at the start", [f"{k} = {said(text)}" for k, text in objective.coordinates.items()]
+    )
+    yield Text("\nquantities", style="bold")
+    yield _effects(objective.quantities)
 
 
 def _section(title: str, lines: list[str]) -> Iterator[RenderableType]:
@@ -111,6 +131,7 @@ def _effects(quantities: object) -> Table:
         ports = {"": entry} if isinstance(entry, Effect) else entry
         for port, effect in ports.items():
             notes = [f"error {effect.error}" if effect.error not in (None, "0") else ""]
+            notes += [f"+- {effect.floor}" if effect.floor is not None else ""]
             notes += [", ".join(effect.cites), said(effect.about)]
             note = "; ".join(part for part in notes if part)
             formula = Text(said(effect.formula))

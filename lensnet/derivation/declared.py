@@ -12,6 +12,7 @@ from lensnet.catalog.component import Component
 from lensnet.catalog.effects import CompiledFormula, EffectModel
 from lensnet.derivation.errors import DeriveError
 from lensnet.derivation.notation import latex, symbol_latex, text
+from lensnet.derivation.on_objectives import on_objectives
 from lensnet.derivation.result import Derivation, Line, Part, Step, Table
 from lensnet.derivation.sources import sources_step
 from lensnet.language.effect_spec import Assumption, Effect
@@ -42,6 +43,9 @@ def derive_declared(component: Component, quantity: str | None, expand: bool) ->
     models = _models(component, quantity)
     if not models:
         known = list(dict.fromkeys(name for _, name, _ in _all_models(component)))
+        if component.spec.objective is not None:
+            told = f"{component.name} is an objective: it is the steps on it that have effects"
+            raise DeriveError(told, "derive one of them: gradient_descent")
         if not known:
             raise DeriveError(f"{component.name} has no effect model: it is measured only")
         help = did_you_mean(quantity or "", known) or f"it has {', '.join(known)}"
@@ -49,6 +53,8 @@ def derive_declared(component: Component, quantity: str | None, expand: bool) ->
     steps = [_what(component), _effects(models, expand)]
     if quantity is None and component.name in _STORIES:
         steps += import_module(_STORIES[component.name]).rate_ascent_steps()
+    if (unfolded := on_objectives(component, models)) is not None:
+        steps.append(unfolded)
     used = _used_lets(component, models)
     if used:
         steps.append(_abbreviations(component, used, expand))

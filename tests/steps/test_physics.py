@@ -38,7 +38,7 @@ def bowl(step: dict, dimension: int = 12, condition: float = 50, steps: int = 20
 
 
 def network_on(step: dict, steps: int = 200, tail: bool = False, **source: object) -> Network:
-    name = "two_layer_linear_tail" if tail else "two_layer_linear"
+    name = "two_layer_tail" if tail else "two_layer_linear"
     return steps_on({"source": name, **source}, {"repeat": steps, "name": "step", **step})
 
 

@@ -104,7 +104,7 @@ class AlignedStart(_TwoLayer):
         return torch.einsum("om,oi,im->m", self.u, self.map_error(x), self.v) / self.strengths
 
 
-@problem("two_layer_linear_tail")
+@problem("two_layer_tail")
 class NearSolution(_TwoLayer):
     """Started next to the balanced solution, an error +-start along every right singular direction of the Jacobian.
 
