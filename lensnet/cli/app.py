@@ -27,6 +27,7 @@ VERBS = {
     "derive": ("derive", LOOK),
     "ladder": ("ladder", LOOK),
     "phase": ("phase", LOOK),
+    "spectrum": ("spectrum", LOOK),
     "cite": ("catalogue", LOOK),
     "construct": ("constructing", MAKE),
     "schema": ("checking", MAKE),
