@@ -227,13 +227,13 @@ class _Product:
         return self._mended(law, value, error + self._jump_error(law))
 
     def _by_series(self, law: Law) -> Bounded:
-        value, bound = hermite.product(self._f, self._g, law, _SERIES)
-        if not np.any(bound > _LOSS * np.abs(value)):
-            return Bounded(value, bound)
-        return Bounded(*nested.improved(self._f, self._g, law, value, bound, _LOSS * self._scale(law)))
+        value, bound, scale = hermite.product(self._f, self._g, law, _SERIES)
+        return Bounded(*nested.improved(self._f, self._g, law, value, bound, _LOSS * scale))
 
     def _mended(self, law: Law, value: Array, error: Array) -> Bounded:
         """Where a closed form lost its digits, the series has them."""
+        if np.all(error <= _LOSS * np.abs(value)):  # what is good relative to itself needs no scale
+            return Bounded(value, error)
         scale = self._scale(law)
         lost = ~(error <= _LOSS * scale) & np.isfinite(scale)
         if not lost.any():
@@ -281,7 +281,7 @@ def _groups(
 def _angle(k11: ArrayLike, k22: ArrayLike, k12: ArrayLike) -> Angle:
     variances = [np.asarray(k, dtype=np.float64) for k in (k11, k22)]
     for variance in variances:
-        if (variance < 0).any():
+        if variance.size and variance.min() < 0:
             raise ValueError("a variance is negative")
     return Angle(variances[0], variances[1], np.asarray(k12, dtype=np.float64))
 

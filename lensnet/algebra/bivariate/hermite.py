@@ -40,19 +40,24 @@ class Series:
         rest: E f**2 minus the sum of the squares, (n,), at least the rounding of that difference.
         power: E f**2, (n,).
         error: of the coefficients, root of the sum of squares, (n,).
+        largest: size of each coefficient at most, over the inputs, (K+1,).
     """
 
     coefficients: Array
     rest: Array
     power: Array
     error: Array
+    largest: Array
 
 
 def series_of(function: PointwiseFunction, mean: Array, variance: Array, terms: int) -> Series:
     """The coefficients 0 .. terms of each (mean, variance); 1-d arrays. Kept with the function."""
     kept: dict[tuple[float, float, int], tuple[Array, float, float, float]] = function.tables.setdefault("hermite", {})
-    pairs = np.stack([mean, variance], axis=1)
-    different, inverse = np.unique(pairs, axis=0, return_inverse=True)
+    if mean.size and np.all(mean == mean[0]):
+        variances, inverse = np.unique(variance, return_inverse=True)
+        different = np.stack([np.full(variances.shape, mean[0]), variances], axis=1)
+    else:
+        different, inverse = np.unique(np.stack([mean, variance], axis=1), axis=0, return_inverse=True)
     keys = [(float(m), float(v), terms) for m, v in different]
     missing = [index for index, key in enumerate(keys) if key not in kept]
     if missing:
@@ -63,12 +68,14 @@ def series_of(function: PointwiseFunction, mean: Array, variance: Array, terms: 
         for place, index in enumerate(missing):
             kept[keys[index]] = tuple(part[..., place] for part in found)  # type: ignore[assignment]
     parts = [kept[key] for key in keys]
-    columns = [np.stack([np.asarray(part[row]) for part in parts], axis=-1)[..., inverse.ravel()] for row in range(4)]
-    return Series(*columns)
+    rows = [np.stack([np.asarray(part[row]) for part in parts], axis=-1) for row in range(4)]
+    largest = np.max(np.abs(rows[0]), axis=1, initial=0.0)
+    coefficients, rest, power, error = (row[..., inverse.ravel()] for row in rows)
+    return Series(coefficients, rest, power, error, largest)
 
 
-def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: float) -> tuple[Array, Array]:
-    """E f(u) g(v) over arrays that broadcast, and its error bound.
+def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: float) -> tuple[Array, Array, Array]:
+    """E f(u) g(v) over arrays that broadcast, its error bound, and sqrt(E f**2 E g**2), which it cannot exceed.
 
     The number of terms is doubled until the bound is below `tolerance` times the root of E f**2 E g**2 for every pair,
     or the most terms are reached: then the bound says what is left.
@@ -88,7 +95,7 @@ def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: flo
         terms = min(2 * terms, MOST_TERMS)
     value = _summed(a.coefficients[: used + 1], b.coefficients[: used + 1], rho)
     error = bound + _EPS * scale + a.error * np.sqrt(b.power) + b.error * np.sqrt(a.power)
-    return value, np.broadcast_to(error, value.shape)
+    return value, np.broadcast_to(error, value.shape), scale
 
 
 def shaped_series(function: PointwiseFunction, mean: Array, variance: Array, terms: int, ndim: int = 0) -> Series:
@@ -96,8 +103,8 @@ def shaped_series(function: PointwiseFunction, mean: Array, variance: Array, ter
     means, variances = np.broadcast_arrays(mean, variance)
     shape = (1,) * (ndim - means.ndim) + means.shape
     found = series_of(function, means.ravel(), variances.ravel(), terms)
-    rows = (found.rest, found.power, found.error)
-    return Series(found.coefficients.reshape(-1, *shape), *(row.reshape(shape) for row in rows))
+    rest, power, error = (row.reshape(shape) for row in (found.rest, found.power, found.error))
+    return Series(found.coefficients.reshape(-1, *shape), rest, power, error, found.largest)
 
 
 def _correlation(law: Law) -> Array:
@@ -108,10 +115,7 @@ def _correlation(law: Law) -> Array:
 
 def _needed(a: Series, b: Series, largest: float) -> int:
     """The last term that can matter to rounding."""
-    axes = tuple(range(1, a.coefficients.ndim))
-    sizes = np.max(np.abs(a.coefficients), axis=axes, initial=0.0) * np.max(
-        np.abs(b.coefficients), axis=tuple(range(1, b.coefficients.ndim)), initial=0.0
-    )
+    sizes = a.largest * b.largest
     with np.errstate(under="ignore"):
         sizes = sizes * largest ** np.arange(sizes.size)
     after = np.cumsum(sizes[::-1])[::-1]

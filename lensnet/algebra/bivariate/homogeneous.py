@@ -22,7 +22,7 @@ from lensnet.algebra.pointwise import PointwiseFunction
 
 Array = NDArray[np.float64]
 ROUNDING = 8.0 * np.finfo(float).eps
-_UNIT, _BLUNT = 2.0**-52, 2.0**-26
+_UNIT, _BLUNT, _SHARP = 2.0**-52, 2.0**-26, 1e-3
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Angle:
 
     def __init__(self, k11: Array, k22: Array, k12: Array) -> None:
         self.size = geometric_mean(k11, k22)
-        cosine = np.asarray(k12 / self.size if np.all(self.size) else k12 / np.where(self.size == 0, np.inf, self.size))
+        known = self.size.size == 0 or self.size.min() > 0
+        cosine = np.asarray(k12 / self.size if known else k12 / np.where(self.size == 0, np.inf, self.size))
         np.clip(cosine, -1.0, 1.0, out=cosine)
         self.cosine = cosine
         self.angle = np.arccos(cosine)
-        spread = (1.0 - cosine) * (1.0 + cosine)
-        self.sine = np.sqrt(spread)
+        sine = np.asarray(1.0 - cosine)
+        sine *= 1.0 + cosine
+        self.sine = np.sqrt(sine, out=sine)
 
 
 def kernel(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
@@ -79,9 +81,10 @@ def kernel(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
     turned = (same - cross) / (2.0 * math.pi)
     if first.degree == 0:
         # a correlation known to its rounding leaves the angle uncertain by that over the sine
-        loose = (_UNIT * abs(turned)) / np.maximum(at.sine, _BLUNT)
-        loose += ROUNDING * (abs(same) + abs(cross))
-        return _switched(same, turned, at), loose
+        least = float(at.sine.min()) if at.sine.size else 1.0
+        sine = least if least > _SHARP else np.maximum(at.sine, _BLUNT)
+        loose = _UNIT * abs(turned) / sine + ROUNDING * (abs(same) + abs(cross))
+        return _switched(same, turned, at), np.asarray(loose)
     # J(pi - t) = t*(1 + 2 cos^2) - 3 sin cos
     value = (1.0 + 2.0 * at.cosine * at.cosine) * _switched(same, turned, at) + 3.0 * turned * at.sine * at.cosine
     square = at.size * at.size

@@ -114,8 +114,10 @@ def geometric_mean(first: Array, second: Array) -> Array:
     with np.errstate(over="ignore", under="ignore"):
         square = first * second
         mean = np.sqrt(square)
+        if square.size and 1e-280 < square.min() and square.max() < np.inf:
+            return np.asarray(mean)
         extreme = ~((square > 1e-280) & (square < np.inf))
-        return np.asarray(np.where(extreme, np.sqrt(first) * np.sqrt(second), mean) if extreme.any() else mean)
+        return np.asarray(np.where(extreme, np.sqrt(first) * np.sqrt(second), mean))
 
 
 def _determinant(first: Array, second: Array, both: Array) -> Array:
