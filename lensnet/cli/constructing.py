@@ -104,7 +104,7 @@ def _table(made: Constructed) -> Table:
 
     table = Table(box=None, header_style="", pad_edge=False)
     table.add_column("layer")
-    for name in ("R", "Rc", "R - Rc", "gain"):
+    for name in ("R", "Rc", "R - Rc", "since above", "gate entropy"):
         table.add_column(name, justify="right")
     paths = list(made.rates)
     shown = sorted({round(i * (len(paths) - 1) / max(SHOWN - 1, 1)) for i in range(SHOWN)})
@@ -112,6 +112,7 @@ def _table(made: Constructed) -> Table:
     for place in shown:
         total, classes = made.rates[paths[place]]
         gain = "" if before is None else f"{total - classes - before:+.3g}"
-        table.add_row(paths[place], f"{total:.6f}", f"{classes:.6f}", f"{total - classes:.6f}", gain)
+        entropy = f"{made.entropies[paths[place]]:.2g}" if paths[place] in made.entropies else ""
+        table.add_row(paths[place], f"{total:.6f}", f"{classes:.6f}", f"{total - classes:.6f}", gain, entropy)
         before = total - classes
     return table

@@ -1,6 +1,7 @@
 """A constructed network in a .safetensors file: its tensors, its rates, and what it was made from.
 
-Tensors are called `<component path>/<name>`, rates `<component path>/rates` with R and Rc of the features that came in.
+Tensors are called `<component path>/<name>`, rates `<component path>/rates` with R and Rc of the features that came in,
+the mean entropy of a layer's gates `<component path>/entropy`.
 A file may hold the beginning of a network; it then says how far it got and what the layers so far were made from, so
 that only the same construction goes on with it. It is written beside its place and moved there, never half.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from lensnet.network.array_file import InputError
 from lensnet.network.graph import Network, Node
 
-RATES = "/rates"
+RATES, ENTROPY = "/rates", "/entropy"
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,25 @@ class Saved:
     last: str
     fingerprint: str
     complete: bool
+    entropies: Mapping[str, float] = field(default_factory=dict)
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], rates: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+def save(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    rates: Mapping[str, Tensor],
+    about: Mapping[str, str],
+    entropies: Mapping[str, float] | None = None,
+) -> None:
     """Write a file in one move. Raises InputError where it cannot be written."""
+    import torch
     from safetensors.torch import save_file
 
     everything = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     everything |= {key + RATES: value for key, value in rates.items()}
+    everything |= {
+        key + ENTROPY: torch.tensor([value], dtype=torch.float64) for key, value in (entropies or {}).items()
+    }
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(everything, beside, dict(about))
@@ -67,10 +79,11 @@ def read(path: Path) -> Saved:
         for key, value in everything.items()
         if key.endswith(RATES) and value.shape == (2,)
     }
-    tensors = {key: value for key, value in everything.items() if not key.endswith(RATES)}
+    entropies = {key.removesuffix(ENTROPY): float(v) for key, v in everything.items() if key.endswith(ENTROPY)}
+    tensors = {key: value for key, value in everything.items() if not key.endswith((RATES, ENTROPY))}
     return Saved(
         tensors, rates, about.get("network", ""), about.get("last", ""), about.get("fingerprint", ""),
-        about.get("complete") == "yes",
+        about.get("complete") == "yes", entropies,
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class Constructed:
     """A constructed network: the torch module, and R and Rc of the features that entered each layer, in order.
 
     The last entry of `rates`, "output", is of the features that left the last ReduNet layer.
+    `entropies`: of the gates of each layer, averaged over the examples, in nats (0: all decided).
 
     `interrupted`: Ctrl-C ended it early; what was finished is there (and in the file).
     """
@@ -51,6 +52,7 @@ class Constructed:
     network: Network
     module: GraphModule
     rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    entropies: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -96,7 +98,9 @@ def construct_network(
         if not made.wanted:
             raise MeasureError(f"{network.name} has no layer that is constructed from data")
         if out is not None and out.exists() and not overwrite:
-            made.rates.update(_taken_up(made, read(out), marks, out))
+            saved = _taken_up(made, read(out), marks, out)
+            made.rates.update(saved.rates)
+            made.entropies.update(saved.entropies)
         batch = load_batch(network.input, dtype=number).to(where)
         _construct(made, batch, labels.to(where), out, marks, progress)
     return made
@@ -124,6 +128,7 @@ def _construct(
         nonlocal saved
         if isinstance(layer, RedunetLayer) and layer.rates is not None:
             made.rates[path] = (float(layer.rates.total), float(layer.rates.conditional))
+            made.entropies[path] = layer.entropy
             if path == ascents[-1]:
                 last = layer.rates_of(output, labels)
                 made.rates[OUTPUT] = (float(last.total), float(last.conditional))
@@ -153,12 +158,10 @@ def write(made: Constructed, out: Path, marks: Mapping[str, str]) -> None:
         "complete": "yes" if len(made.done) == len(made.wanted) else "no",
     }
     rates = {path: torch.tensor(pair, dtype=torch.float64) for path, pair in made.rates.items()}
-    save(out, tensors_of(made.module), rates, about)
+    save(out, tensors_of(made.module), rates, about, made.entropies)
 
 
-def _taken_up(
-    made: Constructed, saved: Saved, marks: Mapping[str, str], out: Path
-) -> Mapping[str, tuple[float, float]]:
+def _taken_up(made: Constructed, saved: Saved, marks: Mapping[str, str], out: Path) -> Saved:
     """Load the layers of an earlier construction. Raises InputError where it is not the beginning of this one."""
     if marks.get(saved.last) != saved.fingerprint:
         what = (
@@ -167,4 +170,4 @@ def _taken_up(
         raise InputError(f"{out} holds a construction {what}", "choose another --out, or give --overwrite")
     known = {node.path for node in made.network}
     load(made.module, made.network, {key: value for key, value in saved.tensors.items() if key.split("/")[0] in known})
-    return saved.rates
+    return saved

@@ -65,7 +65,7 @@ def _carried(node: Node, known: Mapping[tuple[str, str], float]) -> dict[str, fl
 
 
 def _environment(node: Node, sides: Sides, carried: Mapping[str, float]) -> dict[str, Any]:
-    env: dict[str, Any] = static_symbols(node)
+    env: dict[str, Any] = {**static_symbols(node), "examples": float(node.examples)}
     for name, need in node.component.needs.items():
         value = carried.get(name, sides.get((node.path, node.ports[0], name)))
         env[need.symbol or name] = np.nan if value is None else np.asarray(value, dtype=float)

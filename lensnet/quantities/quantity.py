@@ -67,6 +67,9 @@ def _of_labels() -> list[Quantity]:
             ("ascent_gain", "gain", "rate reduction of the output minus that of the input"),
         )
     ]
+    rank = "singular values of a class's features above 1e-6 of the largest, averaged over classes"
+    out.append(Quantity("class_rank", "r_c", Level.SPECTRUM, "count", rank, "scalar"))
+    out.append(Quantity("class_rank_before", "r_c", Level.SPECTRUM, "count", f"{rank}, at the input", "scalar"))
     out.append(Quantity("made_from_data", "made", Level.SPECTRUM, "linear", "1 where a layer was made from data"))
     for part, sign in (("total", "R"), ("reduction", "ΔR")):
         orders = {"before": "at the input", "slope": "first order in the layer's step", "bend": "second order"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import lensnet
 from lensnet.construct.incremental import add_classes, apply_layers, build_layers, covariances
 from lensnet.derivation.api import derive
 from lensnet.measure.redunet.operators import construct
@@ -55,3 +56,10 @@ def test_the_operators_of_old_classes_are_all_that_is_needed() -> None:
     z = project(x[y == 2])
     back = covariances(joint[0].operators.compression[:, 0], joint[0].sizes, 0.3)
     torch.testing.assert_close(back[2], z.T @ z, rtol=0, atol=1e-10)
+
+
+def test_the_report_predicts_that_the_rank_of_a_class_is_kept() -> None:
+    net = lensnet.load("redunet_subspaces", ["constants.depth=2", "input.noise=0", "input.batch=60"])
+    rows = [row for row in net.run(seeds=2, backward=False).rows if row.quantity == "class_rank"]
+    assert len(rows) == 4
+    assert all(row.predicted == row.measured == 3 and row.verdict == "agrees" for row in rows)

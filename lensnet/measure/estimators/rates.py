@@ -19,6 +19,7 @@ from lensnet.measure.redunet.gain import Series, gain_series
 from lensnet.measure.redunet.operators import Construction, Operators, construct
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
+from lensnet.quantities.subspaces import class_rank
 
 _ORDERS = ("slope", "bend", "twist")
 
@@ -122,6 +123,26 @@ def _after(y: Tensor, node: Node) -> tuple[Tensor, Tensor]:
             now.kept[key] = _nothing(y), _nothing(y)
     found: tuple[Tensor, Tensor] = now.kept[key]
     return found
+
+
+@estimator("class_rank_before")
+def class_rank_before(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Rank of the features of a class, averaged over the classes of the labelled input; one number."""
+    return _rank(x, node)
+
+
+@estimator("class_rank", subject="output")
+def class_rank_after(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Rank of the features of a class, averaged over classes; one number."""
+    return _rank(y, node)
+
+
+def _rank(x: Tensor, node: Node) -> Tensor:
+    known = _known(x, node)
+    if known is None or known[0].labels is None or not bool(torch.isfinite(x).all()):
+        return _nothing(x)
+    ranks = class_rank(x.flatten(1), known[0].labels[: len(x)].to(x.device))
+    return ranks[ranks > 0].double().mean()
 
 
 @estimator("made_from_data")

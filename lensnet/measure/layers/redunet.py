@@ -13,7 +13,7 @@ from lensnet.measure.redunet.coefficients import Transform
 from lensnet.measure.redunet.operators import Construction, Operators, construct
 from lensnet.network.graph import Node
 from lensnet.quantities.coding_rate import Rates
-from lensnet.quantities.subspaces import class_subspaces
+from lensnet.quantities.subspaces import class_subspaces, gate_entropy
 
 
 class Sphere(nn.Module):
@@ -57,6 +57,7 @@ class RedunetLayer(ConstructedLayer):
         self.compression = nn.Parameter(torch.zeros(self.classes, *size, *pair))
         self.shares = nn.Parameter(torch.zeros(self.classes))
         self.rates: Rates | None = None
+        self.entropy = float("nan")  # of the gates of the examples it was made from, mean, nats
 
     @property
     def operators(self) -> Operators:
@@ -89,6 +90,7 @@ class RedunetLayer(ConstructedLayer):
             gates = step.one_hot(labels, self.classes, v)
         else:
             gates = step.soft_gate(step.training_norms(made, v, weights), self.lam)
+        self.entropy = float(gate_entropy(gates).mean())
         return self._moved(x, step.ascent(made.operators, v, gates))
 
     def rates_of(self, x: Tensor, labels: Tensor) -> Rates:
