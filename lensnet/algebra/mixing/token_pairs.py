@@ -71,6 +71,7 @@ class BatchLogits:
             if channels > root.shape[-1]:
                 channel = np.linalg.cholesky(channel @ np.swapaxes(channel, -1, -2))
             root = root @ channel
+            root *= np.sqrt(np.trace(gram) / max(float((root**2).sum(axis=(1, 2)).mean()), 1e-300))  # few samples
             root = np.concatenate([root, root])
         rank = root.shape[-1]
         query = source.standard_normal((pairs, rank + 1, width))
@@ -99,7 +100,7 @@ class BatchLogits:
         seen = np.stack([one.weights @ one.factor for one in self.examples], axis=1)
         rows = seen.reshape(len(seen), examples * tokens, -1)
         found = np.einsum("snr,smr->nm", rows, rows, optimize=True) / len(rows)
-        size = (rows**2).sum(axis=(1, 2))
+        size = (rows**2).sum(axis=(1, 2)) / (self.factor**2).sum(axis=(1, 2, 3))
         paired = (size[: len(size) // 2] + size[len(size) // 2 :]) / 2
         error = float(np.std(paired, ddof=1) / np.mean(paired) / np.sqrt(len(paired))) if len(paired) > 1 else 1.0
         return np.asarray(found), error
