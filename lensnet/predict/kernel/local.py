@@ -102,6 +102,8 @@ class _Bench:
     ) -> Population | None:
         if predicted is None:
             return None
+        if not predicted.mean.any():
+            mean = np.zeros_like(mean)  # of the law; that of one draw is chance
         if predicted.plain and np.all(np.asarray(predicted.scale) == 1.0):
             return replace(predicted, mean=mean, pairs=gram, layout=layout)
         uniform = np.ptp(predicted.scale) == 0 and np.ptp(predicted.shift) == 0
@@ -111,6 +113,7 @@ class _Bench:
         if behind.shape != gram.shape:
             return None
         scale, shift = (float(np.mean(x)) for x in (predicted.scale, predicted.shift))
+        origin = origin if predicted.mean.any() else np.zeros_like(origin)
         return replace(predicted, mean=origin, pairs=behind, layout=layout, scale=scale, shift=shift)
 
     def _measured(self, path: str, layout: FullPairs) -> tuple[Field, Matrix]:

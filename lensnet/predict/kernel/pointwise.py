@@ -117,13 +117,17 @@ def _product(f: PointwiseFunction, g: PointwiseFunction) -> PairDual:
 
 
 def _symmetric(population: Population, product: PairDual) -> Bounded:
-    """E f f over all pairs; what depends on one sample alone is done once, since variances come as column and row."""
+    """E f f over all pairs of different samples (the diagonal holds nothing: at correlation 1 it would cost most).
+
+    What depends on one sample alone is done once, since variances come as column and row.
+    """
     layout = population.layout
     if layout.count < 2:
         return Bounded(np.zeros(layout.shape), np.zeros(()))
     variance, mean = layout.flat(population.variance), layout.flat(population.mean)
     means = (mean[:, None], mean[None, :]) if mean.any() else (0.0, 0.0)
-    return product.kernel(variance[:, None], variance[None, :], population.covariance, *means)
+    covariance = layout.with_diagonal(population.covariance, np.zeros(layout.field_shape))
+    return product.kernel(variance[:, None], variance[None, :], covariance, *means)
 
 
 def _relative(found: Bounded, second: Field) -> float:

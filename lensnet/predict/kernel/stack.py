@@ -88,7 +88,7 @@ def sweep(layers: list[Layer], gram: Array, tangent: bool = True) -> tuple[Array
         self_second, self_slope = _own(layer, variance, mean)
         covariance = pairs - mean**2 if mean else pairs
         if layer.homogeneity is None:  # what depends on one sample alone is the greater part of the work
-            value, slope = _outer(layer, variance, _square(variance, covariance, first, second), mean, tangent)
+            value, slope = _outer(layer, variance, _square(0 * variance, covariance, first, second), mean, tangent)
             pairs = value[first, second]
             if tangent:
                 theta *= slope[first, second]
