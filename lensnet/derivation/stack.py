@@ -24,6 +24,7 @@ from lensnet.derivation.stack_operators import without_operators
 from lensnet.derivation.stack_symbols import StackSymbols
 from lensnet.levels.ladder import Level
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.environment import static_symbols
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,13 @@ class Stack:
             env["port_channels"] = [sp.Integer(shape.channels) for shape in node.shapes_in]
         for port, signal in zip(node.ports, here, strict=True):
             env |= {f"m_{port}": signal.mean, f"q_{port}": signal.second, f"v_{port}": signal.variance}
+        active = node.component.active_needs(static_symbols(node))
         for name, need in node.component.needs.items():
             symbol = need.symbol or name
             if name in node.given:
                 env[symbol] = exact(node.given[name])
+            elif name not in active:
+                env[symbol] = exact(float(need.otherwise or 0.0))
             else:
                 about = f"{need.about or name.replace('_', ' ')}, at {node.path}"
                 env[symbol] = self.symbols.side(symbol, about, node)

@@ -151,6 +151,13 @@ QUANTITIES: dict[str, Quantity] = {
         *_over_draws(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
+        _kernel(
+            "gradient_token_dispersion",
+            "D_g",
+            "examples",
+            "E_t P/V E_t V / E_t P, V + eps the variance over channels at a position t, P that of the gradient",
+        ),
+        _kernel("gradient_token_power_dispersion", "D_g", "examples", "the same with the mean square over channels"),
         _kernel("token_gram", "G", "(E, T, T)", "E_c x_i x_j for every pair of positions"),
         *(
             _kernel(f"{port}_gram", "G", "(E, T, T)", f"E_c x_i x_j for every pair of positions, of the {port} port")

@@ -29,6 +29,25 @@ def token_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
     return (together - alone) / ((shape.position_count - 1) * alone).clamp_min(torch.finfo(torch.float64).tiny)
 
 
+@estimator("gradient_token_dispersion", subject="gradient")
+def gradient_token_dispersion(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """E_t[P/(V + eps)] * E_t[V + eps] / E_t[P] over the positions t of an example, shape (E,): P the mean square of the
+    output's gradient over channels, V the variance of the input: how unequal the gradient finds the tokens."""
+    return _dispersion(g, node, tokens(x, node.shapes_in[0]).double().var(2, unbiased=False))
+
+
+@estimator("gradient_token_power_dispersion", subject="gradient")
+def gradient_token_power_dispersion(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """The same with the mean square of the input instead of its variance, shape (E,)."""
+    return _dispersion(g, node, tokens(x, node.shapes_in[0]).double().square().mean(2))
+
+
+def _dispersion(g: Tensor, node: Node, power: Tensor) -> Tensor:
+    spread = (power + float(node.parameters.get("eps", 0.0))).clamp_min(1e-300)
+    arriving = tokens(g, node.shape).double().square().mean(2)
+    return (arriving / spread).mean(1) * spread.mean(1) / arriving.mean(1).clamp_min(1e-300)
+
+
 @estimator("token_gram")
 def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
     """E_c[x_i x_j] for all pairs of positions, shape (E, T, T); the positions of an image count row by row."""

@@ -21,7 +21,8 @@ def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment:
     identity up to nothing; a pointwise function joins the chain.
     """
     component = node.component
-    variance = np.maximum(second_moment - mean**2, 0.0)
+    with np.errstate(invalid="ignore"):  # of an infinite mean
+        variance = np.maximum(second_moment - mean**2, 0.0)
     if component.law == "broken":
         return None
     if component.coherence.kind == "fresh":

@@ -140,7 +140,7 @@ def _elasticity(function: PointwiseFunction, ratio: float, log_std: float) -> fl
     mean, step = ratio * float(np.exp(log_std)), 0.01
     stds = np.exp(np.array([log_std - step, log_std + step]))
     low, high = expect(function, mean, stds).second_moment.value
-    return float(np.log(high / low) / (4 * step)) if low > 0 else float("nan")
+    return float(np.log(high / low) / (4 * step)) if 0 < low and high < np.inf else float("nan")
 
 
 def slope_of(function: PointwiseFunction) -> PointwiseFunction:
@@ -158,7 +158,8 @@ def gaussian_behind(signal: Signal) -> Law:
 
 def _relative(result: object) -> float:
     value, error = np.abs(result.value), result.error  # type: ignore[attr-defined]
-    return float(np.max(error / np.maximum(value, 1e-300))) if np.size(value) else 0.0
+    with np.errstate(invalid="ignore"):  # nothing is known of an infinite value with an infinite error
+        return float(np.max(error / np.maximum(value, 1e-300))) if np.size(value) else 0.0
 
 
 def _finite_width(law: Law) -> float:
