@@ -113,7 +113,7 @@ def _cells(line: Line, both: bool, wide: bool, verdicts: bool) -> list[Text | st
     predicted, measured = _number(rows, "predicted"), _number(rows, "measured")
     if not verdicts:
         if rows[0].measured is None and rows[0].predicted is not None:
-            return [predicted, _assumptions(rows)]
+            return [predicted, Text.assemble(_band(rows), _assumptions(rows))]
         return [measured, _number(rows, "median")]
     cells: list[Text | str] = [predicted, measured]
     if not wide:
@@ -165,6 +165,14 @@ def _worst_error(rows: Sequence[Row]) -> float | None:
 
 def _least_slack(rows: Sequence[Row]) -> float | None:
     return min((row.slack for row in rows if row.slack is not None), default=None)
+
+
+def _band(rows: Sequence[Row]) -> str:
+    """Where nine of ten weight draws should lie; the widest of several."""
+    bands = [row.band for row in rows if row.band is not None and row.quantity == "median"]
+    if not bands:
+        return ""
+    return f"90 % in {spread(min(band[0] for band in bands), max(band[1] for band in bands))}  "
 
 
 def _assumptions(rows: Sequence[Row]) -> Text:

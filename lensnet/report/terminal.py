@@ -61,6 +61,15 @@ def render(report: Report, width: int, all_rows: bool = False) -> Iterator[Rende
     yield from _last(report)
 
 
+OVER_DRAWS = {
+    "second_moment": "mean over weight draws, 1/width corrected",
+    "median": "median over weight draws",
+    "scatter": "standard deviation of ln q over them",
+    "band": "share of them in the predicted 90 % band",
+    "rounding": "relative rms error of the number format",
+}
+
+
 def as_text(report: Report, width: int = 100, all_rows: bool = False) -> str:
     """The same without colour."""
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
@@ -121,6 +130,9 @@ def _legend(report: Report, level: str) -> Text:
     names = {row.quantity: row for row in report.rows if row.level == level}
     if level == "moments":
         text = "m, q: mean and second moment of the signal; p: second moment of the gradient of <r, y>."
+    elif level == "fluctuation":
+        told = [(symbol(name, "forward"), text) for name, text in OVER_DRAWS.items() if name in names]
+        text = "; ".join(f"{sign}: {text}" for sign, text in told) + ". p and dashes ('): of the gradient of <r, y>."
     else:
         text = "; ".join(f"{symbol(name, 'forward')}: {name.replace('_', ' ')}" for name in names) + "."
         if any(row.direction == "backward" for row in report.rows if row.level == level):

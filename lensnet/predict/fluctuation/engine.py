@@ -191,7 +191,7 @@ def _checks(response: Response) -> list[Check]:
     out = [Check(text, -1.0) for text in response.doubts]
     bent = abs(response.bent)
     text = f"single draws respond linearly (elasticity changes by {bent:.1%} within one sd, at most {BENT:.0%})"
-    out.append(Check(text, BENT / bent - 1 if bent > 0 else None))
+    out.append(Check(text, BENT / bent - 1 if bent > BENT / 1000 else None))
     return out
 
 

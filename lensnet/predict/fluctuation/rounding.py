@@ -193,8 +193,12 @@ def _effect(node: Node, noise: Noise, size: Effect, dtype: str, scatter: float) 
     """`scatter`: variance of ln q; error and signal scatter apart, and the average of their ratio grows with it."""
     low, high = RANGE[dtype]
     rms = sqrt(size.value or 0.0)
-    checks = [*size.checks, Check(f"{SPREAD:g} standard deviations fit into {dtype}", high / (SPREAD * rms) - 1)]
-    checks.append(Check(f"the signal is not lost below the smallest normal {dtype}", rms / (SPREAD * low) - 1))
+    checks = list(size.checks)
+    for text, room in (
+        (f"{SPREAD:g} standard deviations fit into {dtype}", high / (SPREAD * rms)),
+        (f"the signal is not lost below the smallest normal {dtype}", rms / (SPREAD * low)),
+    ):
+        checks.append(Check(text, room - 1 if room < 1000 else None))
     checks += [Check(text, -1.0) for text in noise.doubts]
     failed = size.status != "ok" or any(check.margin is not None and not check.margin >= 0 for check in checks)
     status: Status = "out-of-regime" if failed else "ok"
