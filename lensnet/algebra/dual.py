@@ -142,10 +142,16 @@ class Dual(PairDual):
             value, error = self._values.of_law(Law.of(variances, variances, variances, means, means, gaps))
             return Bounded(top.value - value, top.error + error)
         slopes = expect(self.function, means, np.sqrt(variances)).slope_second_moment.value * variances
+        # as they were given: a grid of variances and gaps needs its powers once per gap, its coefficients once per law
+        ndim = gaps.ndim
+        at, own = (
+            np.asarray(gap, dtype=np.float64),
+            np.broadcast_arrays(np.asarray(variance, float), np.asarray(mean, float)),
+        )
         value, error = semivariogram.of_series(
-            lambda terms: hermite.shaped_series(self.function, means, variances, terms),
+            lambda terms: hermite.shaped_series(self.function, own[1], own[0], terms, ndim),
             np.where(bool(self.function.jumps), np.inf, slopes),
-            gaps,
+            at.reshape((1,) * (ndim - at.ndim) + at.shape),
         )
         poor = np.asarray(error > _LOSS * value)
         if poor.any() and not self.function.jumps:

@@ -281,15 +281,18 @@ def _correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Ar
     first, second = (RectBivariateSpline(rows, roots, table, kx=5, ky=5) for table in (mean_slope, slope))
     log_q, target = np.log(q), 1.0 / chi
     root = _first_roots(rows, roots, mean_slope, log_q, target)
-    for _ in range(4):
-        off = first.ev(log_q, root) - target
-        rise = first.ev(log_q, root, dy=1)
+    active = np.arange(root.size)
+    rise = first.ev(log_q, root, dy=1)
+    for _ in range(_MOST_STEPS):  # Newton's method with the first slope: the guess is good to a part in a thousand
+        now = root[active]
+        off = first.ev(log_q[active], now) - target[active]
         with np.errstate(all="ignore"):
-            moved = root - off / rise
-        root = np.where(
-            (moved >= 0.0) & (moved <= 1.0), moved, 0.5 * root * (off < 0) + 0.5 * (root + 1.0) * (off >= 0)
-        )
-        if np.max(np.abs(off)) < 1e-12:
+            moved = now - off / rise[active]
+        lost = ~((moved >= 0.0) & (moved <= 1.0))
+        moved[lost] = np.where(off[lost] < 0, 0.5 * now[lost], 0.5 * (now[lost] + 1.0))
+        root[active] = moved
+        active = active[np.abs(off) > 1e-11]
+        if not active.size:
             break
     return 1.0 - root * root, chi * second.ev(log_q, root), _table_error(function, (first, second), rows, roots)
 
@@ -307,8 +310,7 @@ def _table_error(
 def _slope_tables(function: PointwiseFunction, q: Array, root: Array) -> tuple[Array, Array]:
     """D(gap)/(q*gap) and E f'(u) f'(v), both over E f'**2, at every variance and root of the gap."""
     activation = dual(function)
-    gap = np.broadcast_to(root[1:] ** 2, (q.size, root.size - 1))
-    variance = np.broadcast_to(q[:, None], gap.shape)
+    variance, gap = q[:, None], root[None, 1:] ** 2
     top = expect(function, 0.0, np.sqrt(q)).slope_second_moment.value[:, None]
     mean = activation.semivariogram(gap, variance).value / (variance * gap) / top
     there = activation.gradient_kernel(variance, variance, variance * (1.0 - gap)).value / top
@@ -317,14 +319,17 @@ def _slope_tables(function: PointwiseFunction, q: Array, root: Array) -> tuple[A
 
 
 def _first_roots(rows: Array, roots: Array, table: Array, log_q: Array, target: Array) -> Array:
-    """Where the nearest row of the table, which falls with the root, meets the target."""
-    nearest = np.clip(np.rint((log_q - rows[0]) / (rows[1] - rows[0])).astype(np.intp), 0, rows.size - 1)
+    """Where the rows of the table on both sides, which fall with the root, meet the target, interpolated."""
+    place = (log_q - rows[0]) / (rows[1] - rows[0])
+    below = np.clip(place.astype(np.intp), 0, rows.size - 2)
+    share = place - below
     result = np.empty(log_q.shape)
-    order = np.argsort(nearest, kind="stable")
-    starts = np.searchsorted(nearest[order], np.arange(rows.size + 1))
-    for row in range(rows.size):
+    order = np.argsort(below, kind="stable")
+    starts = np.searchsorted(below[order], np.arange(rows.size))
+    falling = -np.minimum.accumulate(table, axis=1)
+    for row in range(rows.size - 1):
         members = order[starts[row] : starts[row + 1]]
         if members.size:
-            falling = np.minimum.accumulate(table[row])
-            result[members] = np.interp(-target[members], -falling, roots)
+            low, high = (np.interp(-target[members], falling[at], roots) for at in (row, row + 1))
+            result[members] = low + share[members] * (high - low)
     return np.maximum(result, 1e-6)
