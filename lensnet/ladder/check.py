@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lensnet.catalog.catalog import catalog
 from lensnet.ladder.rates import WIDTHS, Rate, rate_test
 from lensnet.ladder.steps import Step, fluctuation_to_spectrum, kernel_to_moments, spectrum_to_kernel
-from lensnet.ladder.trial import Trial, trials
+from lensnet.ladder.trial import Trial, is_layer, trials
 from lensnet.levels.ladder import Level
 from lensnet.predict.engine import has_engine
 
@@ -93,6 +93,8 @@ def check_ladder(
 def check_component(name: str, draws: int = DRAWS, rates: bool = True) -> Rung:
     """The steps and rates of one component, on the trials of its own file."""
     component = catalog()[name]
+    if not is_layer(component):
+        return Rung(name, component.family, note="of an algorithm, which is told at one level: no step to check")
     inside = [trial for trial in trials(component) if not trial.outside]
     if not inside:
         return Rung(name, component.family, note="no trial in its file: nothing to check it on")

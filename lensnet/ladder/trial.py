@@ -49,12 +49,12 @@ class Trial:
 
 
 def trials(component: Component) -> list[Trial]:
-    """The trials of a component's own file."""
-    return [Trial(component.name, settings) for settings in component.spec.trials]
+    """The trials of a component's own file; none for steps and objectives, whose trials are no signals."""
+    return [Trial(component.name, settings) for settings in component.spec.trials if is_layer(component)]
 
 
 def all_trials() -> list[Trial]:
-    return [trial for name in catalog() if is_layer(catalog()[name]) for trial in trials(catalog()[name])]
+    return [trial for name in catalog() for trial in trials(catalog()[name])]
 
 
 def is_layer(component: Component) -> bool:

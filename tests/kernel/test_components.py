@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lensnet.catalog.catalog import catalog
+from lensnet.ladder.trial import is_layer
 from lensnet.predict.kernel.backward import backward
 from lensnet.predict.kernel.environment import KernelPlace
 from lensnet.predict.kernel.forward import forward
@@ -19,7 +20,7 @@ NOT_MODELLED = {"max_pool2d", "mixture_of_experts", "nearest_subspace", "redunet
 TRIALS = [
     (name, trial)
     for name in catalog()
-    if not catalog()[name].is_fork and name not in NOT_MODELLED
+    if not catalog()[name].is_fork and name not in NOT_MODELLED and is_layer(catalog()[name])
     for trial in catalog()[name].spec.trials[:3]
 ]
 
@@ -70,6 +71,7 @@ def test_what_has_no_kernel_formula_is_known() -> None:
         name
         for name in catalog()
         if catalog()[name].function is None
+        and is_layer(catalog()[name])
         and not catalog()[name].is_fork
         and catalog()[name].spec.body is None
         and "kernel" not in catalog()[name].effects("kernel")

@@ -98,5 +98,15 @@ def test_levels_and_number_formats() -> None:
     assert measured.kind == "measurement" and len(measured.rows) == 2 * 20 * 6
 
 
+def test_a_derivation_shows_the_factor_of_a_mode() -> None:
+    """Derived from the loss of a mode, not written in the step's file."""
+    for name, factor in (
+        ("gradient_descent", "e' = e*(-eta*lam + 1)"),
+        ("levenberg_marquardt", "e' = e*mu/(lam + mu)"),
+        ("proximal", "e' = e/(eta*lam + 1)"),
+    ):
+        assert factor in str(lensnet.derive(name))
+
+
 def test_objectives_lie_in_their_folder() -> None:
     assert [name for name in catalog() if catalog()[name].spec.objective is not None] == catalog().objectives()
