@@ -70,8 +70,17 @@ def test_predict_never_sees_a_measurement_and_measure_never_a_formula() -> None:
         assert not any(name.startswith("lensnet.predict") for name in imports(file)), file
 
 
+def test_the_measured_steps_of_an_algorithm_see_no_formula() -> None:
+    """Objectives and operations get the numbers of a problem (spectrum, start), never the effects of a step."""
+    for file in (PACKAGE / "measure" / "steps").rglob("*.py"):
+        forbidden = ("lensnet.algebra", "lensnet.language", "lensnet.catalog")
+        assert not any(name.startswith(forbidden) for name in imports(file)), file
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["lint", "lenet5"], ["show", "lenet5"], ["schema"], ["components"]], ids=" ".join
+    "arguments",
+    [["--help"], ["lint", "lenet5"], ["show", "lenet5"], ["show", "gd_quadratic"], ["schema"], ["components"]],
+    ids=" ".join,
 )
 def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
