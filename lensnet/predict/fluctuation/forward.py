@@ -240,7 +240,7 @@ def one_by_one(node: Node) -> tuple[str, ...]:
 def removes_mean(node: Node) -> bool:
     """Whether a normalisation fixes the mean over the channels of a single row as well as their power."""
     component = node.component
-    if not component.scale_invariant or component.needs:
+    if not component.scale_invariant or any(not need.startswith("gradient_") for need in component.needs):
         return False
     mean = component.effects(Level.MOMENTS).get("mean")
     return mean is not None and "m" not in mean.formula.uses
