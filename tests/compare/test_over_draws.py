@@ -17,7 +17,7 @@ SETTINGS = Settings()
 def test_the_interval_of_the_median_holds_it_whatever_the_law(count):
     """At least 95 % of the time: for a normal, a log-normal of 3 nats, and a law with two humps."""
     rng = np.random.default_rng(count)
-    normal = rng.standard_normal((2000, count))
+    normal = rng.standard_normal((800, count))
     for values, median in (
         (normal, 0.0),
         (np.exp(3 * normal), 1.0),
@@ -25,7 +25,7 @@ def test_the_interval_of_the_median_holds_it_whatever_the_law(count):
     ):
         ends = [median_interval(np.sort(row)) for row in values]
         held = np.mean([low <= median <= high for low, high in ends])
-        assert held > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 2000)
+        assert held > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 800)
 
 
 def test_too_few_draws_have_no_interval():
@@ -39,10 +39,10 @@ def pair(over, predicted, values, scatter=1.0, band=None):
 
 
 def verdicts(over, factor, draws=200, sd=2.0):
-    """Verdicts of 200 reports whose prediction is `factor` times the truth."""
+    """Verdicts of 100 reports whose prediction is `factor` times the truth."""
     rng = np.random.default_rng(7)
     out = []
-    for _ in range(200):
+    for _ in range(100):
         values = np.exp(sd * rng.standard_normal(draws))
         truth = {"median": 1.0, "scatter": sd, "band": 0.9}[over]
         low, high = (factor if over == "band" else 1.0) * np.array([-1.645, 1.645]) * sd
@@ -55,7 +55,7 @@ def verdicts(over, factor, draws=200, sd=2.0):
 def test_the_truth_is_confirmed_and_a_wrong_law_is_not(over, wrong):
     right = verdicts(over, 1.0)
     assert np.mean([v == "agrees" for v in right]) > 0.9
-    assert np.mean([v == "deviates" for v in right]) <= 0.01
+    assert np.mean([v == "deviates" for v in right]) <= 0.02
     assert np.mean([v == "agrees" for v in verdicts(over, wrong)]) < 0.1
 
 

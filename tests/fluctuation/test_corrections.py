@@ -129,7 +129,7 @@ def test_pairs_count_every_row_of_the_batch():
 @pytest.mark.parametrize("correlation", [0.0, 0.7])
 def test_a_batch_scatters_as_its_rows_are_alike(correlation, tmp_path):
     """Pair factors (Cho and Saul 2009, degree 2) with the correlation map of the kernel level, forward and backward."""
-    n, depth, seeds = 40, 5, 300
+    n, depth, seeds = 40, 5, 200
     file = tmp_path / "net.yaml"
     file.write_text(
         f"network: net\ninput: {{source: gaussian, channels: {n}, batch: 6, correlation: {correlation}}}\nbody:\n"
