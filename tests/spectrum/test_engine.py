@@ -132,27 +132,47 @@ def test_without_weights_there_is_no_law_of_neurons(tmp_path: Path) -> None:
     assert abs(error) < 0.01 + 3 * noise
 
 
-def test_neurons_of_unknown_law_are_out_of_regime_and_convolutions_speak_of_themselves(tmp_path: Path) -> None:
-    net = load(
-        tmp_path,
-        """
+BRANCHES = """
 network: branches
-input: {source: digits, batch: 24}
+input: {source: digits, batch: 48}
 body:
-  - {name: stem, component: linear, units: 96}
+  - {name: stem, component: linear, units: 192}
   - name: add
     component: residual
     branch:
       - {name: act, component: relu}
-      - {name: back, component: linear, units: 96, gain: sqrt(2)}
+      - {name: back, component: linear, units: 192, gain: sqrt(2)}
+  - {name: up, component: linear, units: 192, gain: sqrt(2)}
   - {name: act, component: relu}
-  - {name: head, component: linear, units: 48}
+"""
+
+
+def test_a_skip_and_a_branch_with_fresh_weights_are_one_gaussian(tmp_path: Path) -> None:
+    net = load(tmp_path, BRANCHES)
+    found = rows(net.run(seeds=6, level="spectrum", backward=False), "coding_rate")
+    for path in ("add", "up", "act"):
+        assert found[path].verdict != "out-of-regime"
+        error, noise = miss(found[path])
+        assert abs(error) < 0.03 + 3 * noise
+
+
+def test_neurons_of_unknown_law_are_out_of_regime(tmp_path: Path) -> None:
+    """A rectified signal plus fresh Gaussians is no function of one Gaussian."""
+    net = load(
+        tmp_path,
+        """
+network: rectified-skip
+input: {source: digits, batch: 24}
+body:
+  - {name: stem, component: linear, units: 96}
+  - {name: act, component: relu}
+  - {name: add, component: residual, branch: [{name: back, component: linear, units: 96}]}
 """,
     )
-    report = net.predict(level="spectrum")
-    for row in report.rows:
-        if row.quantity == "coding_rate" and any("one Gaussian vector" in a.text for a in row.assumptions):
-            assert row.verdict == "out-of-regime"
+    found = rows(net.predict(level="spectrum"), "coding_rate")
+    assert found["add"].verdict == "out-of-regime"
+    assert any("one Gaussian vector" in assumption.text and assumption.fails for assumption in found["add"].assumptions)
+    assert found["act"].verdict != "out-of-regime"
 
 
 def test_more_rows_than_the_batch_has_and_a_single_example(tmp_path: Path) -> None:

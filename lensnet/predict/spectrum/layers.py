@@ -14,7 +14,7 @@ does not commute with F(P0).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ from lensnet.quantities.spectra import DISTORTION
 AFFINE = 1e-6
 """Largest relative residual of P against K for a layer that only scales and shifts a Gram matrix."""
 _ONE_GAUSSIAN = "neurons are functions of one Gaussian vector over the samples"
-_FOLLOWED = "layers before one that mixes positions are wide (sum of rows/width at most 0.05)"
+_FOLLOWED = "layers before one that mixes positions or dependent branches are wide (sum of rows/width at most 0.05)"
 _MOST_BEHIND = 0.05
 _MOST_BENT = 0.02
 
@@ -155,8 +155,10 @@ class Layers:
         return self._origins[path]
 
     def _new_origin(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
-        if path not in self.network or len(self.network[path].inputs) != 1:
+        if path not in self.network:
             return _Origin(mean)
+        if len(self.network[path].inputs) != 1:
+            return self._merged(path, mean, sample)
         producer = self.network[path].inputs[0]
         before = self.outputs.get(producer)
         self.steps[path] = step = self._step(producer, mean, sample)
@@ -165,9 +167,23 @@ class Layers:
         if step is not None and before.neurons is None:
             return _Origin(step(before.gram), behind=before.total, checks=before.checks)
         if step is None or before.neurons is None:
-            checks = (*before.checks, Check(_FOLLOWED, max(1 - before.total / _MOST_BEHIND, -1.0), Level.FLUCTUATION))
-            return _Origin(mean, behind=before.total, checks=checks)
+            return _not_followed(mean, [before])
         return _Origin(step(_typical(before.neurons)), before, step, before.total, before.checks)
+
+    def _merged(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
+        """A sum of Gaussians is one whose covariance is a sum, typical covariances in place of the means."""
+        before = [self.outputs[producer] for producer in self.network[path].inputs if producer in self.outputs]
+        grams = [self.states[producer].rows_gram(sample) for producer in self.network[path].inputs]
+        whole = len(before) == len(grams) and all(g is not None and g.shape == mean.shape for g in grams)
+        if whole and all(output.neurons is not None and output.neurons.draws is None for output in before):
+            parts = np.stack([np.ravel(gram) for gram in grams if gram is not None], axis=1)
+            shares = np.linalg.lstsq(parts, mean.ravel(), rcond=None)[0]
+            missing = np.max(np.abs(parts @ shares - mean.ravel()), initial=0.0)
+            if missing <= AFFINE * np.max(np.abs(mean), initial=0.0) and np.all(shares >= 0):
+                typical = sum((a * output.gram for a, output in zip(shares, before, strict=True)), np.zeros_like(mean))
+                checks = _distinct(check for output in before for check in output.checks)
+                return _Origin(typical, behind=max(output.behind for output in before), checks=checks)
+        return _not_followed(mean, before)
 
     def _keeps_angles(self, path: str) -> bool:
         """Orthogonal weights with at least as many outputs as inputs: the layer's Gram matrix is that of its input."""
@@ -198,6 +214,14 @@ class Layers:
 def seen_at(neurons: Neurons) -> float:
     """s of logdet(I + s G) in the coding rate of these neurons: the scale at which energies are told apart."""
     return neurons.count / (len(neurons.covariance) * DISTORTION)
+
+
+def _not_followed(mean: Matrix, before: Sequence[Output]) -> _Origin:
+    """The finite width of the layers before counts for nothing: right only when it is nearly nothing."""
+    behind = max((output.total for output in before), default=0.0)
+    own = [check for output in before for check in output.checks]
+    checks = [*own, Check(_FOLLOWED, max(1 - behind / _MOST_BEHIND, -1.0), Level.FLUCTUATION)]
+    return _Origin(mean, behind=behind, checks=_distinct(checks))
 
 
 def _nearly_linear(channel: Channel, covariance: Matrix, population: Matrix) -> Check:
