@@ -20,6 +20,9 @@ Functions of two correlated Gaussians
     dual.py              an activation's kernel E f(u) f(v), the same of its slope, two different functions that meet
     bivariate/           closed forms (arc-cosine, erf, GELU, ELU, sines, at any mean); Mehler series with a bound
 
+Many neurons at once
+    random_matrix/       eigenvalues and log-determinants of sample matrices, singular values of Jacobians
+
 Equations
     fixed_points.py      fixed points of a moment map; an equation solved for a symbol
     worker.py            symbolic algebra in a process that can be killed (transport.py: its messages)
