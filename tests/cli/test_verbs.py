@@ -254,7 +254,7 @@ def test_version_and_help(lensnet: Lensnet) -> None:
     assert code == 0 and out.startswith("lensnet ")
     code, out, _ = lensnet("--help")
     assert code == 0 and all(verb in out for verb in ("run", "predict", "measure", "lint", "components", "show", "new"))
-    assert not any(f" {verb} " in out for verb in ("design", "tolerance", "sweep", "bench", "learn", "import"))
+    assert not any(f" {verb} " in out for verb in ("design", "tolerance", "sweep", "bench", "learn"))
 
 
 def test_a_phase_diagram_in_the_terminal_and_in_files(lensnet: Lensnet, tmp_path: Path) -> None:
