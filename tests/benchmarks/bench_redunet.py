@@ -64,8 +64,12 @@ def our_layer(z: Tensor, y: Tensor, by_label: bool) -> tuple[Tensor, float, floa
     """One layer as lensnet makes it: operators, rates (of what comes in) and the features that go on."""
     v, weights = z[None], torch.ones(1, dtype=z.dtype)
     made = construct(v, y, K, EPS2, weights)
-    gates = step.one_hot(y, K, v) if by_label else step.soft_gate(step.training_norms(made, v, weights), LAM)
-    moved = step.project(z + ETA * step.ascent(made.operators, v, gates)[0])
+    if by_label:
+        direction = step.ascent_by_label(made, v)
+    else:
+        gates = step.soft_gate(step.training_norms(made, v, weights), LAM)
+        direction = step.ascent(made.operators, v, gates)
+    moved = step.project(z + ETA * direction[0])
     return moved, float(made.rates.total), float(made.rates.conditional)
 
 

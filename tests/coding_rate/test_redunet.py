@@ -40,6 +40,8 @@ def test_ten_layers_agree_with_the_published_algorithm(d: int, m: int, k: int, l
         with torch.no_grad():
             sparse = step.ascent(made.operators, v, gates)
         torch.testing.assert_close(direction, sparse, rtol=0, atol=1e-12)
+        if by_label:
+            torch.testing.assert_close(direction, step.ascent_by_label(made, v), rtol=0, atol=1e-12)
         v = step.project(v[0] + 0.5 * direction[0])[None]
     np.testing.assert_allclose(v[0].T, layers[-1].features, atol=1e-10)
 
@@ -69,6 +71,9 @@ def test_the_spectral_rate_is_that_of_all_shifts(positions: tuple[int, ...]) -> 
     )
     assert float(made.rates.conditional) == pytest.approx(expected, rel=1e-12)
     torch.testing.assert_close(transform.backward(v), x)
+    gates = step.one_hot(labels, 2, v)
+    by_label = step.ascent_by_label(made, v)
+    torch.testing.assert_close(by_label, step.ascent(made.operators, v, gates), rtol=0, atol=1e-12)
 
 
 def test_a_shifted_signal_comes_out_shifted() -> None:

@@ -87,9 +87,9 @@ class RedunetLayer(ConstructedLayer):
             raise ImplementationError(f"{self.path}: {error}") from None
         self._keep(made)
         if self.by_label:
-            gates = step.one_hot(labels, self.classes, v)
-        else:
-            gates = step.soft_gate(step.training_norms(made, v, weights), self.lam)
+            self.entropy = 0.0
+            return self._moved(x, step.ascent_by_label(made, v))
+        gates = step.soft_gate(step.training_norms(made, v, weights), self.lam)
         self.entropy = float(gate_entropy(gates).mean())
         return self._moved(x, step.ascent(made.operators, v, gates))
 

@@ -17,6 +17,7 @@ from lensnet.quantities.classes import class_groups, class_sizes
 CLAMP = 1e-8
 NEGLIGIBLE = 1e-25  # a share that no sum in float64 notices
 _FREE = 1 << 20  # numbers that may be held for nothing
+_BLOCKS = 8  # rows of blocks of a symmetric product: (1 + 1/8)/2 of it is computed
 
 
 def class_norms(operators: Operators, v: Tensor, weights: Tensor) -> Tensor:
@@ -68,6 +69,23 @@ def _compress_pairs(operators: Operators, v: Tensor, weighted: Tensor, chosen: T
     return out
 
 
+def ascent_by_label(made: Construction, v: Tensor) -> Tensor:
+    """E z - gam_j C_j z for the examples that the operators were made from, j the class of each.
+
+    C_j Z = alpha_j Z (I + alpha_j Z^H Z)^-1: for a class of few examples one small solve, for a large one a product.
+    """
+    pull = torch.zeros_like(v)
+    for factors in made.factors:
+        group = factors.group
+        if factors.thin:
+            compressed = factors.alpha[:, None, None, None] * torch.cholesky_solve(factors.rows, factors.lower)
+        else:
+            compressed = _apply(made.operators.compression[group.classes], factors.rows)
+        weighted = made.operators.shares[group.classes][:, None, None, None] * compressed  # (g, F, n, c)
+        pull.index_add_(1, group.index.flatten(), weighted.movedim(0, 1).flatten(1, 2))
+    return _apply(made.operators.expansion, v) - pull
+
+
 def project(features: Tensor) -> Tensor:
     """P: every example divided by its norm over all channels and positions, clamped at 1e-8; zero stays zero."""
     norm = torch.linalg.vector_norm(features.flatten(1), dim=1).clamp_min(CLAMP)
@@ -89,18 +107,35 @@ def training_norms(made: Construction, v: Tensor, weights: Tensor) -> Tensor:
     if v.real.dtype != torch.float64 or len(thin) < len(made.factors):
         return class_norms(made.operators, v, weights)
     out = v.real.new_empty(v.shape[1], len(made.operators.shares))
+    products = _inner_products(v) if v.shape[1] ** 2 <= 2 * made.operators.compression[:, 0].numel() else None
     for factors in thin:
-        start = 0
+        group, start = factors.group, 0
         for part in _parts(made.operators, v):
             stop = start + part.shape[1]
-            out[start:stop, factors.group.classes] = _thin_norms(factors, part, weights).mT
+            if products is None:
+                inner = factors.rows.conj() @ part.mT  # Z z, (g, F, n, part)
+            else:
+                inner = products[:, group.index, start:stop].movedim(0, 1) * group.inside[:, None, :, None]
+            out[start:stop, group.classes] = _thin_norms(factors, inner, part, weights).mT
             start = stop
     return out
 
 
-def _thin_norms(factors: Factors, v: Tensor, weights: Tensor) -> Tensor:
+def _inner_products(v: Tensor) -> Tensor:
+    """z_i^H z_j of all examples, (F, m, m): the blocks on one side of the diagonal, mirrored."""
+    m = v.shape[1]
+    out = v.new_empty(v.shape[0], m, m)
+    block = -(-m // _BLOCKS)
+    for start in range(0, m, block):
+        stop = min(start + block, m)
+        made = v[:, start:stop].conj() @ v[:, start:].mT
+        out[:, start:stop, start:] = made
+        out[:, stop:, start:stop] = made[:, :, stop - start :].mH
+    return out
+
+
+def _thin_norms(factors: Factors, inner: Tensor, v: Tensor, weights: Tensor) -> Tensor:
     """(g, part) norms of one group; summed over frequencies with their weights."""
-    inner = factors.rows.conj() @ v.mT  # Z z, (g, F, n, part)
     y = torch.linalg.solve_triangular(factors.lower.conj(), inner, upper=False)
     w = torch.linalg.solve_triangular(factors.lower.mT, y, upper=True)
     alpha = factors.alpha[:, None, None]
