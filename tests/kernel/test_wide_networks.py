@@ -13,25 +13,25 @@ from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
 
 MLP = """
-- {name: one, component: linear, units: 384, gain: 1.4, bias_std: 0.3}
+- {name: one, component: linear, units: 256, gain: 1.4, bias_std: 0.3}
 - {name: act, component: gelu}
-- {name: two, component: linear, units: 384, gain: 1.3}
+- {name: two, component: linear, units: 256, gain: 1.3}
 - {name: act2, component: tanh}
 - {name: out, component: linear, units: 1}
 """
 SKIP = """
-- {name: stem, component: linear, units: 320}
+- {name: stem, component: linear, units: 256}
 - name: add
   component: residual
   branch: [{component: relu}]
-- {name: mid, component: linear, units: 320}
+- {name: mid, component: linear, units: 256}
 - {name: out, component: linear, units: 1}
 """
 CONV = """
-- {name: one, component: conv2d, filters: 96, kernel: 3, padding: 1, gain: sqrt(2)}
+- {name: one, component: conv2d, filters: 64, kernel: 3, padding: 1, gain: sqrt(2)}
 - {name: act, component: relu}
 - {name: pool, component: avg_pool2d, kernel: 2}
-- {name: two, component: conv2d, filters: 96, kernel: 2}
+- {name: two, component: conv2d, filters: 64, kernel: 2}
 - {name: act2, component: relu}
 - {name: mean, component: global_avg_pool}
 - {name: out, component: linear, units: 1}
@@ -77,7 +77,7 @@ def test_tangent_kernels_of_wide_networks(case: str) -> None:
     _, kernels = torch_kernels(net, x, seeds)
     expected = ntk(net, x)
     error = np.std(kernels, axis=0, ddof=1) / np.sqrt(seeds)
-    width = {"mlp": 384, "x + relu(x)": 320, "conv": 96}[case]
+    width = {"mlp": 256, "x + relu(x)": 256, "conv": 64}[case]
     allowed = 4 * error + 3 / width * np.abs(expected)  # corrections to the mean are O(1/width)
     assert np.all(np.abs(np.mean(kernels, axis=0) - expected) < allowed)
     assert error.max() < 0.12 * expected.max()
@@ -94,7 +94,7 @@ BRANCHES = {
 
 @pytest.mark.parametrize("case", BRANCHES)
 def test_branches_that_meet(case: str) -> None:
-    """The covariance of a sum of dependent branches, behind a dense layer, over 4,000 wide draws of numpy."""
+    """The covariance of a sum of dependent branches, behind a dense layer, over wide draws of numpy."""
     body = f"""
     - {{name: x, component: linear, units: 64, bias_std: 0.4, bias: 0.2}}
     - {{name: relu, component: relu, from: x}}
@@ -109,7 +109,7 @@ def test_branches_that_meet(case: str) -> None:
     net = network(body, channels=5, batch=3)
     rng = np.random.default_rng(5)
     x = rng.standard_normal((3, 5))
-    draws, width = 60, 1024
+    draws, width = 40, 640
     found = []
     for _ in range(draws):
         z = x @ rng.standard_normal((5, width)) / 5**0.5 + 0.2 + 0.4 * rng.standard_normal(width)
@@ -141,11 +141,11 @@ def test_weights_that_are_used_twice() -> None:
     net = network(body, channels=8, batch=3)
     x = np.random.default_rng(0).standard_normal((3, 8))
     module, found = to_module(net), []
-    for seed in range(40):
+    for seed in range(30):
         draw(module, net, seed)
         y = module(torch.as_tensor(x, dtype=torch.float32)).double().numpy()
         found.append(y @ y.T / 400)
-    expected, error = nngp(net, x), np.std(found, axis=0, ddof=1) / 40**0.5
+    expected, error = nngp(net, x), np.std(found, axis=0, ddof=1) / 30**0.5
     assert np.all(np.abs(np.mean(found, axis=0) - expected) < 4 * error + 0.01 * np.diag(expected).max())
     apart = nngp(network(body.replace(", weights_of: w0", ""), channels=8, batch=3), x)
     assert np.trace(expected) > 1.1 * np.trace(apart)

@@ -63,6 +63,8 @@ class KernelEngine:
             gradients = propagate_back(kernels, layout.same_place)
             if cut is not None:  # what returns to the pixels is not that of patches
                 gradients.pairs.pop((cut.path, cut.ports[0]), None)
+        for path in kernels.errors:
+            kernels.errors[path] += subset_error(kernels.states[INPUT], network, source)
         known = scatters(source.moments.effects), kernels.hidden_inverse_width
         effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known)]
         return KernelPrediction(self.level, effects, (note,), kernels.states, kernels, gradients)
@@ -145,6 +147,15 @@ def _note(network: Network, source: Source, examples: int, mode: Mode) -> str:
     if mode == "full":
         return f"kernel level: all pairs of samples followed (full mode), {shown} examples"
     return f"kernel level: pairs followed by displacement (stationary mode), forward only, {shown} examples"
+
+
+def subset_error(given: Covariance, network: Network, source: Source) -> float:
+    """How far the average over the examples followed may be from that over the whole batch (two standard errors)."""
+    batch = network.input.batch if source.batch is None else len(source.batch)
+    power = given.second_moment.reshape(len(given.second_moment), -1).mean(axis=1)
+    if len(power) >= min(batch, source.rows) or len(power) < 2 or not power.mean() > 0:
+        return 0.0
+    return float(2 * power.std(ddof=1) / power.mean() * np.sqrt(1 / len(power) - 1 / batch))
 
 
 def rows_of(state: Covariance, source: Source) -> RowSample:
