@@ -114,6 +114,7 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "mean_positions": 1,
     "mean_batch": 1,
     "everywhere": 1,
+    "sum_positions": 1,
     "sum_ports": 1,
     "sum_pairs": 1,
     "window_max_mean": 1,

@@ -9,6 +9,7 @@ geometry
     window_taps      how many taps the window has, real or not
     mean_positions   average over all positions of an example
     mean_batch       average over the examples and positions of the batch
+    sum_positions    sum over all positions of an example: one number per example
     everywhere       copies what belongs to an example (or an output without positions) onto all input positions
 
 A convolution with independent zero-mean weights acts on second moments exactly as `channels * w2 * gather`, backward as
@@ -98,6 +99,11 @@ class FieldOperators:
         """Average over examples and positions, all axes kept with length 1."""
         return np.asarray(field, dtype=float).mean(keepdims=True)
 
+    def sum_positions(self, field: Field) -> Field:
+        """Sum over the positions of every example: one number per example, (E,)."""
+        field = self._spread(field, self.positions)
+        return np.asarray(field.sum(axis=tuple(range(1, field.ndim))))
+
     def everywhere(self, field: Field) -> Field:
         """Copies a number per example onto every input position: the adjoint of a sum over positions."""
         field = np.atleast_1d(np.asarray(field, dtype=float))
@@ -150,6 +156,7 @@ def operators_for(node: Node, signals: Sequence[Signal] = ()) -> Mapping[str, Ca
         "mean_positions": operators.mean_positions,
         "mean_batch": operators.mean_batch,
         "everywhere": operators.everywhere,
+        "sum_positions": operators.sum_positions,
     }
     if signals and isinstance(node.geometry, Window):
         out |= _maximum_operators(node.geometry, operators, signals[0])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
-from lensnet.importers.layout import CHANNELS
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
+from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rules.activations import defined
@@ -58,6 +58,10 @@ def _sum(mapper: Mapper, node: Node, left: Node, right: Node, alpha: float) -> V
 
 
 def _same_grid(mapper: Mapper, left: Node, right: Node, a: Beam, b: Beam) -> tuple[Beam, Beam]:
+    if a.layout.sizes == b.layout.sizes and a.positions == (b.channels,) and b.positions == (a.channels,):
+        later = left if _above(mapper, b.path, a.path) else right
+        turned = _turned_back(mapper, later)
+        return (turned, b) if later is left else (a, turned)
     if a.layout.sizes == b.layout.sizes and a.channels == b.channels:
         if len(a.positions) != len(b.positions) and prod(a.positions) == prod(b.positions):
             from lensnet.importers.rules.layout import as_grid
@@ -68,6 +72,22 @@ def _same_grid(mapper: Mapper, left: Node, right: Node, a: Beam, b: Beam) -> tup
     raise Unmapped(
         "a sum of tensors of different shapes" if a.layout.sizes != b.layout.sizes else "a sum across layouts"
     )
+
+
+def _turned_back(mapper: Mapper, source: Node) -> Beam:
+    """Tokens and channels exchanged once more, where a layer over the tokens has put one in the place of the other."""
+    beam = mapper.beam(source)
+    swap = {CHANNELS: 0, 0: CHANNELS}
+    layout = Layout(
+        tuple(tuple(Atom(swap.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in beam.layout.axes)
+    )
+    made = Beam("", layout, (beam.channels,), beam.positions[0])
+    place = module_of(source)[0]
+    made = mapper.add(
+        source, "transpose", {}, [(source, beam)], made, name=f"{place}.transpose" if place else "transpose"
+    )
+    mapper.values[source] = made
+    return made
 
 
 def _above(mapper: Mapper, first: str, later: str) -> bool:

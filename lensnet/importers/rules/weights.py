@@ -129,6 +129,8 @@ def conv(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a convolution over other axes than one or two")
     source = arguments(node)[0]
     assert isinstance(source, Node)
+    if not mapper.beam(source).positions and set(sizes[2:]) == {1} and groups == 1:
+        return _after_pool(mapper, node, source, weight, bias)
     beam = as_grid(mapper, source, tuple(range(2, 2 + rank)))
     if not beam.layout.roles(1) <= {CHANNELS} or beam.channels != sizes[1] * groups:
         raise Unmapped("a convolution whose second axis is not the channels")
@@ -159,6 +161,18 @@ def conv(mapper: Mapper, node: Node) -> Value:
     made = Beam("", layout, tuple(out[2:]), sizes[0])
     kind = "conv2d" if rank == 2 else "conv1d"
     return mapper.one(node, kind, parameters, made, source, owns=[weight, bias])
+
+
+def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:
+    """A 1x1 convolution where no positions are left: a dense layer."""
+    beam = mapper.beam(source)
+    units, inputs = sizes_of(weight)[:2]
+    if inputs != beam.channels or not beam.layout.roles(1) <= {CHANNELS}:
+        raise Unmapped("a convolution whose second axis is not the channels")
+    laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+    made = Beam("", beam.layout.with_axis(1, CHANNELS, units), (), units)
+    parameters = {"units": units, **initial(*laws, inputs)}
+    return mapper.one(node, "linear", parameters, made, source, owns=[weight, bias])
 
 
 @rule("conv_transpose2d")

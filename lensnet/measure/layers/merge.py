@@ -77,3 +77,21 @@ class Concatenation(nn.Module):
 @implementation("concat")
 def concat(node: Node) -> Concatenation:
     return Concatenation(node.shape.channel_axis)
+
+
+class Gate(nn.Module):
+    """x times one factor per channel, (N, C), the same at all positions."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        rows = x.movedim(self.axis, -1)
+        factor = gate.flatten(1)
+        return (rows * factor.reshape(len(x), *[1] * (rows.dim() - 2), -1)).movedim(-1, self.axis)
+
+
+@implementation("gate")
+def gate(node: Node) -> Gate:
+    return Gate(node.shapes_in[0].channel_axis)
