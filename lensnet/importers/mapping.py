@@ -177,6 +177,8 @@ class Mapper:
             return self._mapped(node, name)
         except (Unmapped, LayoutError) as reason:
             return self.opaque(node, str(reason))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            return self.opaque(node, f"an unexpected form of {name} ({type(error).__name__})")
 
     def _mapped(self, node: Node, name: str) -> Value:
         lost = [one for one in node.all_input_nodes if isinstance(self.values.get(one), Lost)]

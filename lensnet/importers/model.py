@@ -61,6 +61,8 @@ def import_model(
         raise ImportRefused(
             f"{type(model).__name__} was captured, but is no network that can be described: {error}"
         ) from error
+    except Exception as error:  # an operation that nobody has thought of must not end in a traceback
+        raise ImportRefused(f"the graph could not be read: {type(error).__name__}: {str(error)[:200]}") from error
     notes = [_route(captured), *captured.notes, *draft.notes, *_ties(captured.parameters, draft)]
     return ImportedModel(name, captured, draft, network, text, laws, built, model, list(dict.fromkeys(notes)))
 

@@ -76,7 +76,8 @@ def test_commands_and_options_exist():
         fenced = "".join(match[2] for match in BLOCK.finditer(text))
         for verb in re.findall(r"`lensnet ([a-z]+)", text) + re.findall(r"^\s*lensnet ([a-z]+)", fenced, re.M):
             assert verb in known, f"{page.name} speaks of `lensnet {verb}`"
-        options = {name for command in known.values() for parameter in command.params for name in parameter.opts}
+        every = [one for command in known.values() for one in (command, *getattr(command, "commands", {}).values())]
+        options = {name for command in every for parameter in command.params for name in parameter.opts}
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
             assert option in options | {"--help", "--version", "--debug"}, f"{page.name} speaks of {option}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
-from lensnet.importers.layout import CHANNELS, Atom, Layout
+from lensnet.importers.layout import CHANNELS, Atom, Layout, Role
 from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rules.activations import defined
@@ -77,7 +77,7 @@ def _same_grid(mapper: Mapper, left: Node, right: Node, a: Beam, b: Beam) -> tup
 def _turned_back(mapper: Mapper, source: Node) -> Beam:
     """Tokens and channels exchanged once more, where a layer over the tokens has put one in the place of the other."""
     beam = mapper.beam(source)
-    swap = {CHANNELS: 0, 0: CHANNELS}
+    swap: dict[Role, Role] = {CHANNELS: 0, 0: CHANNELS}
     layout = Layout(
         tuple(tuple(Atom(swap.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in beam.layout.axes)
     )
@@ -160,6 +160,8 @@ def mul(mapper: Mapper, node: Node) -> Value:
 
 def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
     a, b = mapper.beam(left), mapper.beam(right)
+    if a.layout.sizes == b.layout.sizes and a.positions == (b.channels,) and b.positions == (a.channels,):
+        a, b = _same_grid(mapper, left, right, a, b)
     if a.layout.like(b.layout) and a.positions == b.positions:
         return mapper.add(node, "multiply", {}, [(left, a), (right, b)], a)
     for x, gate, signal, control in ((left, right, a, b), (right, left, b, a)):
@@ -169,9 +171,28 @@ def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
     raise Unmapped("a product of tensors of different shapes")
 
 
+@rule("addcmul")
+def addcmul(mapper: Mapper, node: Node) -> Value:
+    """a + b*x with constant a and b."""
+    shift, *factors = arguments(node)[:3]
+    signals = [one for one in factors if isinstance(mapper.values.get(one), Beam)]
+    if len(signals) != 1 or not mapper.static(shift) or node.kwargs.get("value", 1) != 1:
+        raise Unmapped("a sum of products")
+    (other,) = (one for one in factors if one is not signals[0])
+    beam = mapper.beam(signals[0])
+    if sizes_of(node) != beam.layout.sizes or not mapper.static(other):
+        raise Unmapped("a sum of products")
+    factor, offset = mapper.constant(other, 1.0), mapper.constant(shift, 0.0)
+    if offset:
+        return defined(mapper, node, signals[0], "affine", f"{factor!r}*x + ({offset!r})")
+    return beam if factor == 1 else mapper.one(node, "scale", {"factor": factor}, beam, signals[0], owns=[other])
+
+
 @rule("cat", "concat")
 def cat(mapper: Mapper, node: Node) -> Value:
     parts = list(arguments(node)[0])
+    if len(parts) == 1:
+        return mapper.beam(parts[0])
     axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
     signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
     if len(signals) == len(parts):
