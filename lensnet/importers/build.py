@@ -15,11 +15,13 @@ from lensnet.language.loading import load_network_spec
 from lensnet.language.source import Source
 from lensnet.network.build import build_network
 from lensnet.network.graph import Network
-from lensnet.network.initialisation import INIT_PARAMETERS
 
 
-def spec_of(draft: Draft, name: str, about: str) -> dict[str, Any]:
-    """The network file as plain data: input, formulas of its own, one item per component in the order of execution."""
+def spec_of(draft: Draft, name: str, about: str, sharing: bool = True) -> dict[str, Any]:
+    """The network file as plain data: input, formulas of its own, one item per component in the order of execution.
+
+    `sharing`: a component that uses the weights of one before it says so.
+    """
     body: list[dict[str, Any]] = []
     before = "input"
     users: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -28,21 +30,14 @@ def spec_of(draft: Draft, name: str, about: str) -> dict[str, Any]:
         if item.sources != [before]:
             entry["from"] = item.sources[0] if len(item.sources) == 1 else item.sources
         first = users.setdefault((item.component, tuple(item.owns)), item.path) if item.owns else item.path
-        if first != item.path:
+        if sharing and first != item.path:
             entry["weights_of"] = first
-            body.append(entry | {key: value for key, value in item.parameters.items() if not _initial(key)})
-        else:
-            body.append(entry | item.parameters)
+        body.append(entry | item.parameters)
         before = item.path
     spec: dict[str, Any] = {"network": name, "about": about, "input": _input(draft)}
     if used := {key: value for key, value in draft.define.items() if any(i.component == key for i in draft.items)}:
         spec["define"] = used
     return spec | {"body": body}
-
-
-def _initial(key: str) -> bool:
-    """Whether a key of an item says how its weights are drawn: shared weights are drawn once."""
-    return key.endswith(INIT_PARAMETERS)
 
 
 def _input(draft: Draft) -> dict[str, Any]:

@@ -208,11 +208,11 @@ def _said_below(summary: Summary, items: Sequence[Item], report: Report | None) 
         for reason, those in list(reasons.items())[:8]:
             more = f" and {len(those) - 1} more" * (len(those) > 1)
             yield Text(f"  {those[0].path}{more}: {said(reason)}")
-        named = next((item for item in opaque if item.place.count(".")), None)
+        named = next((item for item in opaque if item.module.count(".")), None)
         if named is not None:
-            kind = named.place.rpartition(".")[2]
+            kind = named.module.rpartition(".")[2]
             yield Text(
-                f"  a component of your own: lensnet new component {kind.lower()} --module {named.place}", style="dim"
+                f"  a component of your own: lensnet new component {kind.lower()} --module {named.module}", style="dim"
             )
     for one in summary.structure[:12]:
         yield Text(f"  {one.text}")

@@ -55,8 +55,7 @@ def import_model(
     name = name or type(model).__name__
     try:
         draft = _drawn(captured, laws)
-        text = text_of(spec_of(draft, _network_name(name), _about(model, captured, built)))
-        network = network_of(text, name)
+        text, network = _written(draft, name, _about(model, captured, built))
     except (Unmapped, SpecError) as error:
         raise ImportRefused(
             f"{type(model).__name__} was captured, but is no network that can be described: {error}"
@@ -65,6 +64,18 @@ def import_model(
         raise ImportRefused(f"the graph could not be read: {type(error).__name__}: {str(error)[:200]}") from error
     notes = [_route(captured), *captured.notes, *draft.notes, *_ties(captured.parameters, draft)]
     return ImportedModel(name, captured, draft, network, text, laws, built, model, list(dict.fromkeys(notes)))
+
+
+def _written(draft: Draft, name: str, about: str) -> tuple[str, Network]:
+    """The file and its network; without shared weights where the language has no way to share them."""
+    text = text_of(spec_of(draft, _network_name(name), about))
+    try:
+        return text, network_of(text, name)
+    except SpecError:
+        if "weights_of" not in text:
+            raise
+    text = text_of(spec_of(draft, _network_name(name), about, sharing=False))
+    return text, network_of(text, name)
 
 
 def _drawn(captured: Captured, laws: Mapping[str, TensorLaw]) -> Draft:

@@ -238,6 +238,8 @@ def _text(node: Any, source: Node, look: Looker, known: dict[Node, str]) -> str:
         else:
             text = TEXTS[name].format(inner)
     else:
+        if name not in _BINARY:
+            raise ValueError(f"{name} is no function of one number")
         text = _BINARY[name].format(*(_text(one, source, look, known) for one in arguments(node)[:2]))
     known[node] = text
     return text
@@ -264,7 +266,10 @@ def _rotary(root: Node, is_signal: Callable[[Node], bool], look: Looker) -> Clus
             continue
         name = name_of(node) if node.op != "placeholder" else "placeholder"
         by_table = name == "mul" and any(look.static(one) and one.meta["val"].dim() >= 2 for one in arguments(node))
-        if not (name in _LINEAR or name in layout or by_table) or len(members) > _MOST:
+        cut = (
+            name == "slice" and int(argument(node, 1, "dim", 0)) % node.meta["val"].dim() != node.meta["val"].dim() - 1
+        )
+        if cut or not (name in _LINEAR or name in layout or by_table) or len(members) > _MOST:
             ends.add(node)
             continue
         members.add(node)

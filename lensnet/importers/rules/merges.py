@@ -123,7 +123,9 @@ def _table(mapper: Mapper, node: Node, source: Node, table: Any) -> Value:
     elif law.kind == "constant":
         parameters |= {"std": 0, "bias": law.mean}
     elif law.kind == "random":
-        parameters["std"] = float(f"{sqrt(law.second_moment):.7g}")
+        parameters["std"] = float(f"{law.std:.7g}")
+        if law.mean:
+            parameters["bias"] = float(f"{law.mean:.7g}")
     else:
         parameters |= {"std": float(f"{law.std:.7g}"), "bias": float(f"{law.mean:.7g}")}
     return mapper.one(node, "positional_encoding", parameters, beam, source, owns=[table])
