@@ -11,12 +11,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lensnet.compare.report import Report
+from lensnet.measure.labelled import load_labels
+from lensnet.measure.sources import load_batch
+from lensnet.network.graph import InputSource
 from lensnet.report.palette import FAINT, INK, PREDICTED
 from lensnet.report.plot import STYLE
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280")
 Numbers = Sequence[float]
+
+
+def labelled(source: InputSource) -> tuple[Tensor, Tensor]:
+    """The examples of a source in float64, and their classes."""
+    labels = load_labels(source)
+    assert labels is not None, f"{source.source} has no labels"
+    return load_batch(source, dtype=torch.float64), labels
 
 
 def rows_of(report: Report, quantity: str, view: str = "through") -> tuple[list[float], list[float]]:

@@ -37,7 +37,7 @@ with torch.no_grad():
             ranks.append(float(stable_rank(z, y).mean()))
 
 print(f"{'layer':>6} {'R - Rc predicted':>18} {'measured':>10} {'smallest angle':>15} {'stable rank':>12}")
-for i in sorted({0, 1, 2, 5, *range(0, layers, max(1, layers // 10)), layers - 1}):
+for i in sorted({0, *range(0, layers, max(1, layers // 10)), layers - 1}):
     print(f"{i + 1:6} {predicted[i]:18.5f} {measured[i]:10.5f} {angles[i + 1]:13.1f} ° {ranks[i + 1]:12.2f}")
 print(f"four orthogonal subspaces of rank 3, without noise: {best:.5f}; smallest angle of the input: {angles[0]:.1f}°")
 

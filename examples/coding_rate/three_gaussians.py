@@ -33,7 +33,7 @@ predicted, measured = rows_of(report, "rate_reduction")
 gain_predicted, gain_measured = rows_of(report, "ascent_gain", "local")
 best = float(np.subtract(*orthogonal_classes_rates(3, [100] * 3, [1] * 3, 0.1)))
 print(f"{'layer':>6} {'R - Rc predicted':>18} {'measured':>10} {'gain predicted':>16} {'measured':>11}")
-for i in sorted({0, 1, 2, 5, 10, *range(0, layers, max(1, layers // 10)), layers - 1}):
+for i in sorted({0, *range(0, layers, max(1, layers // 10)), layers - 1}):
     print(f"{i:6} {predicted[i]:18.6f} {measured[i]:10.6f} {gain_predicted[i]:16.3e} {gain_measured[i]:11.3e}")
 within = next((i + 1 for i, value in enumerate(measured) if best - value < 1e-4), None)
 print(f"optimum, three orthogonal lines: {best:.6f}; within 1e-4 of it after {within} layers")

@@ -76,6 +76,29 @@ def test_the_spectral_rate_is_that_of_all_shifts(positions: tuple[int, ...]) -> 
     torch.testing.assert_close(by_label, step.ascent(made.operators, v, gates), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("m", [4, 30], ids=["fewer examples than channels", "more"])
+def test_operators_of_every_frequency(m: int) -> None:
+    shape, eps2 = Shape(5, (6,)), 0.2
+    x = torch.randn(shape.tensor_shape(m), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    labels, transform = torch.arange(m) % 2, Transform(shape)
+    v = transform.forward(x)
+    made = construct(v, labels, 2, eps2, transform.weights(v))
+    gates = step.soft_gate(step.class_norms(made.operators, v, transform.weights(v)), 0.05)
+    spectrum = np.fft.fft(x.numpy(), axis=1)  # (m, T, C), all frequencies
+    norms = np.zeros((2, m))
+    for t in range(6):
+        V, y = spectrum[:, t].T, labels.numpy()
+        operators = [reference.operator(V[:, y == j], eps2) for j in range(2)]
+        norms += [np.linalg.norm(C @ V, axis=0) ** 2 for C in operators]
+        if t <= 3:
+            np.testing.assert_allclose(made.operators.expansion[t], reference.operator(V, eps2), atol=1e-10)
+            np.testing.assert_allclose(made.operators.compression[:, t], operators, atol=1e-10)
+    weights = np.exp(-0.05 * np.sqrt(norms))
+    np.testing.assert_allclose(gates.T, weights / weights.sum(0), atol=1e-10)
+    fast = step.soft_gate(step.training_norms(made, v, transform.weights(v)), 0.05)
+    torch.testing.assert_close(fast, gates, rtol=0, atol=1e-10)
+
+
 def test_a_shifted_signal_comes_out_shifted() -> None:
     shape = Shape(4, (6, 5))
     x = step.project(
