@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.model import ImportedModel
-from lensnet.importers.probe import ModelProbe, PortGraph
+from lensnet.importers.probe import ModelProbe, PortGraph, in_order
 from lensnet.importers.untouched import untouched
 from lensnet.measure.device import choose_device, is_out_of_memory, quiet_state
 from lensnet.measure.draw import draw_weight, generator
@@ -34,11 +34,22 @@ class ModelBench:
     def ports(self) -> PortGraph:
         return PortGraph(self.imported.captured.graph, list(self.items.values()))
 
-    def batch(self) -> Tensor:
-        """The example input that enters the network."""
+    @cached_property
+    def given(self) -> Tensor:
+        """The example input as the model takes it."""
         value = self.imported.captured.inputs[self.imported.draft.input_node.name]
         assert torch.is_tensor(value)
         return value
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """The example input as the network has it: (N, C), (N, T, C) or (N, C, H, W)."""
+        beam = self.imported.draft.input_beam
+        return self.given if beam is None else in_order(self.given, beam)
+
+    def batch(self) -> Tensor:
+        """What enters the network."""
+        return self.plain
 
     def weights(self, seed: int) -> dict[str, Tensor]:
         """Every parameter that is drawn, and copies of the buffers that a pass may change."""
@@ -102,7 +113,8 @@ class ModelBench:
     ) -> SeedStatistics:
         """One forward and backward pass with the weights of `seed`."""
         draft, captured = self.imported.draft, self.imported.captured
-        inputs: Mapping[str, Any] = {draft.input_node.name: self.input(batch, seed)}
+        given = self.given if batch is self.plain else batch
+        inputs: Mapping[str, Any] = {draft.input_node.name: self.input(given, seed)}
         probe = ModelProbe(
             self.ports, network, self.items, draft.input_node, draft.input_beam, draft.output, backward, sides
         )

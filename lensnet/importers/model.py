@@ -79,7 +79,24 @@ def _written(draft: Draft, name: str, about: str) -> tuple[str, Network]:
 
 
 def _drawn(captured: Captured, laws: Mapping[str, TensorLaw]) -> Draft:
-    return Mapper(captured, laws).run()
+    """The network with the examples on the first axis of the input; on the second (torch's default for sequences) where
+    that lets more of the model be described."""
+    first = Mapper(captured, laws).run()
+    shape = getattr(first.input_node.meta.get("val"), "shape", ())
+    if len(shape) != 3 or first.input_beam is None or not any("positions" in item.reason for item in first.items):
+        return first
+    try:
+        second = Mapper(captured, laws, batch_axis=1).run()
+    except (Unmapped, AssertionError):
+        return first
+    if _opaque(second) >= _opaque(first):
+        return first
+    second.notes.append("the examples are taken to lie along the second axis of the input")
+    return second
+
+
+def _opaque(draft: Draft) -> int:
+    return sum(item.component.startswith("opaque") for item in draft.items)
 
 
 def _route(captured: Captured) -> str:

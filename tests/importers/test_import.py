@@ -205,3 +205,18 @@ def test_the_summary_is_public_and_shows_itself() -> None:
 
 
 __all__ = ["ModelProbe"]
+
+
+def test_sequences_with_the_examples_second_and_signals_with_the_channels_first() -> None:
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(64, 4, 128)
+    found = summary(encoder, (10, 4, 64), seeds=6, most_seeds=12)
+    assert found.imported is not None and found.report is not None and found.report.batch == 4
+    assert not any(item.component.startswith("opaque") for item in found.imported.draft.items)
+    loud = torch.randn(4, 8, 40, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9)[:, None]
+    audio = summary(nn.Sequential(nn.Conv1d(8, 64, 5, padding=2)), input_data=loud, seeds=8, most_seeds=8)
+    row = next(r for r in audio.rows if (r.quantity, r.direction, r.view) == ("second_moment", "forward", "through"))
+    # torch's default: weights 1/(3 fan_in); the edges see fewer taps
+    inside = float(loud.square().mean()) * 8 * (5 * 40 - 6) / 40 / (3 * 8 * 5) + 1 / (3 * 8 * 5)
+    assert row.predicted == pytest.approx(inside, rel=0.02)
+    assert not [r for one in (found, audio) for r in one.rows if r.view == "local" and r.verdict == "deviates"]
