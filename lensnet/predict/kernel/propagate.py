@@ -24,7 +24,8 @@ from lensnet.predict.prediction import Check
 class Kernels:
     """What is known of one network: `states[path]`, and per path the checks, the error bound and why it is missing.
 
-    `inverse_width[path]`: sum of 1/width over the weight layers that the signal has passed.
+    `inverse_width[path]`: sum of 1/width over the weight layers that the signal has passed. `definite`: outputs that no
+    random weight has touched, whose covariance is that of the batch itself and not an average over draws.
     """
 
     network: Network
@@ -34,13 +35,15 @@ class Kernels:
     reasons: dict[str, str] = field(default_factory=dict)
     inverse_width: dict[str, float] = field(default_factory=dict)
     places: dict[str, KernelPlace] = field(default_factory=dict)
+    definite: set[str] = field(default_factory=set)
     cross: ForwardCross | None = None
 
     def place(self, node: Node) -> KernelPlace:
         if node.path not in self.places:
             examples = self.states[INPUT].layout.examples
             given = self.states[node.inputs[0]].layout
-            self.places[node.path] = KernelPlace(node, given, FullPairs(examples, node.shape.positions))
+            made = FullPairs(examples, node.shape.positions)
+            self.places[node.path] = KernelPlace(node, given, made, measured=node.inputs[0] in self.definite)
         return self.places[node.path]
 
     @property
@@ -73,7 +76,11 @@ def propagate(network: Network, source: Covariance, cut: Node | None = None) -> 
         out.places[cut.path] = cut_place(cut, source.layout)
     out.inverse_width[INPUT] = 0.0
     out.cross = ForwardCross(network, out.states, out.place)
+    if source.population is None:
+        out.definite.add(INPUT)
     for node in network:
+        if not node.weights and all(producer in out.definite for producer in node.inputs):
+            out.definite.add(node.path)
         if any(producer not in out.states for producer in node.inputs):
             blocked = next(producer for producer in node.inputs if producer not in out.states)
             out.reasons[node.path] = f"behind {blocked}"
