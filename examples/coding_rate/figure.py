@@ -53,7 +53,9 @@ def figure(file: str, title: str, panels: Sequence[Callable[[Any], None]]) -> No
             panel(ax)
             ax.grid(True, axis="y")
             if ax.get_yscale() == "log":
+                low, high = ax.get_ylim()
                 ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+                ax.yaxis.set_minor_formatter(lambda value, _, few=high < 10 * low: f"{value:.3g}" if few else "")
         made.savefig(file, dpi=150, facecolor="white")
     print(f"figure: {file}")
 
