@@ -69,7 +69,7 @@ class Beside:
 def _values(summary: Summary) -> dict[tuple[str, str], float]:
     out: dict[tuple[str, str], float] = {}
     for row in summary.rows:
-        if row.view == "through" and row.quantity == "second_moment" and row.level == "moments":
+        if row.kind != "fork" and row.view == "through" and row.quantity == "second_moment" and row.level == "moments":
             value = _value(row)
             if value is not None:
                 out.setdefault((row.component, row.direction), value)
