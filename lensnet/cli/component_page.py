@@ -54,6 +54,7 @@ def _parts(component: Component) -> Iterator[RenderableType]:
         yield _effects(quantities)
     assumptions = [_assumption(given.text, given.check, given.below) for given in spec.assumes]
     yield from _section("assumes", assumptions)
+    yield from _section("does not average itself", [spec.keeps_scatter] if spec.keeps_scatter else [])
     needs = [f"{name}: {need.about or ''} (otherwise {need.otherwise})" for name, need in spec.needs.items()]
     yield from _section("needs, declared with given: or measured", needs)
     yield from _section("sources", [f"{key}: {text}" for key, text in component.references.items()])

@@ -17,6 +17,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.catalog.catalog import catalog
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.measure.ensemble import measure
 from lensnet.measure.sources import load_batch
@@ -29,6 +30,9 @@ from lensnet.run import input_signal
 
 WIDTHS = (1, 2, 4, 8)
 """Factors on the channels of a trial."""
+
+WIDER = 8
+"""How much wider a rate test is repeated when it fails."""
 
 NARROWEST = 32
 """Channels from which on the next order in 1/width is small against the interval of a fit."""
@@ -101,9 +105,17 @@ def rate_test(
 ) -> list[Rate]:
     """The rates of a component's second moments, forward and backward at every port.
 
-    Every draw has new weights and a new input batch, so both kinds of chance count. `advance` is called after each
-    width.
+    Every draw has new weights and a new input batch, so both kinds of chance count. Where the scatter does not fall at
+    the required order and there are no weights, the test is repeated at widths `WIDER` times as large: heavy tails come
+    late into their law. `advance` is called after each width.
     """
+    found = _rates(trial, draws, factors, advance)
+    if all(rate.averages_itself for rate in found) or catalog()[trial.component].weights:
+        return found
+    return _rates(trial, draws, [WIDER * factor for factor in factors], advance)
+
+
+def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[], None] | None) -> list[Rate]:
     widths: list[int] = []
     benches: list[_Bench] = []
     for factor in factors:
@@ -120,15 +132,24 @@ def rate_test(
 
 def widened(trial: Trial, factor: int) -> Trial:
     """The trial with `factor` times as many channels (units, filters, heads), from a narrowest output on."""
+    given = {**_defaults(trial), **trial.settings}
     made = [key for key in _MADE if key in trial.settings]
-    base = min((int(trial.settings[key]) for key in (made or ["channels"])), default=1)
-    least = 1 if trial.settings.get("kind") == "ids" else max(1, -(-NARROWEST // base))
-    grown = [*made, *(key for key in ("heads",) if key in trial.settings)] if made else ["channels", *_ALONG]
-    changes = {key: int(trial.settings[key]) * factor * least for key in grown if key in trial.settings}
+    base = min((int(given[key]) for key in (made or ["channels"])), default=1)
+    least = 1 if given.get("kind") == "ids" else max(1, -(-NARROWEST // base))
+    grown = made or ["channels", *(key for key in _ALONG if key in given)]
+    changes = {key: int(given[key]) * factor * least for key in grown}
     if made:
-        changes["channels"] = int(trial.settings["channels"]) * factor
-    examples = min(int(trial.settings.get("batch", _MOST_EXAMPLES)), _MOST_EXAMPLES)
+        inner = ("channels", "hidden")
+        changes |= {key: int(given[key]) * factor for key in inner if key in trial.settings}
+    examples = min(int(given.get("batch", _MOST_EXAMPLES)), _MOST_EXAMPLES)
     return trial.at(**changes, batch=examples)
+
+
+def _defaults(trial: Trial) -> dict[str, int]:
+    """Parameters that grow along with the channels and that the trial leaves at a number by default."""
+    parameters = catalog()[trial.component].parameters
+    defaults = {key: str(getattr(parameters.get(key), "default", "")) for key in _ALONG}
+    return {key: int(text) for key, text in defaults.items() if text.isdecimal()}
 
 
 @dataclass

@@ -46,6 +46,9 @@ def render(report: LadderReport, width: int) -> Iterator[RenderableType]:
             style="dim",
         )
         for rung in report.rungs:
+            if rung.keeps_scatter:
+                yield Text(f"* {rung.component} keeps its scatter: {rung.keeps_scatter}", style="dim")
+        for rung in report.rungs:
             if not rung.holds:
                 yield Text("")
                 yield from _in_full(rung, report.draws)
@@ -57,14 +60,15 @@ def _table(rungs: Sequence[Rung]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("component", no_wrap=True)
     for title, _ in _COLUMNS:
-        table.add_column(title)
+        table.add_column(title.replace(" → ", "\n→ "), no_wrap=True)
     for title in ("rate of q", "rate of p", "error left"):
         table.add_column(title, justify="right", no_wrap=True)
     for rung in rungs:
         cells = [_marks([step for step in rung.steps if step.below == level]) for _, level in _COLUMNS]
         forward = [rate for rate in rung.rates if rate.quantity == "second moment"]
         backward = [rate for rate in rung.rates if rate.quantity != "second moment"]
-        table.add_row(rung.component, *cells, _exponent(forward), _exponent(backward), _left(rung.rates))
+        name = rung.component + ("*" if rung.keeps_scatter else "")
+        table.add_row(name, *cells, _exponent(forward), _exponent(backward), _left(rung.rates))
     return table
 
 
@@ -93,6 +97,8 @@ def _in_full(rung: Rung, draws: int) -> Iterator[RenderableType]:
     yield Text.assemble((rung.component, "bold"), (f"  {rung.family}", "dim"))
     if rung.note:
         yield Text(f"  {rung.note}", style="yellow")
+    if rung.keeps_scatter:
+        yield Padding(Text(f"its scatter does not fall with the width: {rung.keeps_scatter}"), (0, 0, 0, 2))
     for step in rung.steps:
         mark, style = MARKS[step.how]
         yield Text.assemble((f"  {mark} ", style), f"{step.below} → {step.above}  ", (step.quantity, "bold"))
@@ -115,6 +121,9 @@ def _widths(rate: Rate) -> str:
 def _conclusion(report: LadderReport) -> Text:
     steps = [step for rung in report.rungs for step in rung.steps]
     counts = [f"{sum(step.how == how for step in steps)} {how}" for how in MARKS]
+    declared = [step for rung in report.rungs if rung.holds for step in rung.steps if step.how == "fails"]
+    if declared:
+        counts[-1] += f" ({len(declared)} as its component says)"
     rates = [rate for rung in report.rungs for rate in rung.rates]
     line = f"{len(report.rungs)} components; steps: {', '.join(counts)}"
     if rates:
@@ -136,7 +145,10 @@ def markdown(report: LadderReport) -> str:
         backward = [rate for rate in rung.rates if rate.quantity != "second moment"]
         numbers = [_exponent(forward).plain, _exponent(backward).plain, _left(rung.rates).plain]
         lines.append("| " + " | ".join([f"`{rung.component}`", *cells, *numbers]) + " |")
-    return "\n".join(lines) + "\n"
+    kept = [
+        f"\n`{rung.component}` keeps its scatter: {rung.keeps_scatter}." for rung in report.rungs if rung.keeps_scatter
+    ]
+    return "\n".join([*lines, *kept]) + "\n"
 
 
 def _words(steps: Sequence[Step]) -> str:
