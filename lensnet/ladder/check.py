@@ -101,6 +101,8 @@ def check_component(name: str, draws: int = DRAWS, rates: bool = True) -> Rung:
     component = catalog()[name]
     if not is_layer(component):
         return Rung(name, component.family, note="of an algorithm, which is told at one level: no step to check")
+    if component.spec.body is not None:
+        return Rung(name, component.family, note="made of other components, which are checked on their own")
     inside = [trial for trial in trials(component) if not trial.outside]
     if not inside:
         return Rung(name, component.family, note="no trial in its file: nothing to check it on")

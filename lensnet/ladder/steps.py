@@ -43,6 +43,12 @@ EQUAL = 1e-6
 FALLS = 0.35
 """Most that a difference may keep of itself when the width is four times as large (1/width: 0.25)."""
 
+FALLS_AT_EDGES = 0.65
+"""The same for numbers that see the edge of a spectrum, which goes like 1/sqrt(width) (0.5)."""
+
+ROWS = 12
+"""Rows of the sample matrices whose spectra are compared: few, so that wide layers are wide against them."""
+
 _COUNTS = ("stable_rank", "effective_rank", "participation_ratio", "coding_rate")
 
 
@@ -116,13 +122,13 @@ class _Difference:
     declared: float = 0.0
 
 
-def _judged(differences: Sequence[_Difference]) -> tuple[How, str]:
+def _judged(differences: Sequence[_Difference], falls: float = FALLS) -> tuple[How, str]:
     values = [difference.value for difference in differences]
     if max(values) <= EQUAL:
         return "verified", "equal at every width"
     ratios = [b / a if a > EQUAL else 0.0 for a, b in zip(values, values[1:], strict=False)]
     shown = ", ".join(f"{value:.1e}" for value in values) + " at 1, 4 and 16 times the width"
-    if max(ratios) <= FALLS:
+    if max(ratios) <= falls:
         return "verified", f"equal for wide layers: difference {shown}"
     if all(difference.value <= difference.declared for difference in differences):
         return "verified", f"equal within the declared error of {differences[-1].declared:.1e}: difference {shown}"
@@ -203,14 +209,15 @@ def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: S
         if worst:
             quantity = max(worst, key=lambda name: worst[name][-1].value)
             label = quantity.replace("_", " ")
-            return Step(name, below, above, label, *_judged(worst[quantity]), worst[quantity][-1].value)
+            judged = _judged(worst[quantity], FALLS_AT_EDGES)
+            return Step(name, below, above, label, *judged, worst[quantity][-1].value)
     return Step(name, below, above, "spectrum", "not modelled", f"no prediction at the level {below}")
 
 
 def _predicted(trial: Trial, levels: tuple[Level, ...]) -> list[Effect]:
     network, path = network_of(trial), path_of(trial)
     moments = propagate(network, input_signal(network), gradients=False)
-    descent = Descent(network, Source(moments, None, gradients=False), levels)
+    descent = Descent(network, Source(moments, None, ROWS, gradients=False), levels)
     return [effect for effect in descent.effects if effect.component == path and effect.direction == "forward"]
 
 

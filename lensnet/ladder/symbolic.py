@@ -23,7 +23,7 @@ _ON_ONE_SAMPLE = {
     "everywhere_same": "everywhere",
 }
 _SAMPLE = re.compile(r"(.+)_[12]")
-_ONE = ("same", "same_place", "same_example")
+_ONE = ("same", "same_place", "same_place_out", "same_example")
 
 
 def proof(name: str, direction: str) -> str | None:

@@ -211,6 +211,7 @@ class ComponentSpec(Spec):
     """A component file. One of function, forward, body, implementation or effects says what it does.
 
     let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
+    not_modelled: level -> why nothing is claimed at it.
     keeps_scatter: why the scatter of one weight draw does not fall with the width, for a component of which that is so.
     objective: makes it a problem that `input: {source: ...}` may name. acts_on: `state` for a step of an algorithm,
     whose signal is the iterate on such a problem. memory: what the step carries along besides the iterate, zero at the
@@ -238,6 +239,7 @@ class ComponentSpec(Spec):
     acts_on: Literal["tensor", "state"] = "tensor"
     memory: list[SymbolName] = []
     uses: dict[SymbolName, Text] = {}
+    not_modelled: dict[LevelName, Text] = {}
     keeps_scatter: Text = ""
     needs: dict[SymbolName, Need] = {}
     let: dict[SymbolName, FormulaText] = {}

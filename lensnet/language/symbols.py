@@ -55,6 +55,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "cross": "E x_1 y_2 of two ports, for every ordered pair of different ones",
     "same": "1 for a sample with itself, else 0",
     "same_place": "1 for two samples at the same position, else 0",
+    "same_place_out": "the same of positions of the output",
     "same_example": "1 for two samples of one example, else 0",
     "code_kernel": "product of the positional codes of two positions, averaged over channels",
     "theta": "neural tangent kernel",

@@ -123,7 +123,7 @@ class Covariance:
 
     def rows_gram(self, sample: Rows) -> Matrix | None:
         """E z_a z_b over the rows of a sample, (R, R); None where the layout cannot tell."""
-        if sample.examples > self.layout.examples:
+        if sample.examples > self.layout.examples or max(sample.places) >= self.layout.places:
             return None
         if isinstance(self.layout, StationaryPairs):
             size = np.sqrt(self.second_moment)

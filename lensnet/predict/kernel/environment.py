@@ -96,6 +96,8 @@ class Environment:
             return self.p
         if name == "m_out":
             return self.mean
+        if name == "same_place_out":
+            return self.place.made.same_place
         if name in _PAIRS:
             return getattr(self._layout(), name)
         if name == "code_kernel":

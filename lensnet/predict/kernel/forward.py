@@ -43,7 +43,7 @@ def forward(place: KernelPlace, states: Sequence[Covariance], crosses: CrossPair
         return Step(state, (_gaussian(states[0]),), error + _finite_terms(states[0]))
     models = node.component.effects(Level.KERNEL)
     if KERNEL not in models:
-        return Step(None, reason=NOT_MODELLED)
+        return Step(None, reason=node.component.spec.not_modelled.get("kernel", NOT_MODELLED))
     mean = mean_after(place, states, crosses)
     environment = Environment(place, states, crosses, mean=mean)
     pairs = np.asarray(place.made.whole(environment.evaluate(models[KERNEL].formula)))
