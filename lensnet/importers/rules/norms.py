@@ -39,7 +39,7 @@ def layer_norm(mapper: Mapper, node: Node) -> Value:
     beam = mapper.beam(source)
     assert isinstance(source, Node)
     if len(shape) == 1 and beam.layout.sizes[-1] != beam.channels and beam.layout.roles(-1) <= {CHANNELS}:
-        return _per_head(mapper, node, source, beam, "layernorm")
+        raise Unmapped("a layer norm over a part of the channels (one head)")
     beam = _over_channels(mapper, source, shape)
     weight, bias = argument(node, 2, "weight"), argument(node, 3, "bias")
     parameters = {"eps": argument(node, 4, "eps", 1e-5), **_affine(mapper, weight, bias)}
@@ -48,10 +48,12 @@ def layer_norm(mapper: Mapper, node: Node) -> Value:
 
 @rule("rms_norm")
 def rms_norm(mapper: Mapper, node: Node) -> Value:
-    source = arguments(node)[0]
-    beam = _over_channels(mapper, source, argument(node, 1, "normalized_shape"))
+    source, shape = arguments(node)[0], argument(node, 1, "normalized_shape")
     weight, eps = argument(node, 2, "weight"), argument(node, 3, "eps")
     eps = 1.1920929e-07 if eps is None else eps
+    if len(shape) == 1 and mapper.beam(source).channels != shape[0] == mapper.beam(source).layout.sizes[-1]:
+        return _per_head(mapper, node, source, mapper.beam(source), eps, weight)
+    beam = _over_channels(mapper, source, shape)
     assert isinstance(source, Node)
     return mapper.one(node, "rmsnorm", {"eps": eps, **_affine(mapper, weight, None)}, beam, source, owns=[weight])
 
@@ -61,16 +63,23 @@ def written_rmsnorm(mapper: Mapper, node: Node) -> Value:
     cluster = mapper.clusters[node]
     beam = mapper.beam(cluster.source)
     if not beam.layout.roles(-1) <= {CHANNELS} or beam.layout.sizes[-1] != beam.channels:
-        return _per_head(mapper, node, cluster.source, beam, "rmsnorm")
+        gain = cluster.info["gain"]
+        return _per_head(mapper, node, cluster.source, beam, cluster.info["eps"], gain)
     gain = cluster.info["gain"]
     parameters = {"eps": cluster.info["eps"], **_affine(mapper, gain, None)}
     owns = [] if gain is None else [gain]
     return mapper.one(node, "rmsnorm", parameters, beam, cluster.source, name=module_name(mapper, node), owns=owns)
 
 
-def _per_head(mapper: Mapper, node: Node, source: Node, beam: Beam, kind: str) -> Value:
-    """A norm over the channels of one head: of all positions alike, so a group norm without the positions."""
-    raise Unmapped(f"{kind} over a part of the channels (one head)")
+def _per_head(mapper: Mapper, node: Node, source: Node, beam: Beam, eps: float, gain: Any) -> Value:
+    """A norm over the channels of one head: the last axis is the innermost part of the channels."""
+    last = beam.layout.axes[-1]
+    if len(last) != 1 or last[0].role != CHANNELS or last[0].stride != 1 or beam.channels % last[0].size:
+        raise Unmapped("a norm over something else than the channels of a head")
+    parameters = {"heads": beam.channels // last[0].size, "eps": eps, **_affine(mapper, gain, None)}
+    owns = [] if gain is None else [gain]
+    name = module_name(mapper, node) if node in mapper.clusters else ""
+    return mapper.one(node, "head_norm", parameters, beam, source, name=name, owns=owns)
 
 
 @rule("batch_norm")
