@@ -164,6 +164,7 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "excitation_mean": 3,
     "excitation_square": 3,
     "excitation_slope": 3,
+    "gate_sum": 4,
     "gate_square_sum": 4,
     "gate_jacobian": 4,
     "gate_kernel": 5,

@@ -73,3 +73,16 @@ def test_two_paths_are_the_gate_of_an_lstm() -> None:
     torch.testing.assert_close(made(x)[:, 0], torch.sigmoid(towards))
     hard = layer("softmax_gate", Shape(6), classes=2, lam=1.5, routing="hard")
     torch.testing.assert_close(hard(x)[:, 0], (towards > 0).double())
+
+
+def test_a_switch_keeps_the_share_of_the_best_path_and_its_gradient() -> None:
+    made = layer("softmax_gate", Shape(6), classes=4, lam=1.5, routing="switch")
+    x = torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    shares = softmax(1.5 * x.detach().numpy() @ made.weight.numpy().T)
+    best = shares == shares.max(1, keepdims=True)
+    y = made(x)
+    np.testing.assert_allclose(y.detach().numpy(), np.where(best, shares, 0.0), atol=1e-12)
+    y.sum().backward()
+    top = shares.max(1, keepdims=True)
+    expected = 1.5 * top * ((best - shares) @ made.weight.numpy())
+    np.testing.assert_allclose(x.grad, expected, atol=1e-12)

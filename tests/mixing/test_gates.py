@@ -16,7 +16,7 @@ from lensnet.algebra.mixing.gate_moments import (
     gate_square,
 )
 from lensnet.algebra.mixing.softmax_moments import softmax_moments
-from lensnet.algebra.mixing.top_k_moments import gate_jacobian, gate_square_sum
+from lensnet.algebra.mixing.top_k_moments import gate_jacobian, gate_square_sum, gate_sum
 
 GATES = [torch.sigmoid, F.gelu, F.silu]
 
@@ -70,7 +70,7 @@ def test_top_k_against_monte_carlo(variance: float, experts: int, active: int, r
     everyone = whole / whole.sum(1, keepdims=True)
     square = (share**2).sum(1)
     jacobian = square - 2 * (share**3).sum(1) + square * (everyone**2).sum(1)
-    for function, values in ((gate_square_sum, square), (gate_jacobian, jacobian)):
+    for function, values in ((gate_sum, share.sum(1)), (gate_square_sum, square), (gate_jacobian, jacobian)):
         error = values.std() / np.sqrt(len(values))
         found = function(np.array(variance), experts, active, renormalised)
         assert found == pytest.approx(values.mean(), abs=4.5 * error + 2e-4 * values.mean() + 1e-9)

@@ -92,6 +92,12 @@ class _Gate:
         return float(choices * ((total * rest) @ threshold).sum() * _LOG_STEP / gamma(power))
 
 
+@special("gate_sum", 4, r"\mathbb{{E}}\textstyle\sum_{{\mathrm{{top}}\,{2}}} a\left({0}, {1}\right)")
+def gate_sum(variance: Array, count: Array, kept: Array, renormalised: Array) -> Array:
+    """E sum a_e over the `kept` largest of `count` independent Gaussian logits; 1 where a is renormalised."""
+    return _tabulated(variance, count, kept, renormalised)[2]
+
+
 @special("gate_square_sum", 4, r"\mathbb{{E}}\textstyle\sum_{{\mathrm{{top}}\,{2}}} a^2\left({0}, {1}\right)")
 def gate_square_sum(variance: Array, count: Array, kept: Array, renormalised: Array) -> Array:
     """E sum a_e^2 over the `kept` largest of `count` independent Gaussian logits, a renormalised to sum 1 or not."""
@@ -104,7 +110,7 @@ def gate_jacobian(variance: Array, count: Array, kept: Array, renormalised: Arra
     return _tabulated(variance, count, kept, renormalised)[1]
 
 
-def _tabulated(variance: ArrayLike, count: ArrayLike, kept: ArrayLike, renormalised: ArrayLike) -> tuple[Array, Array]:
+def _tabulated(variance: ArrayLike, count: ArrayLike, kept: ArrayLike, renormalised: ArrayLike) -> list[Array]:
     n, k, whole = (round(float(np.max(number))) for number in (count, kept, renormalised))
     if not 1 <= k <= n:
         raise ValueError(f"cannot keep {k} of {n}")
@@ -112,13 +118,12 @@ def _tabulated(variance: ArrayLike, count: ArrayLike, kept: ArrayLike, renormali
     v = np.where(np.isnan(given), 0.0, np.clip(given, 0.0, LARGEST_VARIANCE))
     top = range_of(v)
     weights = interpolation(np.where(np.isnan(given), np.nan, np.sqrt(v)).ravel(), top)
-    square, jacobian = (np.exp(weights @ row).reshape(v.shape) for row in _table(top, n, k, bool(whole)))
-    return square, jacobian
+    return [np.exp(weights @ row).reshape(v.shape) for row in _table(top, n, k, bool(whole))]
 
 
 @lru_cache(maxsize=32)
 def _table(top: float, count: int, kept: int, renormalised: bool) -> Array:
-    """Logarithms of both moments on the Chebyshev nodes of sqrt(v) in [0, top]: shape (2, nodes)."""
+    """Logarithms of all three moments on the Chebyshev nodes of sqrt(v) in [0, top]: shape (3, nodes)."""
     rows = []
     for root in np.maximum(nodes(top), _SMALLEST_ROOT):
         gate = _Gate(root**2, count, kept, renormalised)
@@ -126,5 +131,6 @@ def _table(top: float, count: int, kept: int, renormalised: bool) -> Array:
         jacobian = square - 2 * cube + gate.average([2, 2])
         if not renormalised:
             jacobian += gate.average([2], [2])
-        rows.append((square, jacobian if kept > 1 or not renormalised else 0.0))
+        share = 1.0 if renormalised else gate.average([1])
+        rows.append((square, jacobian if kept > 1 or not renormalised else 0.0, share))
     return np.log(np.maximum(np.array(rows).T, 1e-30))

@@ -77,23 +77,23 @@ def ista(node: Node) -> Sparsification:
 
 
 class SoftmaxGate(RandomLayer):
-    """softmax(lam (W x + b)) over the paths, or 1 for the best one."""
+    """softmax(lam (W x + b)) over the paths; `switch` keeps the best share alone, `hard` makes it 1 (ties: the first)."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         shape = node.shapes_in[0]
         self.axis, self.lam = shape.channel_axis, float(parameter(node, "lam", 1.0))
-        self.hard = parameter(node, "routing", "soft") == "hard"
+        self.routing = parameter(node, "routing", "soft")
         paths = node.shape.channels
         self.add_weight("weight", node.weights["weight"], (paths, shape.channels), (paths,))
 
     def forward(self, x: Tensor) -> Tensor:
         ratings = self.lam * F.linear(x.movedim(self.axis, -1), self.weight, self.bias)
-        if self.hard:
+        shares = ratings.softmax(-1)
+        if self.routing != "soft":
             best = ratings.argmax(-1, keepdim=True)
-            shares = torch.zeros_like(ratings).scatter(-1, best, 1.0)
-        else:
-            shares = ratings.softmax(-1)
+            kept = shares.gather(-1, best) if self.routing == "switch" else torch.ones_like(best, dtype=shares.dtype)
+            shares = torch.zeros_like(shares).scatter(-1, best, kept)
         return shares.movedim(-1, self.axis)
 
 
