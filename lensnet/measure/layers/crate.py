@@ -77,7 +77,7 @@ def ista(node: Node) -> Sparsification:
 
 
 class SoftmaxGate(RandomLayer):
-    """softmax(lam (W x + b)) over the paths; `switch` keeps the best share alone, `hard` makes it 1 (ties: the first)."""
+    """softmax(lam (W x + b)) over the paths; `switch` keeps the best share alone, `hard` makes it 1."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
