@@ -54,14 +54,20 @@ class BooleanParameter(_Parameter):
 
 
 class ChoiceParameter(_Parameter):
+    """One of several names. `labelled`: those that need an input which knows the class of every example."""
+
     type: Literal["choice"]
     choices: list[SymbolName] = Field(min_length=1)
+    labelled: list[SymbolName] = []
     default: Text | None = None
 
     @model_validator(mode="after")
-    def _default_is_a_choice(self) -> ChoiceParameter:
+    def _names_are_choices(self) -> ChoiceParameter:
         if self.default is not None and self.default not in self.choices:
             raise refuse(f"the default '{self.default}' is not among the choices", at="default")
+        for index, name in enumerate(self.labelled):
+            if name not in self.choices:
+                raise refuse(f"'{name}' is not among the choices", at=f"labelled.{index}")
         return self
 
 

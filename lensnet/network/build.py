@@ -65,7 +65,7 @@ def _input(
 def _nodes(
     wired: list[Wired], source: InputSource, document: Document, components: Mapping[str, Component]
 ) -> list[Node]:
-    resolver = Resolver(document, source.batch, source.objective)
+    resolver = Resolver(document, source.batch, source.objective, source.labelled)
     shapes: dict[str, Shape] = {INPUT: source.shape}
     nodes: list[Node] = []
     problems: dict[str, Problem] = {}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lensnet.network.objective import Objective
 
 INPUT = "input"
+LABELLED = ("gaussians", "subspaces", "digits")  # inputs that know their classes; so does a file with `labels`
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class InputSource:
     shape: Shape
     batch: int
     objective: Objective | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the class of every example is known."""
+        return self.source in LABELLED or (self.source == "file" and bool(self.options.get("labels")))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, evaluate_number
 from lensnet.language.source import Problem, did_you_mean
 from lensnet.network.expand import Number, Path, Placed
+from lensnet.network.graph import LABELLED
 from lensnet.network.initialisation import SCHEMES, init_parameter_names
 from lensnet.network.refused import Refused
 
@@ -18,8 +19,9 @@ from lensnet.network.refused import Refused
 class ParameterReader:
     """Reads what an item gives its component. Every method raises Refused with the problems it found."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, labelled: bool = True) -> None:
         self.document = document
+        self.labelled = labelled
 
     def read(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, Any]:
         component = placed.component
@@ -66,6 +68,12 @@ class ParameterReader:
             if value not in spec.choices:
                 raise self.refuse(
                     placed, (key,), f"`{key}` cannot be {value!r}", did_you_mean(str(value), spec.choices)
+                )
+            if value in spec.labelled and not self.labelled:
+                message = f"`{key}: {value}` of {placed.component.name} needs the classes of the examples, "
+                message += "and the input has no labels"
+                raise self.refuse(
+                    placed, (key,), message, f"inputs with labels: {', '.join(LABELLED)}, file with `labels`"
                 )
             return value
         if spec.type == "pair":

@@ -40,11 +40,13 @@ _EMBEDDINGS = ("embedding",)  # implementations that take token ids
 class Resolver:
     """Turns placed components into nodes, given the shapes at their ports."""
 
-    def __init__(self, document: Document, examples: int, objective: Objective | None = None) -> None:
+    def __init__(
+        self, document: Document, examples: int, objective: Objective | None = None, labelled: bool = True
+    ) -> None:
         self.document = document
         self.examples = examples
         self.objective = objective
-        self.reader = ParameterReader(document)
+        self.reader = ParameterReader(document, labelled)
 
     def node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
         """Raises Refused with every problem of this component."""

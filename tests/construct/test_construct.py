@@ -14,6 +14,7 @@ import lensnet
 from lensnet.construct.file import read
 from lensnet.construct.network import OUTPUT, Constructed
 from lensnet.construct.tuning import fine_tune
+from lensnet.language.source import SpecError
 from lensnet.network.array_file import InputError
 from tests.coding_rate import reference
 
@@ -131,6 +132,22 @@ def test_the_command_line_says_what_is_wrong(folder: Path) -> None:
     assert unlabelled.returncode == 2 and "at most 1" in unlabelled.stderr
     nothing = run("alexnet", "--out", "b.safetensors")
     assert nothing.returncode == 2 and "labels" in nothing.stderr
+
+
+def test_a_gate_that_goes_by_labels_refuses_an_input_without_them(folder: Path) -> None:
+    def unlabelled(gate: str) -> lensnet.Net:
+        net(folder, gate=gate)
+        spec = folder / "spec.yaml"
+        spec.write_text(spec.read_text().replace("labels: y, ", ""))
+        return lensnet.load(spec)
+
+    assert unlabelled("soft").network.input.labelled is False
+    with pytest.raises(SpecError) as refused:
+        unlabelled("label")
+    (problem,) = refused.value.problems
+    assert "`gate: label` of redunet_layer needs the classes of the examples" in problem.message
+    line = (folder / "spec.yaml").read_text().splitlines()[problem.line - 1]
+    assert line[problem.column - 1 :].startswith("label}") and "gaussians, subspaces, digits" in problem.help
 
 
 def test_tuning_raises_the_rate_reduction_and_says_what_it_moved(folder: Path) -> None:
