@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import degrees, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +90,8 @@ def _show(made: Constructed, path: Path) -> None:
     if made.rates:
         out.print(_table(made))
         out.print(
-            "nats, of the features that enter a layer (output: that leave the last one), with the labels of the input"
+            "nats, of the features that enter a layer (output: that leave the last one), with the labels of the input; "
+            "angles: the smallest and the largest principal angle between the subspaces of two classes"
         )
     done, wanted = len(made.done), len(made.wanted)
     if made.interrupted:
@@ -102,17 +104,23 @@ def _show(made: Constructed, path: Path) -> None:
 def _table(made: Constructed) -> Table:
     from rich.table import Table
 
+    from lensnet.construct.angles import angles_by_layer
+
     table = Table(box=None, header_style="", pad_edge=False)
     table.add_column("layer")
-    for name in ("R", "Rc", "R - Rc", "since above", "gate entropy"):
+    for name in ("R", "Rc", "R - Rc", "gain", "gate entropy", "angles"):
         table.add_column(name, justify="right")
     paths = list(made.rates)
     shown = sorted({round(i * (len(paths) - 1) / max(SHOWN - 1, 1)) for i in range(SHOWN)})
+    angles = {} if made.interrupted else angles_by_layer(made, [paths[place] for place in shown])
     before = None
     for place in shown:
         total, classes = made.rates[paths[place]]
         gain = "" if before is None else f"{total - classes - before:+.3g}"
-        entropy = f"{made.entropies[paths[place]]:.2g}" if paths[place] in made.entropies else ""
-        table.add_row(paths[place], f"{total:.6f}", f"{classes:.6f}", f"{total - classes:.6f}", gain, entropy)
+        entropy = f"{made.entropies[paths[place]]:.3f}" if paths[place] in made.entropies else ""
+        low, high = (degrees(angle) for angle in angles.get(paths[place], (nan, nan)))
+        between = "" if isnan(low) else f"{low:.0f}° {high:.0f}°"
+        rates = (f"{rate:.6f}" for rate in (total, classes, total - classes))
+        table.add_row(paths[place], *rates, gain, entropy, between)
         before = total - classes
     return table

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
+from math import nan
+
 import torch
 from torch import Tensor
 
@@ -60,15 +64,26 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
 def class_angles(features: Tensor, labels: Tensor, energy: float = 0.95) -> Tensor:
     """The smallest principal angle between each two classes: float64, (k, k), radians; NaN where a class is empty."""
     counts = class_sizes(labels)
-    bases = [class_subspace(features[labels == j], energy) if n else None for j, n in enumerate(counts)]
     out = torch.full((len(counts), len(counts)), torch.nan, dtype=torch.float64, device=features.device)
-    for i, a in enumerate(bases):
-        for j, b in enumerate(bases[:i]):
-            if a is not None and b is not None:
-                out[i, j] = out[j, i] = principal_angles(a, b)[0]
-        if a is not None:
-            out[i, i] = 0.0
+    for j, n in enumerate(counts):
+        if n:
+            out[j, j] = 0.0
+    for i, j, angles in _pairs(features, labels, energy):
+        out[i, j] = out[j, i] = angles[0]
     return out
+
+
+def angle_range(features: Tensor, labels: Tensor, energy: float = 0.95) -> tuple[float, float]:
+    """The smallest and the largest principal angle between any two classes, in radians; NaN without two classes."""
+    found = [(float(angles[0]), float(angles[-1])) for _, _, angles in _pairs(features, labels, energy)]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else (nan, nan)
+
+
+def _pairs(features: Tensor, labels: Tensor, energy: float) -> Iterator[tuple[int, int, Tensor]]:
+    """Two classes that have examples, i > j, and their principal angles."""
+    bases = {j: class_subspace(features[labels == j], energy) for j, n in enumerate(class_sizes(labels)) if n}
+    for j, i in combinations(bases, 2):
+        yield i, j, principal_angles(bases[i], bases[j])
 
 
 def gate_entropy(shares: Tensor) -> Tensor:

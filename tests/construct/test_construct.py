@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lensnet
+from lensnet.construct.angles import angles_by_layer
 from lensnet.construct.file import read
 from lensnet.construct.network import OUTPUT, Constructed
 from lensnet.construct.tuning import fine_tune
@@ -127,6 +128,8 @@ def test_the_command_line_says_what_is_wrong(folder: Path) -> None:
     net(folder, depth=2)
     good = run("spec.yaml", "--out", "a.safetensors")
     assert good.returncode == 0 and "output" in good.stdout
+    assert good.stdout.splitlines()[0].split()[-3:] == ["gate", "entropy", "angles"]
+    assert good.stdout.count("°") == 6, "two angles, three times"
     assert run("spec.yaml", "--out", "a.bin").returncode == 2
     unlabelled = run("spec.yaml", "--out", "b.safetensors", "--set", "input.corrupt=2")
     assert unlabelled.returncode == 2 and "at most 1" in unlabelled.stderr
@@ -148,6 +151,30 @@ def test_a_gate_that_goes_by_labels_refuses_an_input_without_them(folder: Path) 
     assert "`gate: label` of redunet_layer needs the classes of the examples" in problem.message
     line = (folder / "spec.yaml").read_text().splitlines()[problem.line - 1]
     assert line[problem.column - 1 :].startswith("label}") and "gaussians, subspaces, digits" in problem.help
+
+
+def test_the_entropy_of_gates_runs_from_undecided_to_decided(folder: Path) -> None:
+    assert net(folder, depth=1, lam=0).construct().entropies["layer.0.step"] == pytest.approx(np.log(3), rel=1e-12)
+    between = net(folder, depth=1, lam=10).construct().entropies["layer.0.step"]
+    assert 0 < between < np.log(3)
+    assert net(folder, depth=1, gate="label").construct().entropies["layer.0.step"] == 0
+
+
+def test_lines_at_a_known_angle_are_turned_apart(folder: Path) -> None:
+    """Three lines, any two at 60 degrees; a layer keeps them lines, so that what is between two is one angle."""
+    gram = np.full((3, 3), 0.5) + np.eye(3) / 2
+    lines = np.pad(np.linalg.cholesky(gram), ((0, 0), (0, 5)))
+    np.savez(folder / "data.npz", z=lines[np.arange(24) % 3], y=np.arange(24) % 3)
+    made = net(folder, depth=3, gate="label").construct(folder / "out.safetensors")
+    again = net(folder, depth=3, gate="label").construct(folder / "out.safetensors")
+    paths = list(made.rates)
+    for found in (angles_by_layer(made, paths), angles_by_layer(again, paths)):
+        assert list(found) == ["layer.0.step", "layer.1.step", "layer.2.step", OUTPUT]
+        np.testing.assert_allclose(found["layer.0.step"], np.pi / 3, rtol=1e-9)
+        smallest, largest = np.array(list(found.values())).T
+        np.testing.assert_allclose(smallest, largest, rtol=1e-9)
+        assert (np.diff(smallest) > 0.01).all() and smallest[-1] <= np.pi / 2 + 1e-9
+    assert angles_by_layer(made, [OUTPUT]).keys() == {OUTPUT}
 
 
 def test_tuning_raises_the_rate_reduction_and_says_what_it_moved(folder: Path) -> None:
