@@ -21,7 +21,7 @@ input: {source: gaussian, batch: 4, channels: 6, positions: [5]}
 body:
   - {name: centre, component: centre, strength: 0.5}
   - {name: shifted, component: token_shift}
-  - {name: gate, component: gate, from: [centre, shifted]}
+  - {name: gate, component: own_gate, from: [centre, shifted]}
   - {name: act, component: swish2}
   - {name: relu, component: relu}
   - {name: mixed, component: position_mix, gain: 1.5}
@@ -31,7 +31,7 @@ define:
     forward: x - s*position_mean(x) + 0.1*channel_mean(x) - example_mean(x)
   token_shift:
     forward: x/2 + shift(x, 1)/2
-  gate:
+  own_gate:
     ports: {in: [value, gate]}
     forward: value*sigmoid(gate)
   swish2:
