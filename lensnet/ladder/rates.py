@@ -10,6 +10,7 @@ four widths or more:
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -202,6 +203,7 @@ def _measured(trial: Trial, draws: int) -> _Bench:
     bench = _Bench(network, propagate(network, input_signal(network), gradients=False), path_of(trial))
     for index in range(draws):
         measure(network, load_batch(network.input, index), 1, index, device="cpu", on_seed=bench.take, keep_seeds=False)
+    gc.collect()  # fx graphs are cyclic, and their weights large: left alone they pile up by the gigabyte
     return bench
 
 
