@@ -4,6 +4,8 @@ Needs `pip install lensnet[transformers]`. GPT-2 is measured too; the others are
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -15,9 +17,9 @@ except ImportError:
     raise SystemExit(print("this example needs transformers: pip install lensnet[transformers]"))  # noqa: B904
 
 transformers.logging.set_verbosity_error()
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 
-MODELS = {
+MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "GPT-2": (
         lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=2, n_embd=64, n_head=4, vocab_size=2000)),
         (4, 16),

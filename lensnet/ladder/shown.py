@@ -140,6 +140,8 @@ def markdown(report: LadderReport) -> str:
     titles = ["component", *(title for title, _ in _COLUMNS), "rate of q", "rate of p", "error left"]
     lines = ["| " + " | ".join(titles) + " |", "| --- | --- | --- | --- | ---: | ---: | ---: |"]
     for rung in report.rungs:
+        if rung.note:
+            continue  # made of others, or of an algorithm
         cells = [_words([step for step in rung.steps if step.below == level]) for _, level in _COLUMNS]
         forward = [rate for rate in rung.rates if rate.quantity == "second moment"]
         backward = [rate for rate in rung.rates if rate.quantity != "second moment"]

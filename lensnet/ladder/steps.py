@@ -46,6 +46,9 @@ FALLS = 0.35
 FALLS_AT_EDGES = 0.65
 """The same for numbers that see the edge of a spectrum, which goes like 1/sqrt(width) (0.5)."""
 
+MOST_SAMPLES = 4096
+"""Samples (examples times positions) whose pairs are followed; wider trials have fewer examples."""
+
 ROWS = 12
 """Rows of the sample matrices whose spectra are compared: few, so that wide layers are wide against them."""
 
@@ -152,6 +155,9 @@ def _diagonal_difference(trial: Trial, direction: str) -> _Difference | None:
     from lensnet.predict.kernel.source import input_state
 
     network, path = network_of(trial), path_of(trial)
+    most = max([network.input.shape.position_count, *(node.shape.position_count for node in network)])
+    if network.input.batch * most > MOST_SAMPLES:
+        network = network_of(trial.at(batch=max(MOST_SAMPLES // most, 1)))
     moments = propagate(network, input_signal(network), gradients=direction == "backward")
     kernels = propagate_kernel(network, input_state(network, None))
     if path not in kernels.states or not _in_regime(moments, trial, direction):
