@@ -53,7 +53,7 @@ ROUNDING = 1e-5
 BEYOND_CHANCE = 3.5
 """Standard errors from which on a limit is not zero: 1 in 2,000 by chance."""
 
-_MADE = ("units", "filters")
+_MADE = ("units", "filters", "channels_to")
 _ALONG = ("heads", "reduced", "hidden")
 _MOST_EXAMPLES = 12
 
@@ -121,7 +121,7 @@ def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[
     benches: list[_Bench] = []
     for factor in factors:
         wide = widened(trial, factor)
-        widths.append(int(wide.settings.get("units", wide.settings.get("filters", wide.settings["channels"]))))
+        widths.append(int(next(wide.settings[key] for key in (*_MADE, "channels") if key in wide.settings)))
         benches.append(_measured(wide, draws))
         if advance is not None:
             advance()
