@@ -105,7 +105,23 @@ def _drafted(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         f"the graph holds for inputs like this one: {text}"
         for text in _specialised(str(getattr(program, "_report", "")))
     ]
-    return _of_program(program, model, "draft export", notes)
+    found = _of_program(program, model, "draft export", notes)
+    if not found.on_meta and not _computes(found, model, args, kwargs):
+        raise ImportRefused("the draft took another branch than the model does")
+    return found
+
+
+def _computes(found: Captured, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a graph gives what the model gives: a decision that depends on values may have been guessed."""
+    made = torch.fx.Interpreter(found.graph).run(*found.values())
+    wanted = model(*args, **kwargs)
+    pairs = [torch.utils._pytree.tree_leaves(value) for value in (made, wanted)]
+    tensors = [[leaf for leaf in leaves if torch.is_tensor(leaf)] for leaves in pairs]
+    return len(tensors[0]) == len(tensors[1]) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(*tensors, strict=True)
+        if a.is_floating_point()
+    )
 
 
 def _specialised(report: str) -> list[str]:

@@ -63,7 +63,8 @@ def imported(name: str) -> ImportedModel:
 def test_the_captured_graph_computes_what_the_model_computes(name: str) -> None:
     model, args, route = made(name)
     captured = capture(model, args)
-    assert captured.route == route
+    # A draft that guessed a branch wrongly is not taken: then the trace has the model's own.
+    assert captured.route == route or (route, captured.route) == ("draft export", "trace")
     got = torch.fx.Interpreter(captured.graph).run(*captured.values())
     with torch.no_grad():
         wanted = model(*args)

@@ -30,7 +30,8 @@ def test_a_signal_that_stays_passes_and_one_that_dies_is_named() -> None:
         check(stack(1.0), (4, 128), signal=(0, 9), at="nowhere", seeds=2, most_seeds=2)
 
 
-def test_files_are_collected(pytester: pytest.Pytester) -> None:
+def test_files_are_collected(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # by name alone, whether installed or not
     body = "input: {source: gaussian, channels: 64, batch: 32}\nbody: [{component: linear, units: 64}]\n"
     gate = "expect: [{at: linear, quantity: second_moment, between: [%s]}]\n"
     pytester.makefile(".yaml", check_good="network: good\n" + body + gate % "0.5, 2")
