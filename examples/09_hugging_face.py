@@ -14,7 +14,8 @@ import lensnet
 try:
     import transformers
 except ImportError:
-    raise SystemExit(print("this example needs transformers: pip install lensnet[transformers]"))  # noqa: B904
+    print("this example needs transformers: pip install lensnet[transformers]")
+    raise SystemExit from None
 
 transformers.logging.set_verbosity_error()
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}

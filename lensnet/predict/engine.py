@@ -16,30 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.ladder import Level
-from lensnet.levels.signal import Field
 from lensnet.network.graph import Network
+from lensnet.predict.moments.local import Observed
 from lensnet.predict.prediction import Effect, Prediction
 from lensnet.quantities.rows import DEFAULT_ROWS
 
 
-class Moments(Protocol):
-    """Measured mean and second moment fields of one output."""
+class Draw(Observed, Protocol):
+    """What one weight draw left behind, Gram matrices and numbers of lower levels included."""
 
-    @property
-    def mean(self) -> Field: ...
-    @property
-    def second_moment(self) -> Field: ...
-
-
-class Draw(Protocol):
-    """What one weight draw left behind, as numbers: see `lensnet.measure.statistics.SeedStatistics`."""
-
-    @property
-    def outputs(self) -> Mapping[str, Moments]: ...
-    @property
-    def gradients(self) -> Mapping[tuple[str, str], Field]: ...
-    @property
-    def side(self) -> Mapping[tuple[str, str, str], Field]: ...
     @property
     def grams(self) -> Mapping[str, NDArray[np.float64]]: ...
     @property
@@ -162,4 +147,4 @@ class Descent:
         return out
 
 
-__all__ = ["Above", "Descent", "Draw", "LevelEngine", "LevelPrediction", "Moments", "Source", "engine"]
+__all__ = ["Above", "Descent", "Draw", "LevelEngine", "LevelPrediction", "Source", "engine"]

@@ -113,7 +113,7 @@ def _pieces(function: PointwiseFunction) -> Iterator[tuple[tuple[float | None, f
         yield (None, None), function.expression
         return
     samples = [points[0] - 1.0, *(0.5 * (a + b) for a, b in pairwise(points)), points[-1] + 1.0]
-    expressions = [sp.sympify(resolved(function.expression, X, sample)) for sample in samples]
+    expressions = [sp.sympify(resolved(function.expression, X, sample), strict=True) for sample in samples]
     low: float | None = None
     for index, expression in enumerate(expressions):
         last = index == len(points)
