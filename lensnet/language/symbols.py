@@ -138,6 +138,9 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "batch_normalised": 2,
     "batch_normalised_back": 3,
     "normalised_back": 3,
+    "window_max_level": 1,
+    "window_max_kernel": 1,
+    "window_max_gradient": 1,
     "attended": 6,
     "attended_back": 7,
 }

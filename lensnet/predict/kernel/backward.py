@@ -10,9 +10,11 @@ import numpy as np
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Pairs
+from lensnet.network.geometry import Pointwise
+from lensnet.predict.kernel.cross import is_linear
 from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
 from lensnet.predict.kernel.forward import assumed, stated_error
-from lensnet.predict.kernel.pointwise import slope_pairs
+from lensnet.predict.kernel.pointwise import behind, slope_pairs
 from lensnet.predict.prediction import Check
 
 BACKWARD = "backward_kernel"
@@ -21,20 +23,33 @@ UNKNOWN_USES = "the correlation between the gradients of the uses is known"
 
 @dataclass(frozen=True)
 class BackStep:
-    """Gradient covariance at one port; None where no formula says it."""
+    """Gradient covariance at one port; None where no formula says it.
+
+    `passing`: E f'_a f'_b of the function before the component, as this gradient sees it: winners of a max pool are
+    mostly large, so a rectifier stops little of what goes to them. None where the gradient is indifferent.
+    """
 
     pairs: Pairs | None
     checks: tuple[Check, ...] = ()
     error: float = 0.0
+    passing: Pairs | None = None
 
 
 def backward(
-    place: KernelPlace, states: Sequence[Covariance], p: Pairs, crosses: CrossPairs | None = None
+    place: KernelPlace,
+    states: Sequence[Covariance],
+    p: Pairs,
+    crosses: CrossPairs | None = None,
+    passing: Pairs | None = None,
 ) -> dict[str, BackStep]:
-    """E g_a g_b at every port of a component from that at its output (one gradient, not several of a fork)."""
+    """E g_a g_b at every port of a component from that at its output (one gradient, not several of a fork).
+
+    `passing`: that of the gradient at the output, see `BackStep`.
+    """
     node = place.node
     if node.component.function is not None:
-        return {node.ports[0]: BackStep(slope_pairs(node, states[0]) * p)}
+        slopes = passing if passing is not None and behind(states[0]).plain else slope_pairs(node, states[0])
+        return {node.ports[0]: BackStep(slopes * p)}
     models = node.component.port_effects(Level.KERNEL, BACKWARD)
     environment = Environment(place, states, crosses, place.made.whole(p))
     out = {}
@@ -46,7 +61,10 @@ def backward(
             out[port] = BackStep(None)
             continue
         found = np.asarray(place.given.whole(environment.evaluate(model.formula)))
-        out[port] = BackStep(found, tuple(assumed(model, environment)), stated_error(model, environment))
+        seen = passing if is_linear(node) and isinstance(node.geometry, Pointwise) and len(node.ports) == 1 else None
+        if environment.passed is not None:
+            seen = np.divide(environment.passed, found, out=np.zeros(found.shape), where=found != 0)
+        out[port] = BackStep(found, tuple(assumed(model, environment)), stated_error(model, environment), seen)
     return out
 
 

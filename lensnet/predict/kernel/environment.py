@@ -36,6 +36,7 @@ class KernelPlace:
         self.operators = PairOperators(node, given, made)
         self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
         self.override: Mapping[str, float] = {}
+        self.memory: dict[str, Any] = {}  # what an operator worked out and will be asked for again
         self._constants: Mapping[str, Any] | None = None
 
     @property
@@ -63,6 +64,7 @@ class Environment:
         self.place, self.states, self.crosses, self.p, self.fields = place, states, crosses or {}, p, fields
         self.mean = mean
         self.sampled = 0.0  # largest relative standard error that a sampled average has left
+        self.passed: Pairs | None = None  # the gradient below times the slopes of the function before the component
         self.missing: set[str] = set()
         self._known: dict[str, Any] = {}
 
@@ -92,6 +94,8 @@ class Environment:
             return float(self.place.node.examples)
         if name == "gaussian":
             return float(all(state.population is not None and state.population.plain for state in self.states))
+        if name == "law_known":
+            return float(all(state.population is not None for state in self.states))
         if name == "p":
             return self.p
         if name == "m_out":
@@ -234,7 +238,7 @@ def _bound(function: Callable[..., Any], environment: Environment) -> Callable[.
 
 STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
 """Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
-_HOMES = ("normalisation", "attention")
+_HOMES = ("normalisation", "attention", "max_pooling")
 
 
 def _state_operators() -> Mapping[str, Callable[..., Any]]:

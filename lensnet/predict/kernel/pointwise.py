@@ -86,8 +86,8 @@ def between(first: Population, second: Population, covariance: Pairs, f: Any = N
 
     `f`, `g`: pointwise functions of the channels (default: the channels themselves).
     """
-    left = applied(first, f) if f is not None else _channel(first)
-    right = applied(second, g) if g is not None else _channel(second)
+    left = applied(first, f) if f is not None else channel(first)
+    right = applied(second, g) if g is not None else channel(second)
     variance = first.variance.reshape(-1, 1), second.variance.reshape(1, -1)
     mean = first.mean.reshape(-1, 1), second.mean.reshape(1, -1)
     found = _product(left, right).kernel(variance[0], variance[1], covariance, mean[0], mean[1]).value
@@ -96,7 +96,8 @@ def between(first: Population, second: Population, covariance: Pairs, f: Any = N
     return found
 
 
-def _channel(population: Population) -> PointwiseFunction:
+def channel(population: Population) -> PointwiseFunction:
+    """The function since the Gaussian, scale and shift apart."""
     chain: PointwiseFunction = population.chain[0] if population.chain else IDENTITY
     return chain
 

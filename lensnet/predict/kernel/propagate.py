@@ -108,6 +108,8 @@ class Gradients:
     errors: dict[Edge, float] = field(default_factory=dict)
     arriving: dict[str, Pairs] = field(default_factory=dict)
     """At the output of every component: the sum over its uses."""
+    passing: dict[Edge, Pairs | None] = field(default_factory=dict)
+    """See `lensnet.predict.kernel.backward.BackStep`."""
 
 
 def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
@@ -135,11 +137,12 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
             continue
         p = out.pairs[uses[0]]
         out.arriving[node.path] = p
-        for port, step in backward(kernels.place(node), states, p, kernels.crosses(node)).items():
+        passing = out.passing.get(uses[0])
+        for port, step in backward(kernels.place(node), states, p, kernels.crosses(node), passing).items():
             edge = (node.path, port)
             if step.pairs is None:
                 continue
-            out.pairs[edge] = step.pairs
+            out.pairs[edge], out.passing[edge] = step.pairs, step.passing
             out.checks[edge] = (*step.checks, *checks.values())
             out.errors[edge] = error + step.error
     return out
