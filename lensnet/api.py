@@ -8,13 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
 from lensnet.catalog.locate import find_spec
-from lensnet.catalog.neighbours import components_of_file
-from lensnet.language.loading import load_network_spec
 from lensnet.levels.ladder import Level
-from lensnet.network.build import build_network
+from lensnet.network.build import load_network
 from lensnet.network.graph import Network
 from lensnet.quantities.rows import DEFAULT_ROWS
 
@@ -167,9 +164,8 @@ def load(name: str | Path, overrides: Iterable[str] = ()) -> Net:
 
     overrides: `path=value` strings as for `--set`. Raises SpecError with every problem found, each with its place.
     """
-    spec, document = load_network_spec(find_spec(name), list(overrides), catalog().objectives())
-    components = components_of_file(spec, document)
-    return Net(build_network(spec, document, components), tuple(components.values()))
+    loaded = load_network(find_spec(name), overrides)
+    return Net(loaded.network, tuple(loaded.components.values()))
 
 
 __all__: Sequence[str] = ("Net", "load")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lensnet.catalog.catalog import catalog
@@ -14,32 +15,41 @@ from lensnet.language.source import Problem, SpecError
 OWN_FAMILY = "defined here"
 
 
-def components_of_file(spec: NetworkSpec, document: Document) -> dict[str, Component]:
-    """Name -> component for `define:` entries and for files `NAME.yaml` in a folder `components/` beside the spec, or
-    beside it when the body names them.
+@dataclass(frozen=True)
+class OwnComponents:
+    """What a network file defines: the components by name, what is wrong, and the names that were refused for it."""
 
-    Raises SpecError when a definition takes the name of a component of the catalogue or of a block.
+    found: dict[str, Component]
+    problems: list[Problem]
+    refused: set[str]
+
+
+def components_of_file(spec: NetworkSpec, document: Document) -> OwnComponents:
+    """Name -> component for `define:` entries and for files `NAME.yaml` in a folder `components/` beside the spec, or
+    beside it when the body names them. Refused: a name of a component of the catalogue or of a block; a file in error.
     """
-    problems: list[Problem] = []
-    out: dict[str, Component] = {}
+    own = OwnComponents({}, [], set())
     for name, part in spec.define.items():
         if name in catalog() or name in spec.blocks:
             what = "component of the catalogue" if name in catalog() else "block"
-            problems.append(
-                document.problem(("define", name), f"'{name}' is a {what} already", "choose another name", key=True)
-            )
+            told, help = f"'{name}' is a {what} already", "choose another name"
+            own.problems.append(document.problem(("define", name), told, help, key=True))
+            own.refused.add(name)
             continue
-        out[name] = Component(part, document, OWN_FAMILY, name)
+        own.found[name] = Component(part, document, OWN_FAMILY, name)
     folder = Path(document.source.name).parent
-    for name in _unknown_names(spec, out):
+    for name in _unknown_names(spec, own.found):
         for path in (folder / f"{name}.yaml", folder / "components" / f"{name}.yaml"):
             if path.is_file():
-                part, own = load_component_spec(path)
-                out[name] = Component(part, own, str(path.parent), name)
+                try:
+                    part, beside = load_component_spec(path)
+                except SpecError as error:
+                    own.problems.extend(error.problems)
+                    own.refused.add(name)
+                else:
+                    own.found[name] = Component(part, beside, str(path.parent), name)
                 break
-    if problems:
-        raise SpecError(problems)
-    return out
+    return own
 
 
 def _unknown_names(spec: NetworkSpec, defined: dict[str, Component]) -> list[str]:

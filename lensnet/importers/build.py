@@ -7,13 +7,11 @@ from typing import Any
 import torch
 import yaml
 
-from lensnet.catalog.neighbours import components_of_file
 from lensnet.importers.draft import Item
 from lensnet.importers.layout import EXAMPLES
 from lensnet.importers.mapping import Draft
-from lensnet.language.loading import load_network_spec
 from lensnet.language.source import Source
-from lensnet.network.build import build_network
+from lensnet.network.build import load_network
 from lensnet.network.graph import Network
 
 
@@ -69,9 +67,7 @@ def _flow(data: dict[str, Any]) -> str:
 
 def network_of(text: str, name: str) -> Network:
     """Raises SpecError where the importer wrote something that the language refuses."""
-    spec, document = load_network_spec(Source(name, text))
-    extra = {component.name: component for component in components_of_file(spec, document).values()}
-    return build_network(spec, document, extra)
+    return load_network(Source(name, text)).network
 
 
 def parameter_counts(items: list[Item], parameters: dict[str, torch.Tensor]) -> dict[str, int]:

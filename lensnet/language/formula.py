@@ -117,18 +117,27 @@ def parse_formula(
     return _built(formula, formula.term, symbols, functions)
 
 
-def evaluate_number(text: str | int | float, constants: Mapping[str, int | float]) -> int | float:
+class UnknownValue(FormulaError):
+    """A formula without fault of its own that uses a constant whose value nobody knows, since that one is at fault."""
+
+
+def evaluate_number(text: str | int | float, constants: Mapping[str, int | float | None]) -> int | float:
     """The number a formula of constants stands for; an exact integer stays an int. Raises FormulaError.
 
     `4*width` is an int for an integer width, `1/sqrt(2*depth)` a float. A number given as such is handed back.
+    A constant that is None has a value that could not be told: UnknownValue is raised where one is used.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise FormulaError("a number or a formula is needed here", 0)
     if not isinstance(text, str):
         return text
-    numbers = {normal_name(name): _number_facts(name, value) for name, value in constants.items()}
-    scope = _Scope(numbers, FUNCTIONS, {}, numbers)
-    _, result = _checked(text, scope)
+    numbers = {normal_name(name): _number_facts(name, value) for name, value in constants.items() if value is not None}
+    symbols = _names(constants)
+    try:
+        _, result = _checked(text, _Scope(symbols, FUNCTIONS, {}, numbers))
+    except UnknownValue:
+        _checked(text, _Scope(symbols, FUNCTIONS, {}))  # it may have a fault of its own behind that symbol
+        raise
     if result.exact is not None:
         return int(result.exact) if result.exact.denominator == 1 else float(result.exact)
     assert result.estimate is not None
@@ -201,7 +210,12 @@ def _symbol(term: Term, scope: _Scope) -> Facts:
         return scope.let[name].facts
     if name in scope.symbols:
         scope.used_symbols.add(name)
-        return scope.numbers[name] if scope.numbers is not None else Facts()
+        if scope.numbers is None:
+            return Facts()
+        if name not in scope.numbers:
+            told = term.error(f"the value of '{name}' is not known")
+            raise UnknownValue(told.message, told.column, told.length)
+        return scope.numbers[name]
     if name in CONSTANTS:
         return Facts(None, CONSTANTS[name])
     if name in scope.functions or name in scope.undefined:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 from lensnet.language.body_checks import body_problems, formula_problems
 from lensnet.language.checks import DECLARATIONS, component_problems
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.document import Document, Path
-from lensnet.language.formula import FormulaError, evaluate_number, is_name
+from lensnet.language.formula import FormulaError, UnknownValue, evaluate_number, is_name
 from lensnet.language.network_spec import NetworkSpec
 from lensnet.language.overrides import apply_overrides
 from lensnet.language.problems import validate
@@ -31,27 +34,59 @@ def load_component_spec(path_or_source: str | FilePath | Source) -> tuple[Compon
     return found.spec, document
 
 
-def load_network_spec(
-    path_or_source: str | FilePath | Source, overrides: Iterable[str] = (), objectives: Collection[str] = ()
-) -> tuple[NetworkSpec, Document]:
-    """A network file, with `path=value` overrides applied. Raises SpecError with every problem in it.
+@dataclass(frozen=True)
+class NetworkReading:
+    """A network file as far as it can be read: what is left of it without its wrong parts, and what those are.
 
-    objectives: names that the input's source may have besides those of batches of data.
+    spec: None where nothing is left. wrong: places of what was taken out, or is not to be relied on.
+    """
+
+    document: Document
+    spec: NetworkSpec | None
+    problems: list[Problem]
+    wrong: list[Path]
+
+
+def read_network_spec(
+    path_or_source: str | FilePath | Source, overrides: Iterable[str] = (), objectives: Collection[str] = ()
+) -> NetworkReading:
+    """A network file, with `path=value` overrides applied. Raises SpecError for a text that is no YAML.
+
+    objectives: names that the input's source may have besides those of batches of data. In the spec, a constant whose
+    formula is wrong is None.
     """
     document = read_yaml(_source(path_or_source))
     apply_overrides(document, overrides)
     constants, problems = _constants(document)
     ComponentSpec.model_rebuild()  # compiled once: the network, which may define components, then takes it over
     known = {*objectives, *_own_objectives(document)}
-    found = validate(NetworkSpec, document, {"constants": constants, "objectives": known})
+    numbers = {name: 1 if value is None else value for name, value in constants.items()}
+    found = validate(NetworkSpec, document, {"constants": numbers, "objectives": known})
     problems += found.problems
-    if found.spec is not None:
-        spec = found.spec.model_copy(update={"constants": constants})
-        problems += _network_problems(spec, document, found.wrong)
-    if problems or found.spec is None:
-        raise SpecError(problems)
+    wrong = list(found.wrong)
+    unknown = [name for name, value in constants.items() if value is None]
+    if _mentions(document.at(("input",)), unknown):
+        wrong.append(("input",))
+    if found.spec is None:
+        return NetworkReading(document, None, problems, wrong)
+    spec = found.spec.model_copy(update={"constants": constants})
+    for name, part in spec.define.items():
+        if told := _definition_problems(name, part, spec, document, wrong):
+            problems += told
+            wrong.append(("define", name))
+    problems += _body_problems(spec, document)
     named = {name: part.model_copy(update={"component": name}) for name, part in spec.define.items()}
-    return spec.model_copy(update={"define": named}), document
+    return NetworkReading(document, spec.model_copy(update={"define": named}), problems, wrong)
+
+
+def load_network_spec(
+    path_or_source: str | FilePath | Source, overrides: Iterable[str] = (), objectives: Collection[str] = ()
+) -> tuple[NetworkSpec, Document]:
+    """The same, whole. Raises SpecError with every problem that can be told without the catalogue of components."""
+    reading = read_network_spec(path_or_source, overrides, objectives)
+    if reading.problems or reading.spec is None:
+        raise SpecError(reading.problems)
+    return reading.spec, reading.document
 
 
 def _source(path_or_source: str | FilePath | Source) -> Source:
@@ -64,20 +99,30 @@ def _own_objectives(document: Document) -> list[str]:
     return [name for name, part in entries if isinstance(part, dict) and "objective" in part]
 
 
-def _constants(document: Document) -> tuple[dict[str, int | float], list[Problem]]:
-    """The constants as numbers: each may be a formula of those before it. A wrong one counts as 1 from there on."""
+def _constants(document: Document) -> tuple[dict[str, int | float | None], list[Problem]]:
+    """The constants as numbers: each may be a formula of those before it. None for a wrong one, and what uses it."""
     given = document.data.get("constants")
-    values: dict[str, int | float] = {}
+    values: dict[str, int | float | None] = {}
     problems = []
     for name, value in given.items() if isinstance(given, dict) else ():
         if not is_name(name):
             continue  # the model refuses it
         try:
             values[name] = evaluate_number(value, values)
+        except UnknownValue:
+            values[name] = None
         except FormulaError as error:
             problems.append(document.formula_problem(("constants", name), error))
-            values[name] = 1
+            values[name] = None
     return values, problems
+
+
+def _mentions(data: Any, names: Collection[str]) -> bool:
+    """Whether a text somewhere in the data has one of the names in it."""
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    if isinstance(data, str):
+        return not set(re.findall(r"\w+", data)).isdisjoint(names)
+    return any(_mentions(part, names) for part in parts)
 
 
 def _declares(wrong: list[Path], prefix: Path) -> bool:
@@ -86,7 +131,19 @@ def _declares(wrong: list[Path], prefix: Path) -> bool:
     return not any(path[:depth] == prefix and (len(path) == depth or path[depth] in DECLARATIONS) for path in wrong)
 
 
-def _network_problems(spec: NetworkSpec, document: Document, wrong: list[Path]) -> list[Problem]:
+def _definition_problems(
+    name: str, component: ComponentSpec, spec: NetworkSpec, document: Document, wrong: list[Path]
+) -> list[Problem]:
+    path: Path = ("define", name)
+    problems = []
+    if _declares(wrong, path):
+        problems += component_problems(component, document, path, set(spec.constants))
+    if component.component not in ("", name):
+        problems.append(document.problem((*path, "component"), f"this component is called '{name}' above"))
+    return problems
+
+
+def _body_problems(spec: NetworkSpec, document: Document) -> list[Problem]:
     """What is wrong between the parts of a network file; what needs the catalogue is checked where that is known."""
     constants = set(spec.constants)
     problems = body_problems(spec.body, ("body",), constants, document)
@@ -97,10 +154,4 @@ def _network_problems(spec: NetworkSpec, document: Document, wrong: list[Path]) 
         if name in spec.define:
             message = f"'{name}' is also defined as a component"
             problems.append(document.problem(("blocks", name), message, key=True))
-    for name, component in spec.define.items():
-        path: Path = ("define", name)
-        if _declares(wrong, path):
-            problems += component_problems(component, document, path, constants)
-        if component.component not in ("", name):
-            problems.append(document.problem((*path, "component"), f"this component is called '{name}' above"))
     return problems

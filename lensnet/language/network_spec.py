@@ -213,8 +213,8 @@ class GateSpec(Spec):
         return self
 
 
-# Evaluated, and judged, by load_network_spec: each may be a formula of those before it.
-Constant = Annotated[int | float, PlainValidator(lambda value: value), WithJsonSchema(NUMBER_OR_FORMULA)]
+# Evaluated, and judged, by read_network_spec: each may be a formula of those before it; None for a wrong one.
+Constant = Annotated[int | float | None, PlainValidator(lambda value: value), WithJsonSchema(NUMBER_OR_FORMULA)]
 
 
 class NetworkSpec(Spec):

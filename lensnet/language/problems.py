@@ -85,7 +85,8 @@ def _remove(data: Any, path: Path, last: Any) -> None:
     if isinstance(parent, dict) and part in parent:
         del parent[part]
     elif isinstance(parent, list) and ("body" in path or "branch" in path or path[0] == "blocks"):
-        parent[part] = {"component": "unknown"}
+        name = parent[part].get("name") if isinstance(parent[part], dict) else None
+        parent[part] = {"component": "unknown"} | ({"name": name} if isinstance(name, str) else {})
     elif parent is not None:
         _remove(data, path[:-1], last)  # it is needed here, or its place counts
 

@@ -12,9 +12,9 @@ from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, evaluate_number
 from lensnet.language.source import did_you_mean
 from lensnet.language.symbols import MODE_INDICES
-from lensnet.network.expand import Number, Placed
 from lensnet.network.graph import INPUT, InputSource
 from lensnet.network.parameters import ParameterReader, numeric_symbols
+from lensnet.network.placed import Number, Placed, Scope
 from lensnet.network.refused import Refused
 from lensnet.network.shape import Shape
 
@@ -56,18 +56,18 @@ class Objective:
 
 
 def objective_source(
-    component: Component, given: Mapping[str, Any], constants: Mapping[str, Number], document: Document
+    component: Component, given: Mapping[str, Any], constants: Scope, document: Document
 ) -> InputSource:
     """The input that an objective is: its start. Raises Refused with every problem of the declaration."""
     place = ("input",)
     placed = Placed(INPUT, component, given, {}, constants, (), place)
     reader = ParameterReader(document)
     parameters = reader.read(placed, constants)
-    scope: dict[str, Number] = dict(numeric_symbols(component, parameters))
+    scope: dict[str, Number | None] = dict(numeric_symbols(component, parameters))
     spec = component.spec.objective
     assert spec is not None
 
-    def number(text: str, scope: Mapping[str, Number]) -> Number:
+    def number(text: str, scope: Scope) -> Number:
         try:
             return evaluate_number(text, scope)
         except FormulaError as error:
@@ -92,8 +92,8 @@ def objective_source(
         inner = {**scope, **dict(zip(MODE_INDICES, indices, strict=False))}
         for values, texts in ((spectrum, spec.spectrum), (start, spec.coordinates)):
             for name, text in texts.items():
-                inner[name] = number(text, inner)
-                values[name].append(float(inner[name]))
+                inner[name] = value = number(text, inner)
+                values[name].append(float(value))
     objective = Objective(
         component,
         parameters,

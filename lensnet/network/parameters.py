@@ -7,23 +7,26 @@ from typing import Any
 
 from lensnet.catalog.component import Component
 from lensnet.language.component_spec import ChoiceParameter
-from lensnet.language.document import Document
-from lensnet.language.formula import FormulaError, evaluate_number
+from lensnet.language.document import Document, Path
+from lensnet.language.formula import FormulaError, UnknownValue, evaluate_number
 from lensnet.language.source import Problem, did_you_mean
-from lensnet.network.expand import Number, Path, Placed
 from lensnet.network.graph import LABELLED
 from lensnet.network.initialisation import SCHEMES, init_parameter_names
+from lensnet.network.placed import Number, Placed, Scope
 from lensnet.network.refused import Refused
 
 
 class ParameterReader:
-    """Reads what an item gives its component. Every method raises Refused with the problems it found."""
+    """Reads what an item gives its component. Every method raises Refused with the problems it found.
+
+    A value that hangs on a number which nobody knows (None in its scope) is refused without a problem of its own.
+    """
 
     def __init__(self, document: Document, labelled: bool = True) -> None:
         self.document = document
         self.labelled = labelled
 
-    def read(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, Any]:
+    def read(self, placed: Placed, scope: Scope) -> dict[str, Any]:
         component = placed.component
         init: dict[str, str] = {}
         for weight in component.weights:
@@ -37,6 +40,8 @@ class ParameterReader:
                     self.problem(placed, (key,), f"{component.name} has no parameter '{key}'", options, True)
                 )
         out: dict[str, Any] = {}
+        values: dict[str, Number | None] = dict(scope)  # and the parameters so far
+        complete = True
         for key, spec in component.parameters.items():
             given = key in placed.parameters
             value = placed.parameters[key] if given else spec.default
@@ -46,20 +51,23 @@ class ParameterReader:
                 continue
             try:
                 value = out[value] if not given and value in out else value  # a default that names another parameter
-                out[key] = self._value(placed, key, spec, value, {**scope, **_plain(out)})
+                out[key] = self._value(placed, key, spec, value, values)
+                values |= _plain({key: out[key]})
             except Refused as refused:
                 problems += refused.problems
+                complete, values[key] = False, None
         for key, name in init.items():
             if key in placed.parameters:
                 try:
                     out[key] = self._init_value(placed, key, name, placed.parameters[key], scope)
                 except Refused as refused:
                     problems += refused.problems
-        if problems:
+                    complete = False
+        if problems or not complete:
             raise Refused(problems)
         return out
 
-    def _value(self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number]) -> Any:
+    def _value(self, placed: Placed, key: str, spec: Any, value: Any, scope: Scope) -> Any:
         if spec.type == "boolean":
             if not isinstance(value, bool):
                 raise self.refuse(placed, (key,), f"`{key}` is true or false, not {value!r}")
@@ -86,9 +94,7 @@ class ParameterReader:
             raise self.refuse(placed, (key,), f"`{key}` is one number, not a list")
         return self._bounded(placed, key, spec, value, scope, integer=spec.type == "integer")
 
-    def _bounded(
-        self, placed: Placed, key: str, spec: Any, value: Any, scope: Mapping[str, Number], integer: bool
-    ) -> Number:
+    def _bounded(self, placed: Placed, key: str, spec: Any, value: Any, scope: Scope, integer: bool) -> Number:
         if isinstance(value, bool):
             raise self.refuse(placed, (key,), f"`{key}` is a number, not {str(value).lower()}")
         number = self.number(placed, (key,), value, scope)
@@ -102,7 +108,7 @@ class ParameterReader:
             raise self.refuse(placed, (key,), f"`{key}` must be at most {spec.max:g}, not {shown}")
         return int(number) if integer else number
 
-    def _init_value(self, placed: Placed, key: str, name: str, value: Any, scope: Mapping[str, Number]) -> Any:
+    def _init_value(self, placed: Placed, key: str, name: str, value: Any, scope: Scope) -> Any:
         if name == "init":
             if value not in SCHEMES:
                 raise self.refuse(
@@ -113,14 +119,13 @@ class ParameterReader:
             raise self.refuse(placed, (key,), f"`{key}` is a number")
         return self.number(placed, (key,), value, scope)
 
-    def number(self, placed: Placed, key: Path, value: Any, scope: Mapping[str, Number]) -> Number:
+    def number(self, placed: Placed, key: Path, value: Any, scope: Scope) -> Number:
         try:
             return evaluate_number(value, scope)
+        except UnknownValue:
+            raise Refused([]) from None
         except FormulaError as error:
-            place = (*placed.place, *key)
-            raise Refused(
-                [self.document.problem(place, error.message, error.help, column=error.column, length=error.length)]
-            ) from None
+            raise Refused([self.document.formula_problem((*placed.place, *key), error)]) from None
 
     def refuse(self, placed: Placed, key: Path, message: str, help: str = "", key_itself: bool = False) -> Refused:
         return Refused([self.problem(placed, key, message, help, key_itself)])

@@ -17,7 +17,10 @@ class InputError(ValueError):
 
 
 class Refused(Exception):
-    """This component cannot be resolved; `problems` say why, each with its place in the file."""
+    """This component cannot be resolved; `problems` say why, each with its place in the file.
+
+    None of them where the cause lies elsewhere and is told there.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(f"{len(problems)} problems")

@@ -9,9 +9,9 @@ from typing import Any
 from lensnet.catalog.component import Component
 from lensnet.language.component_spec import PairParameter
 from lensnet.language.document import Document
-from lensnet.language.formula import FormulaError, evaluate_number
-from lensnet.language.source import did_you_mean
-from lensnet.network.expand import Number, Placed
+from lensnet.language.formula import FormulaError, UnknownValue, evaluate_number
+from lensnet.language.source import Problem, did_you_mean
+from lensnet.language.symbols import SHAPE_SYMBOLS, constant_symbols
 from lensnet.network.geometry import (
     Adaptive,
     Collapse,
@@ -30,6 +30,8 @@ from lensnet.network.graph import Node
 from lensnet.network.initialisation import InitialisationError, weight_law
 from lensnet.network.objective import Objective, missing_names, unknown_for
 from lensnet.network.parameters import ParameterReader, numeric_symbols
+from lensnet.network.placed import Number, Placed, Scope
+from lensnet.network.refused import Refused
 from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
 from lensnet.network.wiring import FORK_SUFFIX
@@ -50,17 +52,39 @@ class Resolver:
 
     def node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
         """Raises Refused with every problem of this component."""
+        try:
+            return self._node(path, placed, inputs, shapes)
+        except Refused as refused:
+            raise Refused([*refused.problems, *self.check(placed, inputs)]) from None
+
+    def check(self, placed: Placed, inputs: Sequence[str]) -> list[Problem]:
+        """What is wrong with a component whatever the shapes that reach it."""
+        scope = dict.fromkeys(SHAPE_SYMBOLS) | dict(placed.scope)
+        own = scope | dict.fromkeys(constant_symbols(placed.component.spec))
+        problems: list[Problem] = []
+        for of in (
+            lambda: self._ports(placed, inputs),
+            lambda: self.reader.read(placed, scope),
+            lambda: self._given(placed, own),
+        ):
+            try:
+                of()
+            except Refused as refused:
+                problems += refused.problems
+        return problems
+
+    def _node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
         component = placed.component
         ports = self._ports(placed, inputs)
         self._check_kinds(placed, inputs, shapes)
-        scope = _shape_symbols(shapes) | dict(placed.scope)
-        parameters = self.reader.read(placed, scope)
-        scope |= numeric_symbols(component, parameters)
+        known = _shape_symbols(shapes) | dict(placed.scope)
+        parameters = self.reader.read(placed, known)
+        scope = known | numeric_symbols(component, parameters)
         geometry = self._geometry(placed, parameters, inputs, shapes)
         scope["window_taps"] = _taps(geometry)
         shape = self._shape(placed, geometry, scope, inputs, shapes)
         scope |= {"channels_out": shape.channels, "positions_out": shape.position_count}
-        weights = self._weights(placed, parameters, scope)
+        weights = self._weights(placed, parameters, scope, shape)
         given = self._given(placed, scope)
         own = {name: value for name, value in parameters.items() if name in component.parameters}
         return Node(
@@ -68,7 +92,7 @@ class Resolver:
             given, self.examples,
         )  # fmt: skip
 
-    def _given(self, placed: Placed, scope: Mapping[str, Number]) -> dict[str, float]:
+    def _given(self, placed: Placed, scope: Scope) -> dict[str, float]:
         """Declared side quantities, under the names that the component's effects use."""
         needs = placed.component.needs
         names = {need.also: name for name, need in needs.items() if need.also} | {name: name for name in needs}
@@ -142,7 +166,7 @@ class Resolver:
         self,
         placed: Placed,
         geometry: Geometry,
-        scope: Mapping[str, Number],
+        scope: Scope,
         inputs: Sequence[str],
         shapes: Sequence[Shape],
     ) -> Shape:
@@ -169,7 +193,7 @@ class Resolver:
         return Shape(int(channels), positions, spec.kind or ("state" if shapes[0].kind == "state" else "real"))
 
     def _weights(
-        self, placed: Placed, parameters: Mapping[str, Any], scope: Mapping[str, Number]
+        self, placed: Placed, parameters: Mapping[str, Any], scope: Scope, shape: Shape
     ) -> dict[str, WeightLaw]:
         out: dict[str, WeightLaw] = {}
         for name, spec in placed.component.weights.items():
@@ -180,17 +204,19 @@ class Resolver:
                     f"{placed.component.name} cannot be divided like this: {involved} on {scope['channels']} channels"
                 )
                 raise self.reader.refuse(placed, (), message, "groups and heads must divide the channels")
-            rows = int(scope["channels_out"]) if "window_taps" in spec.fan_in else None
+            rows = shape.channels if "window_taps" in spec.fan_in else None
             try:
                 out[name] = weight_law(name, parameters, int(sizes[0]), int(sizes[1]), rows)
             except InitialisationError as error:
                 raise self.reader.refuse(placed, (error.parameter,), str(error), error.help) from None
         return out
 
-    def _inner_number(self, placed: Placed, text: str, scope: Mapping[str, Number]) -> Number:
+    def _inner_number(self, placed: Placed, text: str, scope: Scope) -> Number:
         """A number from a formula of the component's own file."""
         try:
             return evaluate_number(text, scope)
+        except UnknownValue:
+            raise Refused([]) from None
         except FormulaError as error:
             raise self.reader.refuse(placed, (), f"{placed.component.name}: `{text}`: {error.message}") from None
 
@@ -249,7 +275,7 @@ def _taps(geometry: Geometry) -> int:
     return prod(geometry.patch) if isinstance(geometry, Patches) else 1
 
 
-def _shape_symbols(shapes: Sequence[Shape]) -> dict[str, Number]:
+def _shape_symbols(shapes: Sequence[Shape]) -> dict[str, Number | None]:
     return {
         "channels": shapes[0].channels,
         "channels_total": sum(shape.channels for shape in shapes),

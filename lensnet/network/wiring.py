@@ -8,10 +8,11 @@ from heapq import heapify, heappop, heappush
 
 from lensnet.language.document import Document
 from lensnet.language.source import Problem, did_you_mean
-from lensnet.network.expand import Expansion, Placed, Reference
 from lensnet.network.graph import INPUT
+from lensnet.network.placed import Expansion, Placed, Reference, Unread
 
 FORK_SUFFIX = ".fork"
+NOWHERE = "?"  # the producer of a reference that leads nowhere
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Wired:
     """A placed component (None: a fork) with the paths of its producers, and of the component whose weights it uses."""
 
     path: str
-    placed: Placed | None
+    placed: Placed | Unread | None
     inputs: tuple[str, ...]
     shares: str | None = None
 
@@ -27,7 +28,8 @@ class Wired:
 def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Problem]]:
     """Components in topological order with explicit forks, and what is wrong with the wiring.
 
-    Raises nothing: unknown names, cycles and outputs that nobody uses come back as problems.
+    Raises nothing: unknown names, cycles and outputs that nobody uses come back as problems. What feeds itself in a
+    circle, or is fed by it, comes last and is fed from NOWHERE.
     """
     problems: list[Problem] = []
     by_path = {placed.path: placed for placed in expansion.placed}
@@ -36,16 +38,12 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
     for placed in expansion.placed:
         found = [_resolve(reference, by_path, expansion.outputs) for reference in placed.sources]
         for reference, path in zip(placed.sources, found, strict=True):
-            if path is None:
-                options = [name.split(".")[-1] for name in (*by_path, *expansion.outputs)] + [INPUT]
-                problems.append(
-                    document.problem(
-                        reference.place,
-                        f"no component is called '{reference.name}'",
-                        did_you_mean(reference.name, options),
-                    )
-                )
-        inputs[placed.path] = tuple(path for path in found if path is not None)
+            if path is None and expansion.names_known:
+                options = [name.split(".")[-1] for name in (*by_path, *expansion.outputs)]
+                options = [INPUT, *(name for name in options if not name.isdigit())]
+                told, help = f"no component is called '{reference.name}'", did_you_mean(reference.name, options)
+                problems.append(document.problem(reference.place, told, help))
+        inputs[placed.path] = tuple(path or NOWHERE for path in found)
         if placed.shares is not None:
             lender = _resolve(placed.shares, by_path, {})
             if lender is None or lender == INPUT:
@@ -53,18 +51,20 @@ def wire(expansion: Expansion, document: Document) -> tuple[list[Wired], list[Pr
                 problems.append(document.problem(placed.shares.place, message, help))
             elif lender != placed.path:
                 shares[placed.path] = lender
-    if problems:
-        return [], problems
     order = _in_order([placed.path for placed in expansion.placed], inputs)
     if len(order) < len(inputs):
         cycle = _cycle(inputs, set(order))
         message = "these components feed each other in a circle: " + " -> ".join((*cycle, cycle[0]))
-        return [], [document.problem(by_path[cycle[0]].place, message, "a signal can only flow forward")]
-    problems += _unused(order, inputs, by_path, document)
+        problems.append(document.problem(by_path[cycle[0]].place, message, "a signal can only flow forward"))
+        rest = [path for path in inputs if path not in set(order)]
+        inputs |= {path: (NOWHERE,) * len(inputs[path]) for path in rest}
+        order += rest
+    if not problems and expansion.names_known and expansion.sources_known:
+        problems += _unused(order, inputs, by_path, document)
     return _with_forks(order, inputs, by_path, shares), problems
 
 
-def _resolve(reference: Reference, paths: Mapping[str, Placed], outputs: Mapping[str, str]) -> str | None:
+def _resolve(reference: Reference, paths: Mapping[str, Placed | Unread], outputs: Mapping[str, str]) -> str | None:
     """The producer that a reference means; a group's name means the end of the group."""
     name = reference.name
     if reference.exact or name == INPUT:
@@ -75,13 +75,18 @@ def _resolve(reference: Reference, paths: Mapping[str, Placed], outputs: Mapping
             return candidate
         if candidate in outputs:
             return outputs[candidate]
+        parts = candidate.split(".")
+        for end in range(len(parts) - 1, depth, -1):
+            group = ".".join(parts[:end])
+            if isinstance(paths.get(group), Unread):
+                return group  # nobody knows what is in it
     return None
 
 
 def _in_order(paths: Sequence[str], inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Topological order that keeps the order of the spec where it can."""
     place = {path: index for index, path in enumerate(paths)}
-    waiting = {path: sum(source != INPUT for source in inputs[path]) for path in paths}
+    waiting = {path: sum(source in place for source in inputs[path]) for path in paths}
     users: dict[str, list[str]] = {}
     for path in paths:
         for source in inputs[path]:
@@ -105,12 +110,15 @@ def _cycle(inputs: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:
     seen: list[str] = []
     while path not in seen:
         seen.append(path)
-        path = next(source for source in inputs[path] if source != INPUT and source not in done)
+        path = next(source for source in inputs[path] if source in inputs and source not in done)
     return seen[seen.index(path) :][::-1]
 
 
 def _unused(
-    order: Sequence[str], inputs: Mapping[str, tuple[str, ...]], by_path: Mapping[str, Placed], document: Document
+    order: Sequence[str],
+    inputs: Mapping[str, tuple[str, ...]],
+    by_path: Mapping[str, Placed | Unread],
+    document: Document,
 ) -> list[Problem]:
     used = {source for sources in inputs.values() for source in sources}
     last = list(by_path)[-1]
@@ -128,14 +136,14 @@ def _unused(
 def _with_forks(
     order: Sequence[str],
     inputs: Mapping[str, tuple[str, ...]],
-    by_path: Mapping[str, Placed],
+    by_path: Mapping[str, Placed | Unread],
     shares: Mapping[str, str],
 ) -> list[Wired]:
     uses: dict[str, int] = {}
     for sources in inputs.values():
         for source in sources:
             uses[source] = uses.get(source, 0) + 1
-    forked = {path for path, count in uses.items() if count > 1}
+    forked = {path for path, count in uses.items() if count > 1 and path != NOWHERE}
     out: list[Wired] = []
     if INPUT in forked:
         out.append(Wired(INPUT + FORK_SUFFIX, None, (INPUT,)))

@@ -10,7 +10,7 @@ from lensnet.catalog.catalog import catalog
 from lensnet.language.source import Source
 from lensnet.language.yaml_tree import read_yaml
 from lensnet.measure.layers.registry import RandomLayer, build
-from lensnet.network.expand import Placed
+from lensnet.network.placed import Placed
 from lensnet.network.resolve import Resolver
 from lensnet.network.shape import Shape
 

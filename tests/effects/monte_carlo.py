@@ -23,8 +23,8 @@ from lensnet.language.yaml_tree import read_yaml
 from lensnet.levels.signal import Law, Signal
 from lensnet.measure.estimators import gradient_quantities, signal_quantities
 from lensnet.measure.layers.registry import NoiseLayer, RandomLayer, build
-from lensnet.network.expand import Placed
 from lensnet.network.graph import Node
+from lensnet.network.placed import Placed
 from lensnet.network.resolve import Resolver
 from lensnet.network.shape import Shape
 from lensnet.predict.environment import static_symbols

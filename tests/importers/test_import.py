@@ -14,9 +14,8 @@ from lensnet.importers.measuring import ModelBench
 from lensnet.importers.model import ImportedModel, import_model
 from lensnet.importers.probe import ModelProbe
 from lensnet.importers.summary import Summary, summary
-from lensnet.language.loading import load_network_spec
 from lensnet.language.source import Source
-from lensnet.network.build import build_network
+from lensnet.network.build import load_network
 from tests.importers.models import (
     Broken,
     ConvNeXt,
@@ -112,10 +111,7 @@ def test_what_no_rule_describes_is_measured_and_carried_on() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_written_file_is_the_same_network(name: str) -> None:
     one = imported(name)
-    spec, document = load_network_spec(Source("out.yaml", one.text))
-    from lensnet.catalog.neighbours import components_of_file
-
-    again = build_network(spec, document, {c.name: c for c in components_of_file(spec, document).values()})
+    again = load_network(Source("out.yaml", one.text)).network
     assert [(n.path, n.kind, n.shape, n.inputs) for n in again] == [
         (n.path, n.kind, n.shape, n.inputs) for n in one.network
     ]

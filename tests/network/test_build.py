@@ -6,10 +6,8 @@ from math import sqrt
 
 import pytest
 
-from lensnet.catalog.neighbours import components_of_file
-from lensnet.language.loading import load_network_spec
 from lensnet.language.source import Source, SpecError
-from lensnet.network.build import build_network
+from lensnet.network.build import load_network
 from lensnet.network.graph import Network
 from lensnet.network.initialisation import InitialisationError, weight_law
 
@@ -18,8 +16,7 @@ IMAGE = "network: net\ninput: {source: gaussian, channels: 3, positions: [8, 8],
 
 
 def build(text: str) -> Network:
-    spec, document = load_network_spec(Source("net.yaml", text))
-    return build_network(spec, document, components_of_file(spec, document))
+    return load_network(Source("net.yaml", text)).network
 
 
 def error(text: str) -> str:
@@ -195,7 +192,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_and_repeats_do_not_repeat_them(
 
 def test_a_block_that_uses_itself_ends() -> None:
     text = error(HEAD + "blocks: {loop: [{component: loop}]}\nbody: [{component: loop}]\n")
-    assert "nested too deep" in text
+    assert "uses itself" in text
 
 
 def test_a_network_of_absurd_size_is_refused_quickly() -> None:
