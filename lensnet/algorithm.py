@@ -1,4 +1,4 @@
-"""The main job for the steps of an algorithm: the same three verbs as `lensnet.run`, for the iterate as the signal."""
+"""The main job for the steps of an algorithm: the same verbs as for layers, with the iterate as the signal."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Net:
         self, settings: Settings | None = None, gradients: bool = True, level: str = "moments", **options: Any
     ) -> Report:
         """What the effect models of a level say, from the network's input alone; `level` as for `run`."""
-        engine = _engine(self.network)
+        engine = _engine(self.network, "lensnet.predicting")
         report: Report
         if level == AUTO:
             report = engine.predict_down(self.network, settings, gradients, **options)
@@ -141,9 +141,9 @@ class Net:
         return np.asarray(load_batch(self.network.input).double().numpy())
 
 
-def _engine(network: Network) -> Any:
+def _engine(network: Network, of_layers: str = "lensnet.run") -> Any:
     """The module that runs a network: of layers, or of the steps of an algorithm."""
-    return import_module("lensnet.run" if network.input.objective is None else "lensnet.algorithm")
+    return import_module(of_layers if network.input.objective is None else "lensnet.algorithm")
 
 
 def levels_of(level: str) -> tuple[Level, ...]:

@@ -1,8 +1,8 @@
-"""The main job: predict, measure, and put one beside the other."""
+"""The main job: measure, and put the prediction beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,34 +16,20 @@ from lensnet.compare.ensemble import Ensemble
 from lensnet.compare.report import Report
 from lensnet.compare.settings import Settings
 from lensnet.levels.ladder import Level
-from lensnet.levels.signal import Field, Law, Signal
+from lensnet.levels.signal import Field, Signal
 from lensnet.measure.construction import Weights, is_made_from_data
 from lensnet.measure.ensemble import Progress, measure
-from lensnet.measure.fields import channel_mean, channel_product
 from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
-from lensnet.network.graph import INPUT, InputSource, Network
-from lensnet.predict.engine import Descent, Source, has_engine
+from lensnet.network.graph import INPUT, Network
+from lensnet.predict.engine import Descent, has_engine
 from lensnet.predict.labelled_rates import labelled_effects
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.own_effects import has_own, own_effects, own_quantities
 from lensnet.predict.prediction import Prediction
+from lensnet.predicting import descend, input_signal, joined, names_of
 from lensnet.quantities.rows import DEFAULT_ROWS
-
-
-def predict(
-    network: Network,
-    settings: Settings | None = None,
-    gradients: bool = True,
-    levels: Sequence[Level] = (Level.MOMENTS,),
-    rows: int = DEFAULT_ROWS,
-) -> Report:
-    """The prediction alone, from the declared input or the moments of the actual batch; no forward pass."""
-    batch = load_batch(network.input) if _is_below(levels) else None
-    through = propagate(network, input_signal(network, batch), gradients=gradients)
-    descent = _descent(network, through, batch, levels, rows, "float32", gradients)
-    return report_on(network, _with(through, descent), None, _announced(levels, descent), settings)
 
 
 def measure_only(
@@ -87,9 +73,7 @@ def run(
         batch = load_batch(network.input, dtype=torch.float64 if dtype == "float64" else torch.float32)
     most = 4 * seeds if most_seeds is None else most_seeds
     structure = propagate(network, input_signal(network, batch), gradients=False)
-    bench = _Bench(
-        network, structure, tuple(levels), _descent(network, structure, batch, levels, rows, dtype, backward)
-    )
+    bench = _Bench(network, structure, tuple(levels), descend(network, structure, batch, levels, rows, dtype, backward))
     results: list[Measurement] = []
     todo, start = seeds, first_seed
     while True:
@@ -119,15 +103,6 @@ def run_down(network: Network, seeds: int = 8, *, progress: Progress | None = No
         return first
     options |= {"levels": (Level.MOMENTS, *below), "most_seeds": first.seeds}
     return climb(run(network, first.seeds, progress=progress, **options), own_quantities(network))
-
-
-def predict_down(network: Network, settings: Settings | None = None, gradients: bool = True, **options: Any) -> Report:
-    """`predict` from the cheapest level down; options as for `predict`, without `levels`."""
-    first = predict(network, settings, gradients)
-    below = tuple(level for level in (Level.KERNEL, Level.FLUCTUATION) if has_engine(level))
-    if not below or not needs_descent(first):
-        return first
-    return climb(predict(network, settings, gradients, (Level.MOMENTS, *below), **options))
 
 
 @dataclass
@@ -176,7 +151,7 @@ class _Bench:
         through.effects += own_effects(self.network, self.sides, through=True)
         how = replace(_circumstances(results), levels=_shown(self.network, self.levels))
         how = replace(how, notes=(*how.notes, *self.descent.notes))
-        return report_on(self.network, _with(through, self.descent), self.ensemble, how, settings)
+        return report_on(self.network, joined(through, self.descent), self.ensemble, how, settings)
 
 
 def _precision(network: Network, dtype: str) -> str:
@@ -186,37 +161,7 @@ def _precision(network: Network, dtype: str) -> str:
 
 def _shown(network: Network, levels: Collection[Level]) -> tuple[str, ...]:
     """The levels of the report: those asked for, and that of the quantities that components bring themselves."""
-    return _names({*levels, Level.SPECTRUM} if any(map(has_own, network)) else levels)
-
-
-def _descent(
-    network: Network,
-    moments: Prediction,
-    batch: Tensor | None,
-    levels: Sequence[Level],
-    rows: int,
-    dtype: str,
-    gradients: bool,
-) -> Descent:
-    """The predictions of the levels below the moments, from the actual batch."""
-    values = None if batch is None or not _is_below(levels) else np.asarray(batch.double().numpy())
-    return Descent(network, Source(moments, values, rows, dtype, gradients), levels)
-
-
-def _with(moments: Prediction, descent: Descent) -> Prediction:
-    return Prediction([*moments.effects, *descent.effects], moments.signals, moments.gradients)
-
-
-def _is_below(levels: Collection[Level]) -> bool:
-    return bool(set(levels) - {Level.MOMENTS})
-
-
-def _names(levels: Collection[Level]) -> tuple[str, ...]:
-    return tuple(str(level) for level in Level if level in levels)
-
-
-def _announced(levels: Collection[Level], descent: Descent) -> Circumstances:
-    return Circumstances(levels=_names(levels), notes=descent.notes)
+    return names_of({*levels, Level.SPECTRUM} if any(map(has_own, network)) else levels)
 
 
 def _running(before: Field | None, value: Field, count: int) -> Field:
@@ -230,39 +175,4 @@ def _circumstances(results: list[Measurement]) -> Circumstances:
     return Circumstances(last.device, last.dtype, last.batch, notes, any(result.interrupted for result in results))
 
 
-def input_signal(network: Network, batch: Tensor | None = None) -> Signal:
-    """The signal at the network's input.
-
-    Gaussian inputs are known from their declaration alone (one typical example); of anything else the moments of the
-    actual batch (loaded when not given) are taken, per example and position.
-    """
-    source, shape = network.input, network.input.shape
-    if shape.kind == "ids":
-        blank = np.full((1, *shape.positions), np.nan)
-        return Signal(blank, blank)
-    if source.source == "gaussian":
-        return _gaussian_signal(source)
-    batch = load_batch(source) if batch is None else batch
-    mean, second = channel_mean(batch, shape), channel_product(batch, batch, shape)
-    return Signal(np.asarray(mean, dtype=float), np.asarray(second, dtype=float))
-
-
-def _gaussian_signal(source: InputSource) -> Signal:
-    """One typical example; the declared correlations go along as side quantities for the first component."""
-    options: Mapping[str, object] = source.options
-    mean, std = float(str(options.get("mean", 0.0))), float(str(options.get("std", 1.0)))
-    size = (1, *source.shape.positions)
-    means, variance = np.full(size, mean), np.full(size, std**2)
-    second = mean**2 + std**2
-    between_positions = float(str(options.get("position_correlation", 0.0)))
-    side: dict[str, float] = {}
-    if source.shape.positions and second > 0:
-        side = {"position_correlation": between_positions, "window_correlation": between_positions}
-        side["token_gram"] = (mean**2 + std**2 * between_positions) / second
-    else:
-        side["batch_correlation"] = float(str(options.get("correlation", 0.0)))
-    law = Law(means, variance, terms=float("inf"), origin=INPUT)
-    return Signal(means, variance + means**2, law, side)
-
-
-__all__ = ["input_signal", "measure_only", "predict", "predict_down", "run", "run_down"]
+__all__ = ["measure_only", "run", "run_down"]

@@ -16,9 +16,9 @@ from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.spectrum.engine import SpectrumPrediction
 from lensnet.predict.spectrum.layers import seen_at
+from lensnet.predicting import input_signal
 from lensnet.quantities.rows import DEFAULT_ROWS
 from lensnet.quantities.spectra import spectrum_of
-from lensnet.run import input_signal
 
 
 def eigenvalues(

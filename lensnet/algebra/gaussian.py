@@ -77,21 +77,31 @@ def expect(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Gaus
     means, stds = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64))
     shape = means.shape
     m, s = means.ravel(), stds.ravel()
-    if np.any(s < 0):
-        raise ValueError(f"a standard deviation is negative: {s.min()}")
-    value, error = np.full((INTEGRANDS, m.size), np.nan), np.full((INTEGRANDS, m.size), np.nan)
-    usable = np.isfinite(m) & np.isfinite(s)
-    spread, fixed = usable & (s > 0), usable & (s == 0)
+    spread = np.isfinite(m) & np.isfinite(s) & (s > 0)
     if spread.size and spread.all():
         value, error = _spread(function, m, s)
-    elif spread.any():
-        value[:, spread], error[:, spread] = _spread(function, m[spread], s[spread])
-    _mark_infinite(function, m, np.where(spread, s, 0.0), value, error)
-    if fixed.any():
-        value[:, fixed] = _fixed(function, m[fixed])
-        error[:, fixed] = 0.0
+        _mark_infinite(function, m, s, value, error)
+    else:
+        value, error = _some_spread(function, m, s, spread)
     pairs = zip(value, error, strict=True)
     return GaussianMoments(*(Expectation(v.reshape(shape), e.reshape(shape)) for v, e in pairs))
+
+
+def _some_spread(
+    function: PointwiseFunction, mean: Array, std: Array, spread: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """The averages where some stds are 0 or no number. Raises ValueError for one that is negative."""
+    if np.any(std < 0):
+        raise ValueError(f"a standard deviation is negative: {std.min()}")
+    value, error = np.full((INTEGRANDS, mean.size), np.nan), np.full((INTEGRANDS, mean.size), np.nan)
+    if spread.any():
+        value[:, spread], error[:, spread] = _spread(function, mean[spread], std[spread])
+    _mark_infinite(function, mean, np.where(spread, std, 0.0), value, error)
+    fixed = np.isfinite(mean) & (std == 0)
+    if fixed.any():
+        value[:, fixed] = _fixed(function, mean[fixed])
+        error[:, fixed] = 0.0
+    return value, error
 
 
 def _mark_infinite(function: PointwiseFunction, mean: Array, std: Array, value: Array, error: Array) -> None:
@@ -137,14 +147,20 @@ def _spread(function: PointwiseFunction, mean: Array, std: Array) -> tuple[Array
     if form is None:
         return _integrated(function, mean, std)
     with np.errstate(all="ignore"):
-        blocks = [slice(start, start + _BLOCK) for start in range(0, mean.size, _BLOCK)]
-        parts = [form(mean[block], std[block]) for block in blocks]
-        value, error = (np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True))
-        lost = ~np.all(error <= _CLOSED_FORM_LOSS * relative_scale(value, mean, std), axis=0)
+        if mean.size <= _BLOCK:
+            value, error = form(mean, std)
+        else:
+            blocks = [slice(start, start + _BLOCK) for start in range(0, mean.size, _BLOCK)]
+            parts = [form(mean[block], std[block]) for block in blocks]
+            value, error = (np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True))
+        kept = error <= _CLOSED_FORM_LOSS * relative_scale(value, mean, std)
+        if kept.all():
+            return value, error
         # infinite second moments (exp at a large std) are answers, not losses; and what is nothing beside the rest
         # of the field (relu ten std below its kink) needs no digits of its own
         known = np.where(error[1] < 1e-3 * np.abs(value[1]), value[1], 0.0)
-        lost &= ~np.any(np.isinf(value), axis=0) & ~(np.abs(value[1]) + error[1] < _NEGLIGIBLE * np.max(known))
+        lost = ~np.all(kept, axis=0) & ~np.any(np.isinf(value), axis=0)
+        lost &= ~(np.abs(value[1]) + error[1] < _NEGLIGIBLE * np.max(known))
     if lost.any():
         other, other_error = _integrated(function, mean[lost], std[lost])
         # beyond 12 std quadrature sees nothing; the closed form still does

@@ -29,8 +29,9 @@ class Key(NamedTuple):
     @property
     def measured(self) -> Key:
         """The key of the number that was measured: what has a distribution over weight draws is a second moment."""
-        quantity = "second_moment" if self.quantity in OVER_DRAWS else self.quantity
-        return self._replace(quantity=quantity, level="moments")
+        if self.quantity in OVER_DRAWS:
+            return self._replace(quantity="second_moment", level="moments")
+        return self if self.level == "moments" else self._replace(level="moments")
 
 
 class Statistics(Protocol):

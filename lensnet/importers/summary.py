@@ -175,7 +175,8 @@ def _reported(
 ) -> None:  # fmt: skip
     from lensnet.importers.measuring import ModelBench
     from lensnet.measure.errors import MeasureError
-    from lensnet.run import predict, run
+    from lensnet.predicting import predict
+    from lensnet.run import run
 
     network = imported.network
     if measure:

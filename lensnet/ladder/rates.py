@@ -27,7 +27,7 @@ from lensnet.network.graph import Network
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect, Prediction
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 WIDTHS = (1, 2, 4, 8)
 """Factors on the channels of a trial."""

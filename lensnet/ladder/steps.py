@@ -24,7 +24,7 @@ from lensnet.levels.signal import Field
 from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect, Prediction
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 How = Literal["proven", "verified", "fails", "not modelled"]
 

@@ -51,4 +51,4 @@ class Signal:
         return np.maximum(self.second_moment - self.mean**2, 0.0)
 
     def with_side(self, side: Mapping[str, Any]) -> Signal:
-        return replace(self, side={**self.side, **side})
+        return replace(self, side={**self.side, **side}) if side else self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Effect:
     band: tuple[float, float] | None = None
     floor: float | None = None
 
-    @property
+    @cached_property
     def value(self) -> float | None:
         return None if self.field is None else float(np.mean(self.field))
 

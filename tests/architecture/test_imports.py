@@ -26,7 +26,7 @@ ALLOWED = {
     "construct": {"network", "measure", "quantities"},
     "compare": {"network", "levels", "quantities"},
     "report": {"compare", "network", "levels", "quantities"},
-    "ladder": {"algebra", "catalog", "language", "levels", "network", "predict", "measure", "run"},
+    "ladder": {"algebra", "catalog", "language", "levels", "network", "predict", "measure", "predicting"},
     "importers": {"language", "catalog", "network", "measure", "compare", "report", "quantities"},
 }
 HEAVY = ("torch", "sympy", "scipy", "sklearn", "matplotlib", "pandas")

@@ -9,7 +9,7 @@ from lensnet.catalog.catalog import catalog
 from lensnet.measure.module import to_module
 from lensnet.measure.sources import load_batch
 from lensnet.predict.moments.propagate import propagate
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 from tests.truth.trial import Trial, all_trials, figures, network_of, path_of
 
 TRIALS = all_trials()

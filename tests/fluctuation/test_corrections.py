@@ -19,7 +19,7 @@ from lensnet.predict.fluctuation.forward import Forward
 from lensnet.predict.fluctuation.pairs import ONE_ROW, pairs_of
 from lensnet.predict.fluctuation.response import Sources
 from lensnet.predict.moments.propagate import propagate
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 from tests.fluctuation.draws import normal
 
 TANH = pointwise(sp.tanh(X), name="tanh")

@@ -11,7 +11,7 @@ from lensnet.measure.sources import load_batch
 from lensnet.predict.engine import Source
 from lensnet.predict.fluctuation.engine import FluctuationEngine
 from lensnet.predict.moments.propagate import propagate
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 from tests.fluctuation.draws import forward
 
 DENSE = "- {name: dense, component: linear, units: width, %s}\n      "

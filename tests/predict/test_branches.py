@@ -13,7 +13,7 @@ from lensnet.network.build import build_network
 from lensnet.network.graph import Network
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Prediction
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 HEAD = "network: net\ninput: {source: gaussian, channels: 256, batch: 4}\nbody:\n"
 DENSE = "  - {name: w, component: linear, units: 256}\n"

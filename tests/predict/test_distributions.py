@@ -14,7 +14,7 @@ from lensnet.network.build import build_network
 from lensnet.predict.moments.distributions import OnSphere, WithGaussian
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Prediction
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 X = sp.Symbol("x", real=True)
 RELU = pointwise(sp.Max(X, 0), name="relu")

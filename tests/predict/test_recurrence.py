@@ -11,7 +11,7 @@ from lensnet.language.loading import load_network_spec
 from lensnet.language.source import Source
 from lensnet.network.build import build_network
 from lensnet.predict.moments.propagate import propagate
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 SPEC = """
 network: net

@@ -10,7 +10,8 @@ from lensnet.language.source import Source
 from lensnet.network.build import build_network
 from lensnet.network.graph import Network
 from lensnet.predict.moments.propagate import propagate
-from lensnet.run import input_signal, run
+from lensnet.predicting import input_signal
+from lensnet.run import run
 
 # 12 tokens that are mixed by one matrix for all 96 channels: the more alike they are, the more unequal they come out.
 TEXT = """

@@ -16,7 +16,7 @@ from lensnet.measure.statistics import SeedStatistics
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect
-from lensnet.run import input_signal
+from lensnet.predicting import input_signal
 
 __all__ = ["DRAWS", "Figure", "Trial", "all_trials", "figures", "grid", "network_of", "path_of", "trials"]
 

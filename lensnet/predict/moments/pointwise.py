@@ -20,6 +20,8 @@ from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import Node
 
 _GRID = 0.0625
+_POINTS = 16
+"""Grid points of ln std that are worked out together: starting an integral costs more than one point of it."""
 
 
 def function_of(node: Node) -> PointwiseFunction:
@@ -104,43 +106,50 @@ def pointwise_elasticity(node: Node, signal: Signal) -> float:
     return _at_average(_elasticity, node, signal)
 
 
-def _at_average(figure: Callable[[PointwiseFunction, float, float], float], node: Node, signal: Signal) -> float:
+def _at_average(figure: Callable[[PointwiseFunction, float, int], Field], node: Node, signal: Signal) -> float:
     """A figure of (function, mean/std, ln std), interpolated between the points of a grid: layers share those."""
     law = gaussian_behind(signal)
     mean, std = float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return float("nan")
     function = chained(law, function_of(node))
+    # the figures of a homogeneous function are the same at every scale
+    log_std = 0.0 if function.homogeneity is not None else float(np.log(std))
     return sum(
-        near * close * figure(function, ratio, log_std)
+        near * close * float(figure(function, ratio * _GRID, point // _POINTS)[point % _POINTS])
         for ratio, near in _neighbours(mean / std)
-        for log_std, close in _neighbours(float(np.log(std)))
+        for point, close in _neighbours(log_std)
     )
 
 
-def _neighbours(value: float) -> list[tuple[float, float]]:
-    """The grid points around a value, and their weights."""
-    low = float(np.floor(value / _GRID + 1e-6))
+def _neighbours(value: float) -> list[tuple[int, float]]:
+    """The numbers of the grid points around a value, and their weights."""
+    low = int(np.floor(value / _GRID + 1e-6))
     share = max(value / _GRID - low, 0.0)
-    if share < 1e-3:
-        return [(low * _GRID, 1.0)]
-    return [(low * _GRID, 1 - share), ((low + 1) * _GRID, share)]
+    return [(low, 1.0)] if share < 1e-3 else [(low, 1 - share), (low + 1, share)]
 
 
-@lru_cache(maxsize=4096)
-def _kurtosis(function: PointwiseFunction, ratio: float, log_std: float) -> float:
-    std = float(np.exp(log_std))
-    result = expect(product(function, function), ratio * std, std)
-    square, fourth = float(result.mean.value), float(result.second_moment.value)
-    return fourth / square**2 if square > 0 else float("nan")
+def _stds(block: int) -> Field:
+    """The standard deviations at the grid points of a block, `(_POINTS,)`."""
+    return np.exp(_GRID * np.arange(block * _POINTS, (block + 1) * _POINTS))
 
 
-@lru_cache(maxsize=4096)
-def _elasticity(function: PointwiseFunction, ratio: float, log_std: float) -> float:
-    mean, step = ratio * float(np.exp(log_std)), 0.01
-    stds = np.exp(np.array([log_std - step, log_std + step]))
-    low, high = expect(function, mean, stds).second_moment.value
-    return float(np.log(high / low) / (4 * step)) if 0 < low and high < np.inf else float("nan")
+@lru_cache(maxsize=1024)
+def _kurtosis(function: PointwiseFunction, ratio: float, block: int) -> Field:
+    """At all grid points of a block: a stack whose signal drifts passes most of them."""
+    stds = _stds(block)
+    result = expect(product(function, function), ratio * stds, stds)
+    square, fourth = result.mean.value, result.second_moment.value
+    with np.errstate(all="ignore"):
+        return np.where(square > 0, fourth / square**2, np.nan)
+
+
+@lru_cache(maxsize=1024)
+def _elasticity(function: PointwiseFunction, ratio: float, block: int) -> Field:
+    stds, step = _stds(block), 0.01
+    low, high = expect(function, ratio * stds, stds * np.exp([[-step], [step]])).second_moment.value
+    with np.errstate(all="ignore"):
+        return np.where((low > 0) & (high < np.inf), np.log(high / low) / (4 * step), np.nan)
 
 
 def slope_of(function: PointwiseFunction) -> PointwiseFunction:
