@@ -47,7 +47,6 @@ with torch.no_grad():
             break
         if isinstance(layer, RedunetLayer):
             by_gate.append(float((layer.gates(b).argmax(1) == test_y).double().mean()))
-            layer.labels = None
         a, b = layer(a), layer(b)
         by_subspace.append(subspace_accuracy(a, b))
 

@@ -176,6 +176,11 @@ class Component:
         """Names of the quantities that its effects predict, at any level."""
         return frozenset(quantity for effects in self.spec.effects.values() for quantity in effects)
 
+    @property
+    def observes(self) -> list[str]:
+        """Names of the quantities of its own that are measured without a prediction."""
+        return self.spec.observes
+
     def effects(self, level: str) -> dict[str, EffectModel]:
         """Forward effects of a level: quantity -> model."""
         return {

@@ -12,7 +12,7 @@ from lensnet.measure.labelled import load_labels
 from lensnet.measure.layers.redunet import RedunetLayer
 from lensnet.measure.module import layers
 from lensnet.measure.sources import load_batch
-from lensnet.quantities.subspaces import angle_range
+from lensnet.quantities.subspaces import class_geometry
 
 
 def angles_by_layer(made: Constructed, paths: Collection[str]) -> dict[str, tuple[float, float]]:
@@ -30,12 +30,16 @@ def angles_by_layer(made: Constructed, paths: Collection[str]) -> dict[str, tupl
     batch, labels = load_batch(made.network.input, dtype=like.dtype).to(like.device), labels.to(like.device)
     found: dict[str, tuple[float, float]] = {}
 
+    def angles(features: Tensor) -> tuple[float, float]:
+        geometry = class_geometry(features.flatten(1), labels)
+        return float(geometry.smallest), float(geometry.largest)
+
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, RedunetLayer)
         if ascents[module] in paths:
-            found[ascents[module]] = angle_range(inputs[0].flatten(1), labels)
+            found[ascents[module]] = angles(inputs[0])
         if module is last and OUTPUT in paths:
-            found[OUTPUT] = angle_range(output.flatten(1), labels)
+            found[OUTPUT] = angles(output)
 
     hooks = [layer.register_forward_hook(look) for layer in ascents]
     try:

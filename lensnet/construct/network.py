@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from lensnet.construct.file import Saved, fingerprints, read, save
-from lensnet.measure.construction import construct_layers, load, tensors_of
+from lensnet.measure.construction import construct_layers, load, recognise, tensors_of
 from lensnet.measure.device import choose_device, choose_dtype, quiet_state
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.labelled import load_labels
@@ -116,9 +116,7 @@ def _construct(
 ) -> None:
     start = saved = time.monotonic()
     todo = len(made.wanted) - len(made.done)
-    for part in made.module.modules():
-        if isinstance(part, ConstructedLayer):
-            part.labels = labels
+    recognise(made.module, batch, labels)
     if progress is not None:
         progress.start(todo)
 

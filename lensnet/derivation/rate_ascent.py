@@ -106,22 +106,22 @@ def _gate() -> Step:
 
 def _gain() -> Step:
     """The series of P(z + eta d) in eta, which makes the orders of the gain."""
-    a, b = sp.symbols("a b")
-    series = sp.series(1 / sp.sqrt((1 + _eta * a) ** 2 + _eta**2 * b), _eta, 0, 4).removeO()
-    along = [sp.expand(series).coeff(_eta, n) for n in range(4)]
-    parts = [along[0], along[1], along[2], along[3]]
-    _holds(parts[1] + a)
-    _holds(parts[2] - (a**2 - b / 2))
-    _holds(parts[3] - (sp.Rational(3, 2) * a * b - a**3))
+    a, c = sp.symbols("a c")
+    length = sp.sqrt(1 + 2 * _eta * a + _eta**2 * c)
+    series = sp.series(1 / length, _eta, 0, 6).removeO()
+    f = [sp.expand(series).coeff(_eta, n) for n in range(6)]
+    for n in range(5):
+        _holds((n + 1) * f[n + 1] + (2 * n + 1) * a * f[n] + (n * c * f[n - 1] if n else 0))
     return Step(
         "What a layer gains",
         (
-            "With a = <z, d> and b = |d|^2 - a^2 the projection divides by",
-            _line("|z + eta d|", sp.sqrt((1 + _eta * a) ** 2 + _eta**2 * b)),
-            "so z' = z + eta (d - a z) + eta^2 ((a^2 - b/2) z - a d) + ...: to first order only the part of the "
+            "With a = <z, d> and c = <d, d> the projection divides by",
+            _line("|z + eta d|", length),
+            _line("its inverse", sum(f[n] * _eta**n for n in range(3)), "to second order in eta"),
+            "so z' = z + eta (d - a z) + eta^2 ((3 a^2/2 - c/2) z - a d) + ...: to first order only the part of the "
             "gradient tangent to the sphere counts, eta |G_t|^2 in all. Taking eta |G|^2 instead is wrong by a fixed "
-            "share that no small eta removes. The second order is in the effects above; the third measures what they "
-            "leave out.",
+            "share that no small eta removes. The first two orders are in the effects above; orders three to five, by "
+            "(n + 1) f_(n+1) = -(2 n + 1) a f_n - n c f_(n-1), bound what they leave out.",
         ),
     )
 

@@ -218,6 +218,7 @@ class ComponentSpec(Spec):
 
     let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
     not_modelled: level -> why nothing is claimed at it.
+    observes: quantities of its own that are measured at its output though no effect predicts them.
     keeps_scatter: why the scatter of one weight draw does not fall with the width, for a component of which that is so.
     objective: makes it a problem that `input: {source: ...}` may name. acts_on: `state` for a step of an algorithm,
     whose signal is the iterate on such a problem. memory: what the step carries along besides the iterate, zero at the
@@ -246,6 +247,7 @@ class ComponentSpec(Spec):
     memory: list[SymbolName] = []
     uses: dict[SymbolName, Text] = {}
     not_modelled: dict[LevelName, Text] = {}
+    observes: list[SymbolName] = []
     keeps_scatter: Text = ""
     needs: dict[SymbolName, Need] = {}
     let: dict[SymbolName, FormulaText] = {}

@@ -1,15 +1,13 @@
 """Layers that are made from labelled data: one forward pass that constructs each when its input arrives.
 
-`supply` gives a drawn module what it cannot draw: tensors of a file, labels, and operators made from the batch.
-`examples_in_force` tells estimators which labels and layers the running pass has.
+`supply` gives a drawn module what it cannot draw: tensors of a file, and operators made from the batch and its labels.
+`examples_in_force` tells estimators and gates which labels and layers the running pass has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from torch.fx import GraphModule, Interpreter
 from torch.fx.node import Node as FxNode
 
 from lensnet.measure.errors import MeasureError
+from lensnet.measure.examples import Examples, in_force
 from lensnet.measure.layers import NoiseLayer, RandomLayer
 from lensnet.measure.layers.constructed import IMPLEMENTATIONS, ConstructedLayer
 from lensnet.measure.module import layers
@@ -28,33 +27,27 @@ Weights = Mapping[str, Tensor]
 """Tensors by `<component path>/<name>`."""
 
 
-@dataclass
-class Examples:
-    """What a running pass knows about its batch: the labels, and the torch layers by component path.
-
-    `everywhere`: the rates of every component's output are wanted, not of constructed layers alone.
-    """
-
-    labels: Tensor | None
-    layers: Mapping[str, nn.Module]
-    everywhere: bool = False
-    kept: dict[Any, Any] = field(default_factory=dict)
+def examples_in_force(
+    module: GraphModule, labels: Tensor | None, everywhere: bool = False
+) -> AbstractContextManager[None]:
+    """A pass of the module on the batch that these labels belong to."""
+    return in_force(Examples(labels, layers(module), everywhere))
 
 
-_IN_FORCE: ContextVar[Examples | None] = ContextVar("examples", default=None)
+def recognise(module: GraphModule, batch: Tensor, labels: Tensor) -> None:
+    """Calls of the module on exactly this batch have its labels from now on; calls on any other have none."""
+    running: list[AbstractContextManager[None]] = []
 
+    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        known = torch.is_tensor(inputs[0]) and inputs[0].shape == batch.shape and bool((inputs[0] == batch).all())
+        running.append(in_force(Examples(labels, layers(module)) if known else None))
+        running[-1].__enter__()
 
-def examples_now() -> Examples | None:
-    return _IN_FORCE.get()
+    def leave(*_: Any) -> None:
+        running.pop().__exit__(None, None, None)
 
-
-@contextmanager
-def examples_in_force(module: GraphModule, labels: Tensor | None, everywhere: bool = False) -> Iterator[None]:
-    token = _IN_FORCE.set(Examples(labels, layers(module), everywhere))
-    try:
-        yield
-    finally:
-        _IN_FORCE.reset(token)
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)
 
 
 def is_constructed(module: nn.Module) -> bool:
@@ -88,9 +81,8 @@ def supply(
         return
     labels = labels[: len(batch)].to(batch.device)
     constructed = [part for part in module.modules() if isinstance(part, ConstructedLayer)]
-    for part in constructed:
-        part.labels = labels
-        if weights is None and is_drawn(module):
+    if weights is None and is_drawn(module):
+        for part in constructed:
             part.constructed = False
     if not all(part.constructed for part in constructed):
         construct_layers(module, batch, labels)
@@ -100,7 +92,8 @@ def supply(
 def construct_layers(module: GraphModule, batch: Tensor, labels: Tensor, on_layer: OnLayer | None = None) -> None:
     """Make every layer that is not constructed yet, in the order of the forward pass; `on_layer` is told of
     each, with its output."""
-    _Construction(module, labels, on_layer).run(batch)
+    with examples_in_force(module, labels):
+        _Construction(module, labels, on_layer).run(batch)
 
 
 class _Construction(Interpreter):

@@ -20,8 +20,10 @@ from lensnet.measure.passes import measure_pass
 from lensnet.measure.rounding import with_rounding
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.measure.together import draws_together, measure_together
+from lensnet.network.distortion import label_distortion
 from lensnet.network.graph import INPUT, Network
 from lensnet.quantities.rows import DEFAULT_ROWS
+from lensnet.quantities.spectra import DISTORTION
 
 OnSeed = Callable[[SeedStatistics], None]
 
@@ -73,6 +75,8 @@ def measure(
     wanted = BELOW_MOMENTS & set(levels)
     rows = rows if wanted else 0
     result = Measurement([], str(where), dtype, len(batch))
+    if Level.SPECTRUM in wanted and network.input.labelled:
+        result.notes.append(f"coding rates of the classes at eps2 = {label_distortion(network, DISTORTION):g}")
     with quiet_state(where):
         module = _built(network, where, number).train(train)
         while True:

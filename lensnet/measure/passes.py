@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter
 from torch.fx.node import Node as FxNode
 
-from lensnet.measure.construction import examples_now
 from lensnet.measure.device import is_out_of_memory
 from lensnet.measure.draw import generator
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.estimators import gradient_quantities, needed, output_quantities, signal_quantities
+from lensnet.measure.examples import examples_now
 from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
 from lensnet.measure.grams import sampled_gram
 from lensnet.measure.layers.merge import Identity
-from lensnet.measure.rate_probe import rates_of
+from lensnet.measure.rate_probe import labelled_numbers
 from lensnet.measure.statistics import OutputStatistics, ScalarKey, SeedStatistics
+from lensnet.network.distortion import label_distortion
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
+from lensnet.quantities.spectra import DISTORTION
 
 
 def measure_pass(
@@ -132,22 +134,18 @@ class Probe(Interpreter):
         if self.rows and path not in self.grams:
             with torch.no_grad():
                 self.grams[path] = self.gram(value, self.shapes[path])
-                self._record_rates(path, value)
+                self._record_labelled(path, value)
         return (value.detach().requires_grad_() if self.backward and not value.requires_grad else value,)
 
-    def _record_rates(self, path: str, value: Tensor) -> None:
-        """Coding rates of labelled examples, where the component has none of its own."""
+    def _record_labelled(self, path: str, value: Tensor) -> None:
+        """Rates and classes of labelled examples, where the component has no estimator of its own for them."""
         now = examples_now()
-        if now is None or not now.everywhere or now.labels is None or len(now.labels) < len(value):
+        labels = None if now is None or not now.everywhere else now.labels_of(value)
+        if labels is None:
             return
-        self.side.setdefault((INPUT, "", "labels"), now.labels[: len(value)].double())
-        if (path, "total_rate", "forward", None) in self.scalars:
-            return
-        found = rates_of(value, now.labels)
-        for quantity, number in (
-            ("total_rate", found.total), ("class_rate", found.conditional), ("rate_reduction", found.reduction)
-        ):  # fmt: skip
-            self.scalars[path, quantity, "forward", None] = number
+        self.side.setdefault((INPUT, "", "labels"), labels.double())
+        for quantity, number in labelled_numbers(value, labels, label_distortion(self.network, DISTORTION)).items():
+            self.scalars.setdefault((path, quantity, "forward", None), number)
 
     def _measure_sides(self, node: Node, *values: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.ladder import Level
+from lensnet.network.distortion import label_distortion
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.engine import Draw
 from lensnet.predict.prediction import Check, Effect
@@ -75,6 +76,7 @@ def labelled_effects(network: Network, draw: Draw) -> list[Effect]:
     labels = draw.side.get(LABELS)
     if labels is None:
         return []
+    eps2 = label_distortion(network, DISTORTION)
     out: list[Effect] = []
     for node in network:
         dense = _dense(network, node)
@@ -86,7 +88,7 @@ def labelled_effects(network: Network, draw: Draw) -> list[Effect]:
             continue
         if node.kind == _RELU:
             kernel = _arc_cosine(kernel)
-        out += _effects(node, kernel, np.asarray(labels, dtype=int))
+        out += _effects(node, kernel, np.asarray(labels, dtype=int), eps2)
     return out
 
 
@@ -98,13 +100,13 @@ def _dense(network: Network, node: Node) -> Node | None:
     return node if plain else None
 
 
-def _effects(node: Node, kernel: Matrix, labels: NDArray[np.int_]) -> list[Effect]:
+def _effects(node: Node, kernel: Matrix, labels: NDArray[np.int_], eps2: float) -> list[Effect]:
     width = node.shape.channels
-    total = random_layer_rate(kernel, width, DISTORTION)
+    total = random_layer_rate(kernel, width, eps2)
     classes = 0.0
     for label in np.unique(labels):
         mine = labels == label
-        classes += mine.mean() * random_layer_rate(kernel[np.ix_(mine, mine)], width, DISTORTION)
+        classes += mine.mean() * random_layer_rate(kernel[np.ix_(mine, mine)], width, eps2)
     checks = (
         Check("weights are independent and of zero mean"),
         Check(f"enough units for the spectrum to be sharp: {width}, at least 32", width / 32 - 1, Level.FLUCTUATION),

@@ -65,15 +65,21 @@ def _of_labels() -> list[Quantity]:
             ("class_rate", "R_c", "Rc = sum over classes of their share times the rate of their features"),
             ("rate_reduction", "ΔR", "R - Rc (lensnet.rate_reduction)"),
             ("ascent_gain", "gain", "rate reduction of the output minus that of the input"),
+            ("ascent_gain_first", "gain₁", "the same, beside what the first order in the step predicts"),
         )
     ]
     rank = "singular values of a class's features above 1e-6 of the largest, averaged over classes"
     out.append(Quantity("class_rank", "r_c", Level.SPECTRUM, "count", rank, "scalar"))
+    angle = "principal angle between two classes, in radians, each the fewest directions with 95 % of its energy"
+    out.append(Quantity("class_angle", "θ_min", Level.SPECTRUM, "linear", f"smallest {angle}", "scalar"))
+    out.append(Quantity("class_angle_largest", "θ_max", Level.SPECTRUM, "linear", f"largest {angle}", "scalar"))
+    entropy = "-sum_j pi_j log pi_j of a gate's shares, averaged over examples: 0 decided, log k undecided"
+    out.append(Quantity("gate_entropy", "H", Level.SPECTRUM, "nats", entropy, "scalar"))
     out.append(Quantity("class_rank_before", "r_c", Level.SPECTRUM, "count", f"{rank}, at the input", "scalar"))
     out.append(Quantity("made_from_data", "made", Level.SPECTRUM, "linear", "1 where a layer was made from data"))
     for part, sign in (("total", "R"), ("reduction", "ΔR")):
-        orders = {"before": "at the input", "slope": "first order in the layer's step", "bend": "second order"}
-        for name, text in {**orders, "twist": "third order"}.items():
+        places = {"before": "at the input"} | {f"order_{n}": f"order {n} in the layer's step" for n in range(1, 6)}
+        for name, text in places.items():
             out.append(Quantity(f"{part}_{name}", sign, Level.SPECTRUM, "linear", f"{part} rate: {text}", "scalar"))
     return out
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from math import nan
 
@@ -11,10 +12,43 @@ from torch import Tensor
 
 from lensnet.quantities.classes import class_sizes
 
+RANK_TOLERANCE, ENERGY = 1e-6, 0.95
+"""What of a class counts: singular values above this share of its largest; directions that hold this much energy."""
 
-def class_rank(features: Tensor, labels: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """Rank of each class: singular values above `tolerance` times its largest one. int64, shape (k,)."""
-    return torch.stack([(s > tolerance * s[:1].clamp_min(1e-300)).sum() for s in _singular_values(features, labels)])
+
+@dataclass(frozen=True)
+class ClassGeometry:
+    """Of labelled features. `ranks`: int64, (k,), 0 for an empty class; `smallest`, `largest`: principal angle between
+    any two classes, in radians, float64 without axes, NaN where there are no two classes."""
+
+    ranks: Tensor
+    smallest: Tensor
+    largest: Tensor
+
+    @property
+    def mean_rank(self) -> Tensor:
+        """Average over the classes that have examples, float64."""
+        return self.ranks[self.ranks > 0].double().mean()
+
+
+def class_geometry(features: Tensor, labels: Tensor, energy: float = ENERGY) -> ClassGeometry:
+    """Ranks and angles of features (m, d) with labels (m,), by one decomposition of every class."""
+    ranks = torch.zeros(len(class_sizes(labels)), dtype=torch.int64, device=features.device)
+    bases = {}
+    for j, (s, vt) in _decompositions(features, labels):
+        ranks[j] = _rank(s)
+        bases[j] = _leading(s, vt, energy)
+    found = [angles for _, _, angles in _pairs(bases)]
+    if not found:
+        nothing = torch.full((), nan, dtype=torch.float64, device=features.device)
+        return ClassGeometry(ranks, nothing, nothing)
+    ends = torch.stack([angles[[0, -1]] for angles in found])
+    return ClassGeometry(ranks, ends[:, 0].min(), ends[:, 1].max())
+
+
+def class_rank(features: Tensor, labels: Tensor) -> Tensor:
+    """Rank of each class: singular values above 1e-6 times its largest one. int64, shape (k,)."""
+    return torch.stack([_rank(s) for s in _singular_values(features, labels)])
 
 
 def stable_rank(features: Tensor, labels: Tensor) -> Tensor:
@@ -23,12 +57,10 @@ def stable_rank(features: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([s.square().sum() / s[:1].square().sum().clamp_min(1e-300) for s in found])
 
 
-def class_subspace(features: Tensor, energy: float = 0.95) -> Tensor:
+def class_subspace(features: Tensor, energy: float = ENERGY) -> Tensor:
     """Orthonormal basis (d, r) of the fewest principal directions (not centred) that hold `energy` of rows (m, d)."""
     _, s, vt = torch.linalg.svd(features.double(), full_matrices=False)
-    share = s.square().cumsum(0) / s.square().sum().clamp_min(1e-300)
-    count = int((share < energy * (1 - 1e-12)).sum()) + 1
-    return vt[: min(count, len(s))].mT
+    return _leading(s, vt, energy)
 
 
 def class_subspaces(rows: Tensor, labels: Tensor, classes: int, components: int) -> Tensor:
@@ -61,27 +93,39 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(cosines > 0.7, sines.asin(), cosines.acos())
 
 
-def class_angles(features: Tensor, labels: Tensor, energy: float = 0.95) -> Tensor:
+def class_angles(features: Tensor, labels: Tensor, energy: float = ENERGY) -> Tensor:
     """The smallest principal angle between each two classes: float64, (k, k), radians; NaN where a class is empty."""
     counts = class_sizes(labels)
     out = torch.full((len(counts), len(counts)), torch.nan, dtype=torch.float64, device=features.device)
-    for j, n in enumerate(counts):
-        if n:
-            out[j, j] = 0.0
-    for i, j, angles in _pairs(features, labels, energy):
+    bases = {j: _leading(s, vt, energy) for j, (s, vt) in _decompositions(features, labels)}
+    for j in bases:
+        out[j, j] = 0.0
+    for i, j, angles in _pairs(bases):
         out[i, j] = out[j, i] = angles[0]
     return out
 
 
-def angle_range(features: Tensor, labels: Tensor, energy: float = 0.95) -> tuple[float, float]:
-    """The smallest and the largest principal angle between any two classes, in radians; NaN without two classes."""
-    found = [(float(angles[0]), float(angles[-1])) for _, _, angles in _pairs(features, labels, energy)]
-    return (min(low for low, _ in found), max(high for _, high in found)) if found else (nan, nan)
+def _decompositions(features: Tensor, labels: Tensor) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """Singular values and right singular vectors (r, d) of every class that has examples."""
+    z = features.double()
+    for j, count in enumerate(class_sizes(labels)):
+        if count:
+            _, s, vt = torch.linalg.svd(z[labels == j], full_matrices=False)
+            yield j, (s, vt)
 
 
-def _pairs(features: Tensor, labels: Tensor, energy: float) -> Iterator[tuple[int, int, Tensor]]:
-    """Two classes that have examples, i > j, and their principal angles."""
-    bases = {j: class_subspace(features[labels == j], energy) for j, n in enumerate(class_sizes(labels)) if n}
+def _rank(s: Tensor) -> Tensor:
+    return (s > RANK_TOLERANCE * s[:1].clamp_min(1e-300)).sum()
+
+
+def _leading(s: Tensor, vt: Tensor, energy: float) -> Tensor:
+    share = s.square().cumsum(0) / s.square().sum().clamp_min(1e-300)
+    count = int((share < energy * (1 - 1e-12)).sum()) + 1
+    return vt[: min(count, len(s))].mT
+
+
+def _pairs(bases: Mapping[int, Tensor]) -> Iterator[tuple[int, int, Tensor]]:
+    """Two classes, i > j, and their principal angles."""
     for j, i in combinations(bases, 2):
         yield i, j, principal_angles(bases[i], bases[j])
 

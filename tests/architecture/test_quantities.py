@@ -9,7 +9,7 @@ from lensnet.quantities.quantity import QUANTITIES
 
 def test_every_need_of_the_catalogue_has_a_definition_and_an_estimator() -> None:
     for name in catalog():
-        for quantity in catalog()[name].needs:
+        for quantity in (*catalog()[name].needs, *catalog()[name].observes):
             assert quantity in QUANTITIES, f"{name} needs {quantity}"
             assert quantity in estimators(), f"{name} needs {quantity}"
 

@@ -80,6 +80,27 @@ def test_labelled_rates_of_a_dense_network_are_predicted(tmp_path: Path) -> None
     assert all(abs(row.error) < 0.03 and row.verdict == "agrees" for row in rows)
 
 
+def test_any_labelled_run_measures_ranks_angles_and_gates(tmp_path: Path) -> None:
+    """Three lines at 60 degrees to each other, through a rotation and a gate that cannot decide, and one that must."""
+    lines = np.pad(np.linalg.cholesky(np.full((3, 3), 0.5) + np.eye(3) / 2), ((0, 0), (0, 5)))
+    y = np.arange(24) % 3
+    np.savez(tmp_path / "lines.npz", z=lines[y] * np.linspace(1, 2, 24)[:, None], y=y)
+    spec = tmp_path / "net.yaml"
+    spec.write_text(
+        "network: net\ninput: {source: file, path: lines.npz, key: z, labels: y, batch: 24}\nbody:\n"
+        "  - {name: turn, component: linear, units: 8, init: orthogonal}\n"
+        "  - {name: soft, component: softmax_gate, classes: 4, lam: 0}\n"
+        "  - {name: hard, component: softmax_gate, classes: 4, routing: hard}\n"
+    )
+    report = run(lensnet.load(spec).network, 3, levels=(Level.MOMENTS, Level.SPECTRUM), backward=False)
+    found = {(row.component, row.quantity): row.measured for row in report.rows if row.view == "local"}
+    assert found["turn", "class_rank"] == 1
+    assert found["turn", "class_angle"] == pytest.approx(np.pi / 3, rel=1e-6)
+    assert found["turn", "class_angle_largest"] == pytest.approx(np.pi / 3, rel=1e-6)
+    assert found["soft", "gate_entropy"] == pytest.approx(np.log(4), rel=1e-6)
+    assert found["hard", "gate_entropy"] == 0 and ("turn", "gate_entropy") not in found
+
+
 def test_the_probe_sees_any_model_and_leaves_it_alone() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(
@@ -95,4 +116,7 @@ def test_the_probe_sees_any_model_and_leaves_it_alone() -> None:
     assert [layer.kind for layer in found] == ["input", "Conv2d", "BatchNorm2d", "ReLU", "Dropout", "Flatten"]
     flat = torch.nn.functional.normalize(x.flatten(1).double(), dim=1)
     assert found[0].reduction == pytest.approx(float(lensnet.rate_reduction(flat, y)))
+    ranks = [np.linalg.matrix_rank(flat[y == j].numpy()) for j in range(3)]
+    assert found[0].class_rank == np.mean(ranks)
+    assert 0 < found[0].class_angle < found[0].class_angle_largest <= np.pi / 2
     assert found[-1].total == pytest.approx(found[-2].total), "flattening and sleeping dropout change nothing"

@@ -8,7 +8,7 @@ import torch
 
 import lensnet
 from lensnet.quantities.coding_rate import mcr2_loss, rates
-from lensnet.quantities.subspaces import angle_range, class_angles, class_rank, gate_entropy, principal_angles
+from lensnet.quantities.subspaces import class_angles, class_geometry, class_rank, gate_entropy, principal_angles
 from tests.coding_rate import reference
 
 
@@ -91,7 +91,10 @@ def test_angles_ranks_and_entropy_in_a_case_known_by_hand() -> None:
     angles = class_angles(z, y)
     assert float(angles[0, 1]) == pytest.approx(0, abs=1e-12)
     assert float(angles[0, 2]) == pytest.approx(np.arcsin(np.sin(np.pi / 6) / 2**0.5), rel=1e-12)
-    np.testing.assert_allclose(angle_range(z, y), [0, np.pi / 2], atol=1e-12)
-    np.testing.assert_allclose(angle_range(z[2:], y[2:]), angles[1, 2].expand(2), rtol=1e-12)  # a line has one angle
-    assert np.isnan(angle_range(z[:2], y[:2])).all()
+    whole, later, one = class_geometry(z, y), class_geometry(z[2:], y[2:]), class_geometry(z[:2], y[:2])
+    assert whole.ranks.tolist() == [2, 2, 1] and float(whole.mean_rank) == pytest.approx(5 / 3)
+    assert later.ranks.tolist() == [0, 2, 1] and float(later.mean_rank) == 1.5
+    np.testing.assert_allclose([whole.smallest, whole.largest], [0, np.pi / 2], atol=1e-12)
+    np.testing.assert_allclose([later.smallest, later.largest], angles[1, 2].expand(2), rtol=1e-12)  # a line has one
+    assert np.isnan([one.smallest, one.largest]).all()
     np.testing.assert_allclose(gate_entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])), [0, np.log(2)])

@@ -153,6 +153,26 @@ def test_a_gate_that_goes_by_labels_refuses_an_input_without_them(folder: Path) 
     assert line[problem.column - 1 :].startswith("label}") and "gaussians, subspaces, digits" in problem.help
 
 
+@torch.no_grad()
+def test_labels_belong_to_their_batch_not_to_its_length(folder: Path) -> None:
+    """On the training batch the gate opens by its labels; on as many other examples it judges, softly."""
+    made = net(folder, depth=2, lam=10, gate="label").construct(folder / "out.safetensors")
+    soft = net(folder, depth=2, lam=10).construct()
+    data = np.load(folder / "data.npz")
+    train = torch.tensor(data["z"])
+    fresh = torch.randn(train.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    reference_layers = reference.redunet(data["z"].T, data["y"], 2, 0.1, 0.5, 10, True)
+    np.testing.assert_allclose(made.module(train).T, reference_layers[-1].features, atol=1e-10)
+    z = reference.on_sphere(fresh.numpy().T)
+    for layer in reference_layers[:-1]:
+        gates = reference.gate(layer.C, z, 10)
+        pull = sum((data["y"] == j).mean() * (layer.C[j] @ z) * gates[j] for j in range(3))
+        z = reference.on_sphere(z + 0.5 * (layer.E @ z - pull))
+    np.testing.assert_allclose(made.module(fresh).T, z, atol=1e-10)
+    np.testing.assert_allclose(made.module(fresh[:7]).T, z[:, :7], atol=1e-10)
+    assert not torch.allclose(made.module(train), soft.module(train))
+
+
 def test_the_entropy_of_gates_runs_from_undecided_to_decided(folder: Path) -> None:
     assert net(folder, depth=1, lam=0).construct().entropies["layer.0.step"] == pytest.approx(np.log(3), rel=1e-12)
     between = net(folder, depth=1, lam=10).construct().entropies["layer.0.step"]

@@ -20,6 +20,7 @@ def component(name: str, **fields: Any) -> Any:
         "needs": {},
         "homogeneous": False,
         "predicted_quantities": frozenset(),
+        "observes": (),
     }
     return SimpleNamespace(**{**facts, **fields})
 

@@ -1,6 +1,6 @@
 """Coding rates of a ReduNet layer: of what comes in, with what its step will gain to each order, and of what goes out.
 
-Labels and the layer are those of the running pass (`lensnet.measure.construction`); without labels everything is NaN.
+Labels and the layer are those of the running pass (`lensnet.measure.examples`); without labels everything is NaN.
 """
 
 from __future__ import annotations
@@ -10,33 +10,30 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lensnet.measure.construction import Examples, examples_now
 from lensnet.measure.estimators.registry import estimator
+from lensnet.measure.examples import Examples, examples_now
 from lensnet.measure.layers.constructed import ConstructedLayer
 from lensnet.measure.layers.redunet import RedunetLayer
 from lensnet.measure.redunet import step
-from lensnet.measure.redunet.gain import Series, gain_series
+from lensnet.measure.redunet.gain import ORDERS, Series, gain_series
 from lensnet.measure.redunet.operators import Construction, Operators, construct
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
-from lensnet.quantities.subspaces import class_rank
-
-_ORDERS = ("slope", "bend", "twist")
+from lensnet.quantities.subspaces import class_rank, gate_entropy
 
 
-def _known(x: Tensor, node: Node) -> tuple[Examples, RedunetLayer] | None:
+def _known(x: Tensor, node: Node) -> tuple[Examples, Tensor, RedunetLayer] | None:
+    """What the pass knows, the labels of x, and the layer."""
     now = examples_now()
     layer = None if now is None else now.layers.get(node.path)
-    if now is None or now.labels is None or not isinstance(layer, RedunetLayer) or len(now.labels) < len(x):
-        return None
-    return now, layer
+    labels = None if now is None else now.labels_of(x)
+    return (now, labels, layer) if now is not None and labels is not None and isinstance(layer, RedunetLayer) else None
 
 
-def _construction(x: Tensor, now: Examples, layer: RedunetLayer) -> tuple[Construction, Tensor, Tensor]:
-    assert now.labels is not None
+def _construction(x: Tensor, labels: Tensor, layer: RedunetLayer) -> tuple[Construction, Tensor, Tensor]:
     v = layer.transform.forward(x.double())
     weights = layer.transform.weights(v)
-    return construct(v, now.labels[: len(x)].to(x.device), layer.classes, layer.eps2, weights), v, weights
+    return construct(v, labels, layer.classes, layer.eps2, weights), v, weights
 
 
 def _series(x: Tensor, node: Node) -> Series | None:
@@ -44,15 +41,17 @@ def _series(x: Tensor, node: Node) -> Series | None:
     known = _known(x, node)
     if known is None:
         return None
-    now, layer = known
+    now, labels, layer = known
     if node.path not in now.kept:
         try:
-            made, v, weights = _construction(x, now, layer)
+            made, v, weights = _construction(x, labels, layer)
         except ValueError:  # a class without examples, or features that are not finite
             return None
         own = layer.operators
         wide = Operators(own.expansion.to(v), own.compression.to(v), own.shares.to(weights))
-        direction = step.ascent(wide, v, layer.gates(x).to(weights))
+        gates = layer.gates(x).to(weights)
+        now.kept[node.path, "entropy"] = gate_entropy(gates).mean()
+        direction = step.ascent(wide, v, gates)
         now.kept[node.path] = gain_series(made, v, direction, weights, layer.transform.orthonormal, layer.sphere)
     found: Series = now.kept[node.path]
     return found
@@ -76,10 +75,10 @@ for _part in ("total", "reduction"):
     _bound = partial(_before, part=_part)
     _bound.__doc__ = f"The {_part} rate of the labelled input, in nats, one number."
     estimator(f"{_part}_before")(_bound)
-    for _index, _name in enumerate(_ORDERS):
-        _bound = partial(_order, part=_part, order=_index)
-        _bound.__doc__ = f"Coefficient of eta^{_index + 1} in the {_part} rate along the layer's step, one number."
-        estimator(f"{_part}_{_name}")(_bound)
+    for _number in range(1, ORDERS + 1):
+        _bound = partial(_order, part=_part, order=_number - 1)
+        _bound.__doc__ = f"Coefficient of eta^{_number} in the {_part} rate along the layer's step, one number."
+        estimator(f"{_part}_order_{_number}")(_bound)
 
 
 @estimator("total_rate", subject="output")
@@ -101,6 +100,7 @@ def rate_reduction(y: Tensor, shape: Shape, node: Node) -> Tensor:
     return total - conditional
 
 
+@estimator("ascent_gain_first", subject="output")
 @estimator("ascent_gain", subject="output")
 def ascent_gain(y: Tensor, shape: Shape, node: Node) -> Tensor:
     """dR of the layer's output minus dR of its input, in nats."""
@@ -113,16 +113,32 @@ def _after(y: Tensor, node: Node) -> tuple[Tensor, Tensor]:
     known = _known(y, node)
     if known is None:
         return _nothing(y), _nothing(y)
-    now, layer = known
+    now, labels, layer = known
     key = (node.path, "after")
     if key not in now.kept:
         try:
-            rates = _construction(y, now, layer)[0].rates
+            rates = _construction(y, labels, layer)[0].rates
             now.kept[key] = rates.total, rates.conditional
         except ValueError:
             now.kept[key] = _nothing(y), _nothing(y)
     found: tuple[Tensor, Tensor] = now.kept[key]
     return found
+
+
+@estimator("gate_entropy", subject="output")
+def mean_gate_entropy(y: Tensor, shape: Shape, node: Node) -> Tensor:
+    """Entropy of the shares that a gate gives the classes, averaged over examples (and positions); one number, nats.
+
+    Of a ReduNet layer, which keeps its gate to itself, that of its labelled input; of other gates, of their output,
+    divided by its sum.
+    """
+    now = examples_now()
+    if now is not None and (node.path, "entropy") in now.kept:
+        return torch.as_tensor(now.kept[node.path, "entropy"])
+    if now is not None and isinstance(now.layers.get(node.path), RedunetLayer):
+        return _nothing(y)
+    shares = y.movedim(shape.channel_axis, -1).double()
+    return gate_entropy(shares / shares.sum(-1, keepdim=True)).mean()
 
 
 @estimator("class_rank_before")
@@ -139,9 +155,9 @@ def class_rank_after(y: Tensor, shape: Shape, node: Node) -> Tensor:
 
 def _rank(x: Tensor, node: Node) -> Tensor:
     known = _known(x, node)
-    if known is None or known[0].labels is None or not bool(torch.isfinite(x).all()):
+    if known is None or not bool(torch.isfinite(x).all()):
         return _nothing(x)
-    ranks = class_rank(x.flatten(1), known[0].labels[: len(x)].to(x.device))
+    ranks = class_rank(x.flatten(1), known[1])
     return ranks[ranks > 0].double().mean()
 
 

@@ -36,8 +36,8 @@ def estimator(name: str, subject: Subject = "signal") -> Callable[[Measure], Mea
     - `gradient`: `measure(g, x, node)`, the gradient dL/dy at the component's output (of shape `node.shape`) and the
       tensor at its first input port (of shape `node.shapes_in[0]`).
 
-    - `output`: `measure(y, shape, node)`, the component's own output, where its effects predict this quantity: one
-      number.
+    - `output`: `measure(y, shape, node)`, the component's own output, where its effects predict this quantity or it
+      says that it observes it: one number.
 
     It returns a float64 tensor, and must not look at values (no `.item()`): it may run on a GPU.
     """
@@ -63,7 +63,8 @@ def needed(node: Node, subject: Subject) -> list[tuple[Estimator, str | None]]:
     regime.
     """
     if subject == "output":
-        own = [_ESTIMATORS.get(quantity) for quantity in node.component.predicted_quantities]
+        asked = (*node.component.predicted_quantities, *node.component.observes)
+        own = [_ESTIMATORS.get(quantity) for quantity in asked]
         return [(found, None) for found in own if found is not None and found.subject == subject]
     needs: dict[str, Any] = dict(node.component.needs)
     if getattr(node.component, "uses_cross_moments", False):
@@ -91,7 +92,7 @@ def signal_quantities(node: Node, *values: Tensor) -> dict[tuple[str, str], Tens
 
 
 def output_quantities(node: Node, y: Tensor) -> dict[str, Tensor]:
-    """The numbers that the component's effects predict of its output and that have an estimator of their own."""
+    """The numbers of its output that the component predicts or observes and that have an estimator of their own."""
     return {found.name: found.measure(y, node.shape, node) for found, _ in needed(node, "output")}
 
 

@@ -22,7 +22,6 @@ class ConstructedLayer(RandomLayer):
     def __init__(self) -> None:
         super().__init__()
         self.constructed = False
-        self.labels: Tensor | None = None  # of the examples that will come in, where a gate goes by labels
 
     def construct(self, x: Tensor, labels: Tensor) -> Tensor:
         """Make the operators from inputs and labels; returns the layer's output for these inputs."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
+from lensnet.measure.examples import examples_now
 from lensnet.measure.layers.constructed import ConstructedLayer
 from lensnet.measure.layers.registry import implementation, parameter
 from lensnet.measure.redunet import step
@@ -67,10 +68,13 @@ class RedunetLayer(ConstructedLayer):
         return Operators(self.expansion, self.compression, self.shares)
 
     def gates(self, x: Tensor) -> Tensor:
-        """How much each class claims each example, (N, k)."""
+        """How much each class claims each example, (N, k). `gate: label` opens the class of an example where the
+        running pass knows it (`lensnet.measure.examples`); other examples are judged softly."""
         v = self.transform.forward(x)
-        if self.by_label and self.labels is not None and len(self.labels) == len(x):
-            return step.one_hot(self.labels, self.classes, v)
+        now = examples_now() if self.by_label else None
+        labels = None if now is None else now.labels_of(x)
+        if labels is not None:
+            return step.one_hot(labels, self.classes, v)
         return step.soft_gate(step.class_norms(self.operators, v, self.transform.weights(v)), self.lam)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""What a step gains: the rates along z(eta) = P(z + eta d) as a power series in eta, from the features it starts at.
+"""What a step gains: the rates along z(eta) = P(z + eta d) as a power series in eta, from the features at its start.
 
-With a = <z, d> and b = |d|^2 - a^2 the projection onto the sphere is z(eta) = z + eta u1 + eta^2 u2 + eta^3 u3 + ...,
+With a = <z, d> and c = <d, d> the projection divides by (1 + 2 a eta + c eta^2)^(1/2). Its inverse Sum f_n eta^n obeys
 
-    u1 = d - a z,   u2 = (a^2 - b/2) z - a d,   u3 = (3ab/2 - a^3) z + (a^2 - b/2) d,
+    (n + 1) f_(n+1) = -(2 n + 1) a f_n - n c f_(n-1),   f_0 = 1,
 
-so that W = Z Z^H becomes W + eta W1 + ..., W_n = Sum_{i+j=n} U_i U_j^H, and with M = alpha (I + alpha W)^-1
+so z(eta) = Sum u_n eta^n with u_n = f_n z + f_(n-1) d. The Gram matrices follow, W_n = Sum_{i+j=n} U_i U_j^H, and with
+A_0 = I + alpha W_0, A_n = alpha W_n and B = A^-1 as series, B_n = -B_0 Sum_{i=1}^n A_i B_(n-i),
 
-    logdet = const + eta tr(M W1) + eta^2 (tr(M W2) - tr(M W1)^2/2) + eta^3 (tr(M W3) - tr(M W1 M W2) + tr(M W1)^3/3).
+    d/d eta logdet A = tr(B dA/d eta),   so that coefficient n of logdet is 1/n Sum_{i=1}^n i tr(B_(n-i) A_i).
 
-The first order is <gradient, u1>: for true gates d is the gradient, and only its part tangent to the sphere counts. The
-third says how far the first two can be trusted. Without the projection u2 = u3 = 0.
+The first order is <gradient, u_1>: for true gates d is the gradient, and its part tangent to the sphere counts.
+The orders behind the second say how far the first two can be trusted. Without the projection f_n = 0 for n > 0.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from torch import Tensor
 from lensnet.measure.redunet.operators import Construction
 from lensnet.quantities.classes import class_groups, class_sizes
 
-ORDERS = 3
+ORDERS = 5
 
 
 @dataclass(frozen=True)
 class Series:
-    """R and dR at the start, and the coefficients of eta, eta^2 and eta^3 in each: (3,), float64."""
+    """R and dR at the start, and the coefficients of eta, eta^2, ... in each: (ORDERS,), float64."""
 
     total: Tensor
     reduction: Tensor
@@ -45,35 +46,42 @@ def gain_series(
     classes = torch.zeros_like(total)
     for group in class_groups(made.labels, class_sizes(made.labels)):
         rows = [group.take(u.movedim(0, 1)).movedim(2, 1) for u in path]
-        orders = _orders(made.operators.compression[group.classes], rows) @ share  # (3, g)
+        orders = _orders(made.operators.compression[group.classes], rows) @ share  # (ORDERS, g)
         classes = classes + orders @ made.operators.shares[group.classes]
     return Series(made.rates.total, made.rates.reduction, total, total - classes)
 
 
 def _path(v: Tensor, d: Tensor, length: Tensor, sphere: bool) -> list[Tensor]:
-    """z, u1, u2, u3 as coefficients; `length` (F,) makes inner products of coefficients those of the signals."""
+    """u_0 ... as coefficients; `length` (F,) makes inner products of coefficients those of the signals."""
     if not sphere:
-        return [v, d, torch.zeros_like(v), torch.zeros_like(v)]
-    a = _inner(v, d, length)[:, None]
-    b = _inner(d, d, length)[:, None] - a**2
-    return [v, d - a * v, (a**2 - b / 2) * v - a * d, (1.5 * a * b - a**3) * v + (a**2 - b / 2) * d]
+        return [v, d, *[torch.zeros_like(v)] * (ORDERS - 1)]
+    a, c = _inner(v, d, length)[:, None], _inner(d, d, length)[:, None]
+    before, now, path = torch.zeros_like(a), torch.ones_like(a), [v]
+    for n in range(ORDERS):
+        before, now = now, -((2 * n + 1) * a * now + n * c * before) / (n + 1)
+        path.append(now * v + before * d)
+    return path
 
 
 def _orders(operator: Tensor, path: list[Tensor]) -> Tensor:
-    """The first three coefficients of 1/2 logdet per frequency, (3, ..., F), for an operator M (..., F, c, c)."""
-    products = [
-        sum((path[i].mT @ path[n - i].conj() for i in range(n + 1)), start=torch.zeros_like(operator))
-        for n in range(1, ORDERS + 1)
-    ]
-    one, two, three = (operator @ product for product in products)
-    square = one @ one
-    second = _trace(two) - _trace(square) / 2
-    third = _trace(three) - _trace(one @ two) + _trace(square @ one) / 3
-    return torch.stack([_trace(one), second, third]) / 2
+    """Coefficients of 1/2 logdet per frequency, (ORDERS, ..., F), for an operator M = alpha A_0^-1 (..., F, c, c)."""
+    zero = torch.zeros_like(operator)
+    moved = [zero]  # A_0^-1 A_n = M W_n
+    inverse = [
+        torch.eye(operator.shape[-1], dtype=operator.dtype, device=operator.device).expand_as(operator)
+    ]  # B_n A_0
+    orders = []
+    for n in range(1, ORDERS + 1):
+        moved.append(operator @ sum((path[i].mT @ path[n - i].conj() for i in range(n + 1)), start=zero))
+        traces = [i * _trace(inverse[n - i], moved[i]) for i in range(1, n + 1)]
+        orders.append(torch.stack(traces).sum(0) / n)
+        inverse.append(-sum((moved[i] @ inverse[n - i] for i in range(1, n + 1)), start=zero))
+    return torch.stack(orders) / 2
 
 
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+def _trace(left: Tensor, right: Tensor) -> Tensor:
+    """Real part of the trace of a product."""
+    return (left.mT * right).sum((-2, -1)).real
 
 
 def _inner(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
