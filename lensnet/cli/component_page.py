@@ -109,6 +109,9 @@ def _parameters(component: Component) -> Table:
         facts += [
             f"{sign} {bound}" for sign, bound in ((">=", _bound(given, "min")), ("<=", _bound(given, "max"))) if bound
         ]
+        fits = component.spec.fits
+        facts += [f"divides {text}" for text in fits.divides.get(name, ())]
+        facts += [f"<= {text}" for text in fits.at_most.get(name, ())]
         told = said(given.about) + (f" (symbol {given.symbol})" if given.symbol else "")
         value = "required" if default is None else f"default {default}"
         table.add_row(f"  {name}", f"{', '.join(facts)}; {value}", told)

@@ -63,6 +63,7 @@ class _Checker:
             self.formula(("weights", name, "fan_out"), weight.fan_out, self.constants)
         self.parameters()
         self.shape()
+        self.fits()
         self.needs()
         self.abbreviations()
         self.effects()
@@ -110,6 +111,16 @@ class _Checker:
             self.formula(("shape", "positions"), shape.positions, self.constants)
         for index, size in enumerate(shape.positions if isinstance(shape.positions, list) else ()):
             self.formula(("shape", "positions", index), size, self.constants)
+
+    def fits(self) -> None:
+        fits = self.spec.fits
+        for key, bounds in (("divides", fits.divides), ("at_most", fits.at_most)):
+            for name, texts in bounds.items():
+                if name not in self.spec.parameters:
+                    help = did_you_mean(name, self.spec.parameters)
+                    self.add(("fits", key, name), f"there is no parameter '{name}'", help, key=True)
+                for index, text in enumerate(texts):
+                    self.formula(("fits", key, name, index), text, self.constants)
 
     def needs(self) -> None:
         for name, need in self.spec.needs.items():

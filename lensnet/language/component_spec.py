@@ -22,6 +22,7 @@ from lensnet.language.fields import (
 )
 from lensnet.language.formula import is_name
 from lensnet.language.objective_spec import ObjectiveSpec
+from lensnet.language.shape_spec import FitsSpec, ShapeSpec, listed
 
 GeometryName = Literal[
     "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge",
@@ -171,18 +172,6 @@ Coherence = Annotated[
 ]
 
 
-class ShapeSpec(Spec):
-    """What the output looks like where it differs from the input: formulas of parameters and shape symbols.
-
-    A position axis of size 0 is left out. `inputs: any`: the inputs need not have one shape.
-    """
-
-    channels: FormulaText | None = None
-    positions: FormulaText | list[FormulaText] | None = None
-    kind: Literal["real", "ids"] | None = None
-    inputs: Literal["alike", "any"] = "alike"
-
-
 class Matches(Spec):
     """Which modules of an imported model are this component, their whole subtree with them.
 
@@ -190,7 +179,7 @@ class Matches(Spec):
     parameters: from the module's numeric attributes, as `alpha/size`. weights: the module's parameter of every tensor.
     """
 
-    module: Annotated[list[Text], PlainValidator(lambda value: value if isinstance(value, list) else [value])] = []
+    module: Annotated[list[Text], PlainValidator(listed)] = []
     parameters: dict[SymbolName, FormulaText] = {}
     weights: dict[SymbolName, Text] = {}
 
@@ -234,6 +223,7 @@ class ComponentSpec(Spec):
     weights: dict[SymbolName, WeightSpec] = {}
     geometry: GeometryName = "pointwise"
     shape: ShapeSpec = ShapeSpec.model_construct()
+    fits: FitsSpec = FitsSpec.model_construct()
     implementation: ItemName | None = None
     function: FormulaText | None = None
     kinks: list[FormulaText] | None = None

@@ -46,10 +46,11 @@ def load_network(path_or_source: str | Path | Source, overrides: Iterable[str] =
     if reading.spec is None or ("body",) in reading.wrong:
         raise SpecError(reading.problems)
     own = components_of_file(reading.spec, reading.document)
-    wrong = [path for path in reading.wrong if path[:1] != ("define",)]
-    refused = {*own.refused, *_definitions_at_fault(reading)}
+    refused = own.refused | _refused(reading, "define") | _refused(reading, "blocks")
     told = [*reading.problems, *own.problems]
-    return LoadedNetwork(_Builder(reading.spec, reading.document, own.found, told, wrong, refused).network(), own.found)
+    return LoadedNetwork(
+        _Builder(reading.spec, reading.document, own.found, told, reading.wrong, refused).network(), own.found
+    )
 
 
 def build_network(spec: NetworkSpec, document: Document, extra: Mapping[str, Component] | None = None) -> Network:
@@ -57,11 +58,13 @@ def build_network(spec: NetworkSpec, document: Document, extra: Mapping[str, Com
     return _Builder(spec, document, extra or {}).network()
 
 
-def _definitions_at_fault(reading: NetworkReading) -> set[str]:
-    given = reading.document.data.get("define")
+def _refused(reading: NetworkReading, section: str) -> set[str]:
+    """Names in a section (`define`, `blocks`) that are at fault; an item of a block stands for itself, in the block."""
+    given = reading.document.data.get(section)
+    inner = {path for path in reading.wrong if section == "blocks" and path[2:3] == ("body",)}
+    wrong = {path[:2] for path in reading.wrong if path[:1] == (section,) and path not in inner}
     names = [name for name in given if isinstance(name, str)] if isinstance(given, dict) else []
-    at_fault = {path[:2] for path in reading.wrong}
-    return {name for name in names if ("define", name) in at_fault or ("define",) in at_fault}
+    return {name for name in names if (section, name) in wrong or (section,) in wrong}
 
 
 class _Builder:

@@ -39,7 +39,7 @@ class Expander:
     """Unrolls repeats, blocks and branches of one network file.
 
     wrong: places of the file that were refused already; the items there hold their places and are not told again.
-    refused: components whose own definition is at fault, in the same way.
+    refused: components and blocks whose own definition is at fault, in the same way.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Expander:
         wrong = list(wrong)
         self.out = Expansion(names_known=not any(path[-1:] == ("name",) for path in wrong))
         self._wrong = {_item_at(path) for path in wrong}
-        self._refused = {*refused, *(str(path[1]) for path in self._wrong if path[0] == "blocks" and len(path) == 2)}
+        self._refused = set(refused)
         self._items = 0
         self._taken: set[str] = set()
         self._reported: set[tuple[Path, str]] = set()
@@ -263,8 +263,8 @@ class Expander:
 
 
 def _item_at(path: Path) -> Path:
-    """The item of a body, or the block, definition or section, in which `path` lies."""
+    """The item of a body in which `path` lies; `path` itself elsewhere."""
     for end in range(len(path), 1, -1):
         if path[end - 2] in ("body", "branch") and isinstance(path[end - 1], int):
             return path[:end]
-    return path[:2]
+    return path

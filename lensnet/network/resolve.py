@@ -6,26 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from lensnet.catalog.component import Component
-from lensnet.language.component_spec import PairParameter
 from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, UnknownValue, evaluate_number
 from lensnet.language.source import Problem, did_you_mean
 from lensnet.language.symbols import SHAPE_SYMBOLS, constant_symbols
-from lensnet.network.geometry import (
-    Adaptive,
-    Collapse,
-    Flatten,
-    Geometry,
-    GeometryError,
-    Patches,
-    Pick,
-    Pointwise,
-    Regrid,
-    Strided,
-    Window,
-    WindowTranspose,
-)
+from lensnet.network.geometry import Flatten, Geometry, GeometryError, Patches, Window, WindowTranspose
+from lensnet.network.geometry_of import make_geometry
 from lensnet.network.graph import Node
 from lensnet.network.initialisation import InitialisationError, weight_law
 from lensnet.network.objective import Objective, missing_names, unknown_for
@@ -36,6 +22,7 @@ from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
 from lensnet.network.wiring import FORK_SUFFIX
 
+_LAYOUTS = {0: "vectors", 1: "tokens (one position axis)", 2: "images (two position axes)", 3: "three position axes"}
 _EMBEDDINGS = ("embedding",)  # implementations that take token ids
 
 
@@ -80,6 +67,7 @@ class Resolver:
         known = _shape_symbols(shapes) | dict(placed.scope)
         parameters = self.reader.read(placed, known)
         scope = known | numeric_symbols(component, parameters)
+        self._fits(placed, parameters, scope, inputs[0], shapes[0])
         geometry = self._geometry(placed, parameters, inputs, shapes)
         scope["window_taps"] = _taps(geometry)
         shape = self._shape(placed, geometry, scope, inputs, shapes)
@@ -91,6 +79,28 @@ class Resolver:
             path, component, own, inputs, ports, shapes, shape, geometry, weights,
             given, self.examples,
         )  # fmt: skip
+
+    def _fits(self, placed: Placed, parameters: Mapping[str, Any], scope: Scope, producer: str, shape: Shape) -> None:
+        """What the component asks of its input and of its numbers together (`fits:` in its file)."""
+        fits, problems = placed.component.spec.fits, []
+        if fits.axes and len(shape.positions) not in fits.axes:
+            given = f"{_LAYOUTS[min(len(shape.positions), 3)]}, {shape}"
+            told = f"{placed.component.name} needs {_LAYOUTS[fits.axes[0]]}, but '{named(producer)}' gives {given}"
+            problems.append(self.reader.problem(placed, (), told))
+        for key, texts in fits.divides.items():
+            for text in texts:
+                whole = self._inner_number(placed, text, scope)
+                if parameters[key] == 0 or whole % parameters[key]:
+                    told = f"`{key}` must divide {_shown(text, whole)}, and {parameters[key]} does not"
+                    problems.append(self.reader.problem(placed, (key,), told))
+        for key, texts in fits.at_most.items():
+            for text in texts:
+                most = self._inner_number(placed, text, scope)
+                if parameters[key] > most:
+                    told = f"`{key}` must be at most {_shown(text, most)}, not {parameters[key]:g}"
+                    problems.append(self.reader.problem(placed, (key,), told))
+        if problems:
+            raise Refused(problems)
 
     def _given(self, placed: Placed, scope: Scope) -> dict[str, float]:
         """Declared side quantities, under the names that the component's effects use."""
@@ -221,52 +231,8 @@ class Resolver:
             raise self.reader.refuse(placed, (), f"{placed.component.name}: `{text}`: {error.message}") from None
 
 
-def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geometry:
-    """The geometry of a component from its resolved parameters."""
-    kind = component.spec.geometry
-    if kind == "window":
-        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
-        kernel = _per_axis(parameters["kernel"], rank)
-        return Window(
-            kernel,
-            _per_axis(parameters.get("stride", 1), rank),
-            _per_axis(parameters.get("padding", 0), rank),
-            _per_axis(parameters.get("dilation", 1), rank),
-            parameters.get("padding_mode", "zero"),
-        )
-    if kind == "window_transpose":
-        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
-        return WindowTranspose(
-            _per_axis(parameters["kernel"], rank),
-            _per_axis(parameters.get("stride", 1), rank),
-            _per_axis(parameters.get("padding", 0), rank),
-            _per_axis(parameters.get("dilation", 1), rank),
-            _per_axis(parameters.get("output_padding", 0), rank),
-        )
-    if kind == "adaptive":
-        return Adaptive(_per_axis(parameters["output"], 2))
-    if kind == "patches":
-        patch = _per_axis(parameters["patch"], 2)
-        return Patches((patch[0], patch[1]))
-    if kind == "collapse":
-        return Collapse()
-    if kind == "strided":
-        return _strided(component, parameters)
-    if kind == "pick":
-        return Pick(int(parameters["index"]))
-    if kind == "regrid":
-        return Regrid(tuple(parameters["size"]) if "size" in parameters else ())
-    return Flatten() if kind == "flatten" else Pointwise()
-
-
-def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:
-    rank = 2 if isinstance(component.parameters.get("size"), PairParameter) else 1
-    start, step, size = (_per_axis(parameters[name], rank) for name in ("start", "step", "size"))
-    return Strided(start, step, size)
-
-
-def _per_axis(value: Any, rank: int) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple) else (int(value),) * rank
+def _shown(text: str, number: Number) -> str:
+    return text if text == f"{number:g}" else f"{text} = {number:g}"
 
 
 def _taps(geometry: Geometry) -> int:

@@ -8,8 +8,11 @@ import pytest
 from lensnet.catalog.catalog import catalog
 from lensnet.measure.module import to_module
 from lensnet.measure.sources import load_batch
+from lensnet.network.refused import Refused
+from lensnet.network.shape import Shape
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predicting import input_signal
+from tests.effects.monte_carlo import place
 from tests.truth.trial import Trial, all_trials, figures, network_of, path_of
 
 TRIALS = all_trials()
@@ -43,6 +46,27 @@ def test_the_layer_has_the_shape_that_the_network_says(trial: Trial) -> None:
     module = to_module(network)
     batch = load_batch(network.input)
     assert tuple(module(batch).shape) == network.nodes[-1].shape.tensor_shape(len(batch))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in sorted(catalog().items()) if kind.spec.fits.axes or kind.spec.fits.divides]
+)
+def test_what_does_not_fit_is_refused_before_anything_is_built(name: str) -> None:
+    """One position axis too many, one channel too many: the component says so, at its place in the file."""
+    trial = next(trial for trial in TRIALS if trial.component == name)
+    node = network_of(trial)[path_of(trial)]
+    given = {key: value for key, value in node.parameters.items() if key in node.component.parameters}
+    fits = node.component.spec.fits
+    if fits.axes:
+        shapes = [Shape(shape.channels, (*shape.positions, *(1,) * max(fits.axes))) for shape in node.shapes_in]
+        with pytest.raises(Refused) as caught:
+            place(name, shapes, **given)
+        assert any(f"{name} needs" in problem.message for problem in caught.value.problems)
+    for key, wholes in fits.divides.items():
+        if wholes == ["channels"]:
+            with pytest.raises(Refused) as caught:
+                place(name, node.shapes_in, **{**given, key: node.shapes_in[0].channels + 1})
+            assert any(f"`{key}` must divide" in problem.message for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize("trial", INSIDE, ids=name_of)

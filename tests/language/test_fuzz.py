@@ -1,4 +1,4 @@
-"""20,000 random and mutated formulas and YAML files: no hang, no crash, nothing executed.
+"""20,000 random and mutated formulas and YAML files, and networks of them: no hang, no crash, nothing executed.
 
 Each input gets two seconds of processor time. An audit hook watches what the interpreter does meanwhile: compiling
 anything but the formula's own text (which `ast.parse` does), running code, opening files, importing, starting programs.
@@ -7,6 +7,7 @@ anything but the formula's own text (which `ast.parse` does), running code, open
 from __future__ import annotations
 
 import random
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from lensnet.language.formula import FUNCTIONS, FormulaError, check_formula, evaluate_number, parse_formula
 from lensnet.language.loading import load_component_spec, load_network_spec
 from lensnet.language.source import Source, SpecError
+from lensnet.network.build import load_network
 from tests.language.test_formula_attacks import CANCELLING, CODE, FINE, TOO_MUCH
+from tests.network.test_faults import SOUND
 
 FORMULAS = 12_000
 FILES = 8_000
+NETWORKS = 400
 SECONDS = 2.0
 WATCHED = ("exec", "compile", "open", "import", "os.", "subprocess.", "socket.", "ctypes.", "pty.", "shutil.", "code.")
 
@@ -52,6 +56,16 @@ def _alarm(*_: object) -> None:
 
 
 @contextmanager
+def timed() -> Iterator[None]:
+    """Within this, `survives` can end what takes too long."""
+    old = signal.signal(signal.SIGVTALRM, _alarm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGVTALRM, old)
+
+
+@contextmanager
 def watched() -> Iterator[None]:
     """Within this, what the interpreter does is recorded in `seen`."""
     global watching
@@ -59,13 +73,12 @@ def watched() -> Iterator[None]:
         sys.addaudithook(_audit)
         sys._lensnet_audit = True  # type: ignore[attr-defined]
     seen.clear()
-    old = signal.signal(signal.SIGVTALRM, _alarm)
     watching = True
     try:
-        yield
+        with timed():
+            yield
     finally:
         watching = False
-        signal.signal(signal.SIGVTALRM, old)
 
 
 def survives(run: Callable[[], object], allowed: type[Exception], text: str) -> bool:
@@ -287,6 +300,24 @@ def test_files():
             load = load_network_spec if "network" in text else load_component_spec
             accepted += survives(lambda load=load, text=text: load(Source("f", text)), SpecError, text)
     assert accepted > 100, "some mutations are harmless"
+
+
+def test_networks():
+    """Past the reading: names, blocks in blocks, wiring, shapes. What is not refused is a network."""
+    rng = random.Random(500)
+    seeds = [text for text in seed_files() if text.startswith("network:")] + [SOUND] * 10
+    accepted = 0
+    with timed():
+        for index in range(NETWORKS):
+            text = rng.choice(seeds)
+            if index % 2:
+                text = mutated(rng, text, YAML_PIECES)
+            else:  # one word for another: still YAML, and often still a spec
+                words = re.findall(r"\w+", text)
+                for _ in range(rng.randint(1, 4)):
+                    text = re.sub(rf"\b{rng.choice(words)}\b", rng.choice(words), text, count=1)
+            accepted += survives(lambda text=text: load_network(Source("f", text)), SpecError, text)
+    assert NETWORKS / 50 < accepted < NETWORKS / 2, "some changes are harmless, most are not"
 
 
 @settings(max_examples=300)

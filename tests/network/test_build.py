@@ -149,6 +149,13 @@ def test_contradictory_initialisation_is_refused(given: dict[str, object]) -> No
         ("- {component: sum, from: [input]}", 4, ["at least two inputs"]),
         ("- {component: residual}", 4, ["2 inputs", "branch"]),
         ("- {component: conv2d, filters: 4, kernel: 3}", 4, ["does not fit its input", "2 position axes"]),
+        ("- {component: groupnorm, groups: 5}", 4, ["`groups` must divide channels = 16, and 5 does not"]),
+        ("- {component: attention}", 4, ["attention needs tokens", "'input' gives vectors, 16"]),
+        (
+            "- {component: mixture_of_experts, experts: 4, active: 5, hidden: 8, units: 16}",
+            4,
+            ["`active` must be at most experts = 4, not 5"],
+        ),
         ("- {component: fork}", 4, ["never written down"]),
         ("- {component: embedding, units: 4}", 4, ["needs token ids"]),
     ],

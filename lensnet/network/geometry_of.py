@@ -1,0 +1,70 @@
+"""The geometry of a component: how its positions map, from what its file says and the parameters that it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lensnet.catalog.component import Component
+from lensnet.language.component_spec import PairParameter
+from lensnet.network.geometry import (
+    Adaptive,
+    Collapse,
+    Flatten,
+    Geometry,
+    Patches,
+    Pick,
+    Pointwise,
+    Regrid,
+    Strided,
+    Window,
+    WindowTranspose,
+)
+
+
+def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geometry:
+    """The geometry of a component from its resolved parameters."""
+    kind = component.spec.geometry
+    if kind == "window":
+        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
+        kernel = _per_axis(parameters["kernel"], rank)
+        return Window(
+            kernel,
+            _per_axis(parameters.get("stride", 1), rank),
+            _per_axis(parameters.get("padding", 0), rank),
+            _per_axis(parameters.get("dilation", 1), rank),
+            parameters.get("padding_mode", "zero"),
+        )
+    if kind == "window_transpose":
+        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
+        return WindowTranspose(
+            _per_axis(parameters["kernel"], rank),
+            _per_axis(parameters.get("stride", 1), rank),
+            _per_axis(parameters.get("padding", 0), rank),
+            _per_axis(parameters.get("dilation", 1), rank),
+            _per_axis(parameters.get("output_padding", 0), rank),
+        )
+    if kind == "adaptive":
+        return Adaptive(_per_axis(parameters["output"], 2))
+    if kind == "patches":
+        patch = _per_axis(parameters["patch"], 2)
+        return Patches((patch[0], patch[1]))
+    if kind == "collapse":
+        return Collapse()
+    if kind == "strided":
+        return _strided(component, parameters)
+    if kind == "pick":
+        return Pick(int(parameters["index"]))
+    if kind == "regrid":
+        return Regrid(tuple(parameters["size"]) if "size" in parameters else ())
+    return Flatten() if kind == "flatten" else Pointwise()
+
+
+def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:
+    rank = 2 if isinstance(component.parameters.get("size"), PairParameter) else 1
+    start, step, size = (_per_axis(parameters[name], rank) for name in ("start", "step", "size"))
+    return Strided(start, step, size)
+
+
+def _per_axis(value: Any, rank: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (int(value),) * rank
