@@ -14,13 +14,17 @@ from lensnet.compare.settings import Settings
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Law, Signal
 from lensnet.network.graph import INPUT, InputSource, Network
-from lensnet.predict.engine import Descent, Source, has_engine
+from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Prediction
 from lensnet.quantities.rows import DEFAULT_ROWS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+BELOW = (Level.KERNEL, Level.FLUCTUATION)
+"""The levels that are asked where the moments do not hold."""
 
 
 def predict(
@@ -42,10 +46,9 @@ def predict_down(
     """`predict` from the cheapest level down: the levels below are asked only where the moments do not hold."""
     through = propagate(network, input_signal(network), gradients=gradients)
     first = _report(network, through, None, settings, gradients)
-    below = tuple(level for level in (Level.KERNEL, Level.FLUCTUATION) if has_engine(level))
-    if not below or not needs_descent(first):
+    if not needs_descent(first):
         return first
-    levels = (Level.MOMENTS, *below)
+    levels = (Level.MOMENTS, *BELOW)
     return climb(_report(network, through, _loaded(network), settings, gradients, levels, rows))
 
 
@@ -99,15 +102,16 @@ def _loaded(network: Network) -> Tensor:
 def input_signal(network: Network, batch: Tensor | None = None) -> Signal:
     """The signal at the network's input.
 
-    Gaussian inputs are known from their declaration alone (one typical example); of anything else the moments of the
-    actual batch (loaded when not given) are taken, per example and position.
+    Of a Gaussian input all entries are alike (one typical example): its mean and variance are those of the actual batch
+    where one is given, since a few thousand numbers stray from their law, else the declared ones. Of anything else the
+    moments of the actual batch (loaded when not given) are taken, per example and position.
     """
     source, shape = network.input, network.input.shape
     if shape.kind == "ids":
         blank = np.full((1, *shape.positions), np.nan)
         return Signal(blank, blank)
     if source.source == "gaussian":
-        return _gaussian_signal(source)
+        return _gaussian_signal(source, batch)
     from lensnet.measure.fields import channel_mean, channel_product
 
     batch = _loaded(network) if batch is None else batch
@@ -115,10 +119,12 @@ def input_signal(network: Network, batch: Tensor | None = None) -> Signal:
     return Signal(np.asarray(mean, dtype=float), np.asarray(second, dtype=float))
 
 
-def _gaussian_signal(source: InputSource) -> Signal:
+def _gaussian_signal(source: InputSource, batch: Tensor | None) -> Signal:
     """One typical example; the declared correlations go along as side quantities for the first component."""
     options: Mapping[str, object] = source.options
     mean, std = float(str(options.get("mean", 0.0))), float(str(options.get("std", 1.0)))
+    if batch is not None:
+        mean, std = float(batch.double().mean()), float(batch.double().std(correction=0))
     size = (1, *source.shape.positions)
     means, variance = np.full(size, mean), np.full(size, std**2)
     second = mean**2 + std**2
@@ -133,4 +139,4 @@ def _gaussian_signal(source: InputSource) -> Signal:
     return Signal(means, variance + means**2, law, side)
 
 
-__all__ = ["descend", "input_signal", "joined", "names_of", "predict", "predict_down"]
+__all__ = ["BELOW", "descend", "input_signal", "joined", "names_of", "predict", "predict_down"]

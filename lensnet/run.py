@@ -22,13 +22,13 @@ from lensnet.measure.ensemble import Progress, measure
 from lensnet.measure.sources import load_batch
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.network.graph import INPUT, Network
-from lensnet.predict.engine import Descent, has_engine
+from lensnet.predict.engine import Descent
 from lensnet.predict.labelled_rates import labelled_effects
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.own_effects import has_own, own_effects, own_quantities
 from lensnet.predict.prediction import Prediction
-from lensnet.predicting import descend, input_signal, joined, names_of
+from lensnet.predicting import BELOW, descend, input_signal, joined, names_of
 from lensnet.quantities.rows import DEFAULT_ROWS
 
 
@@ -98,10 +98,9 @@ def run_down(network: Network, seeds: int = 8, *, progress: Progress | None = No
     Options as for `run`, without `levels`.
     """
     first = run(network, seeds, progress=progress, **options)
-    below = tuple(level for level in (Level.KERNEL, Level.FLUCTUATION) if has_engine(level))
-    if not below or not needs_descent(first) or any(finding.kind == "interrupted" for finding in first.findings):
+    if not needs_descent(first) or any(finding.kind == "interrupted" for finding in first.findings):
         return first
-    options |= {"levels": (Level.MOMENTS, *below), "most_seeds": first.seeds}
+    options |= {"levels": (Level.MOMENTS, *BELOW), "most_seeds": first.seeds}
     return climb(run(network, first.seeds, progress=progress, **options), own_quantities(network))
 
 

@@ -11,7 +11,6 @@ from lensnet.ladder.rates import WIDTHS, Rate, rate_test
 from lensnet.ladder.steps import Step, fluctuation_to_spectrum, kernel_to_moments, spectrum_to_kernel
 from lensnet.ladder.trial import Trial, is_layer, trials
 from lensnet.levels.ladder import Level
-from lensnet.predict.engine import has_engine
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -112,12 +111,9 @@ def check_component(name: str, draws: int = DRAWS, rates: bool = True) -> Rung:
 
 def _steps(inside: Sequence[Trial]) -> Iterator[Step]:
     chosen = inside[:MOST_TRIALS]
-    if has_engine(Level.KERNEL):
-        yield from kernel_to_moments(chosen)
-    if has_engine(Level.SPECTRUM):
-        yield spectrum_to_kernel(chosen)
-    if has_engine(Level.FLUCTUATION):
-        yield fluctuation_to_spectrum(chosen)
+    yield from kernel_to_moments(chosen)
+    yield spectrum_to_kernel(chosen)
+    yield fluctuation_to_spectrum(chosen)
 
 
 def _rung_data(rung: Rung) -> dict[str, Any]:

@@ -215,9 +215,17 @@ def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: S
         if worst:
             quantity = max(worst, key=lambda name: worst[name][-1].value)
             label = quantity.replace("_", " ")
-            judged = _judged(worst[quantity], FALLS_AT_EDGES)
-            return Step(name, below, above, label, *judged, worst[quantity][-1].value)
+            how, detail = _judged(worst[quantity], FALLS_AT_EDGES)
+            if how == "fails" and not _widens(trial):
+                continue  # scores of so many classes: there is no limit to take
+            return Step(name, below, above, label, how, detail, worst[quantity][-1].value)
     return Step(name, below, above, "spectrum", "not modelled", f"no prediction at the level {below}")
+
+
+def _widens(trial: Trial) -> bool:
+    """Whether the output has more channels in a wider layer."""
+    narrow, wide = (network_of(widened(trial, factor))[path_of(trial)].shape.channels for factor in FACTORS[:2])
+    return wide > narrow
 
 
 def _predicted(trial: Trial, levels: tuple[Level, ...]) -> list[Effect]:

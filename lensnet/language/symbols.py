@@ -58,6 +58,8 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "same_place_out": "the same of positions of the output",
     "same_example": "1 for two samples of one example, else 0",
     "code_kernel": "product of the positional codes of two positions, averaged over channels",
+    "turn_kernel": "cosine of the angle between the turns of two positions, averaged over channels",
+    "turn_mean": "the same between a position and the first",
     "theta": "neural tangent kernel",
     "width": "number of neurons",
     "depth": "number of layers so far",
@@ -132,6 +134,7 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "mean_all": 1,
     "mean_left": 1,
     "mean_right": 1,
+    "sum_all": 1,
     "everywhere_same": 1,
     "everywhere_all": 1,
     "at_same": 1,
@@ -143,6 +146,12 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "window_max_gradient": 1,
     "attended": 6,
     "attended_back": 7,
+    "attend_pairs": 6,
+    "attend_pairs_back": 8,
+    "recurrent_pairs": 6,
+    "recurrent_pairs_back": 7,
+    "routed": 4,
+    "routed_back": 4,
 }
 # Numeric special functions of lensnet.algebra.special, named here so that a check needs no numpy.
 SPECIAL: dict[str, int | tuple[int, int]] = {
@@ -172,7 +181,8 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "gate_jacobian": 4,
     "gate_kernel": 5,
     "gate_slope_kernel": 5,
-    "relu_kernel": 4,
+    "relu_kernel": 5,
+    "relu_slope_kernel": 5,
 }
 # Operators on tensors, in `forward:` expressions.
 TENSOR_OPERATORS: dict[str, int | tuple[int, int]] = {

@@ -1,4 +1,4 @@
-"""Sinusoidal position codes: their moments over channels at each position, exactly (no average over positions)."""
+"""Positions written into channels, by waves or by turns: averages over channels, exactly (none over positions)."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def code_moments(length: int, channels: int, base: float = 10000.0, amplitude: f
     """Mean and second moment over channels, each `(1, length)`; the latter is amplitude**2/2 for even channels."""
     code = amplitude * sinusoidal_code(length, channels, base)
     return code.mean(axis=1)[None], (code**2).mean(axis=1)[None]
+
+
+def turn_cosines(length: int, width: int, base: float = 10000.0) -> Field:
+    """How alike two rotary positions turn: the cosine of the difference of their angles, averaged over the pairs of
+    channels, `(length, length)`. A head of `width` channels turns its pair i by position * base**(-2i/width).
+    """
+    place = np.arange(length)
+    apart = np.cos(place[:, None] * base ** (-np.arange(0, width, 2) / width)).mean(axis=1)
+    return apart[np.abs(place[:, None] - place[None, :])]

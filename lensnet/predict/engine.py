@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,19 +83,12 @@ _ENGINES = {
 }
 
 
-def has_engine(level: Level) -> bool:
-    module, _ = _ENGINES[level]
-    return find_spec(module.rpartition(".")[0]) is not None and find_spec(module) is not None
-
-
 class LevelError(ValueError):
-    """A level that cannot be predicted at."""
+    """A level that was asked for and at which something cannot be predicted."""
 
 
 def engine(level: Level) -> LevelEngine:
-    """The engine of a level below the moments, imported when first asked for. Raises LevelError where there is none."""
-    if not has_engine(level):
-        raise LevelError(f"--level {level}: this version does not predict at that level; use moments")
+    """The engine of a level below the moments, imported when first asked for."""
     module, name = _ENGINES[level]
     made: LevelEngine = getattr(import_module(module), name)()
     return made
@@ -113,7 +105,7 @@ class Descent:
         chosen = {level for level in below if level in levels}
         self.engines: dict[Level, LevelEngine] = {}
         for level in reversed(below):
-            if level in chosen and (len(self.wanted) == 1 or has_engine(level)):
+            if level in chosen:
                 self.engines[level] = engine(level)
                 chosen |= set(self.engines[level].needs)
         self.through: dict[Level, LevelPrediction] = {}

@@ -34,8 +34,11 @@ class Tried:
 
     @property
     def layouts(self) -> tuple[FullPairs, FullPairs]:
-        examples = self.node.examples
-        return FullPairs(examples, self.node.shapes_in[0].positions), FullPairs(examples, self.node.shape.positions)
+        return self.ports[0], FullPairs(self.node.examples, self.node.shape.positions)
+
+    @property
+    def ports(self) -> list[FullPairs]:
+        return [FullPairs(self.node.examples, shape.positions) for shape in self.node.shapes_in]
 
     def states(self) -> list[Covariance]:
         """What the kernel level is told about the inputs; several ports are independent."""
@@ -44,10 +47,13 @@ class Tried:
             ids = np.tile(_ids(self.node), 1).ravel()
             pairs = (ids[:, None] == ids[None, :]).astype(float)
             return [Covariance(np.zeros(given.field_shape), pairs, given)]
-        pairs = self.mean**2 + self.std**2 * correlations(given)
-        mean = np.full(given.field_shape, self.mean)
-        population = Population("input", self.node.shapes_in[0].channels, float("inf"), mean, pairs, given)
-        return [Covariance(mean, pairs, given, population)] * len(self.node.ports)
+        return [self.state(layout) for layout in self.ports]
+
+    def state(self, layout: FullPairs) -> Covariance:
+        pairs = self.mean**2 + self.std**2 * correlations(layout)
+        mean = np.full(layout.field_shape, self.mean)
+        population = Population("input", self.node.shapes_in[0].channels, float("inf"), mean, pairs, layout)
+        return Covariance(mean, pairs, layout, population)
 
     def probe(self) -> np.ndarray:
         """Covariance of the gradient at the output: half of it common to all examples, positions independent."""

@@ -6,8 +6,11 @@ equal_tokens.py     attention on equicorrelated Gaussian tokens
 token_gram.py       attention on tokens of any Gram matrix
 attention.py        the two as functions that a formula calls
 dot_product.py      attention alone, from the Gram matrices of queries, keys and values
+head_pairs.py        the same for several examples at once
+softmax_paths.py     what all attention does with its weights, forward and backward
 gate_moments.py     Gaussian averages of sigmoid, gelu and silu gates
 gate_pairs.py       the same of two gates that see correlated signals
+routing.py          gates that two samples share, of every kind
 recurrent.py        LSTM and GRU over time
 chebyshev.py, scatter.py   tables and averages that these share
 

@@ -16,15 +16,23 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lensnet.algebra.mixing.token_gram import _columns, _t, gram_root
+from lensnet.algebra.mixing.softmax_paths import (
+    columns,
+    own_keys,
+    own_queries,
+    pulled_by_logits,
+    softmax_weights,
+    transposed,
+)
+from lensnet.algebra.mixing.token_gram import gram_root
 from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]
 
-# Queries sampled per example, and multiplications that their logits may cost: what holds for one draw is asked for
-# again and again, and averaging smooths it.
-_ROWS = 2**11
-_WORK = 4e7
+# Queries sampled, and multiplications that their logits may cost, for all examples together and for each at least: what
+# holds for one draw is asked for again and again, and averaging smooths it.
+_ROWS, _FEWEST_ROWS = 2**16, 2**11
+_WORK, _LEAST_WORK = 1e9, 4e7
 
 
 @dataclass(frozen=True)
@@ -40,35 +48,23 @@ class HeadSample:
 
     @cached_property
     def logits(self) -> Array:
-        return np.asarray(self.scale * self.query @ _t(self.key))
+        return np.asarray(self.scale * self.query @ transposed(self.key))
 
     @cached_property
     def weights(self) -> Array:
-        logits = self.logits
-        if self.causal:
-            logits = np.where(np.tril(np.ones(logits.shape[-2:], bool)), logits, -np.inf)
-        raw = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(raw / raw.sum(axis=-1, keepdims=True))
-
-    @cached_property
-    def seen(self) -> Array:
-        """(G a_i)_j with the Gram matrix of the values."""
-        return np.asarray(self.weights @ self.value)
+        return softmax_weights(self.logits, self.causal)
 
     def mix(self) -> Array:
-        return np.asarray((self.seen * self.weights).sum(axis=-1).mean(axis=0))
+        a = self.weights
+        return np.asarray(((a @ self.value) * a).sum(axis=-1).mean(axis=0))
 
     def to_value(self, upstream: Array) -> Array:
-        return np.asarray(_columns(upstream, self.weights, self.weights).mean(axis=0))
+        return np.asarray(columns(upstream, self.weights, self.weights).mean(axis=0))
 
     def to_query(self, upstream: Array) -> Array:
-        a, gram, seen, width = self.weights, self.value, self.seen, self.query.shape[-1]
-        gathered = (seen * a).sum(axis=-1)
-        other = a @ self.key_gram
-        # tr(J Gv J Gk) for J = diag(a) - a a^T
-        trace = ((a @ (gram * self.key_gram)) * a).sum(axis=-1) - 2 * (a * seen * other).sum(axis=-1)
-        trace = trace + gathered * (other * a).sum(axis=-1)
-        pulled = a * (self.logits - (a * self.logits).sum(axis=-1, keepdims=True))
+        a, gram, width = self.weights, self.value, self.query.shape[-1]
+        trace = own_queries(a, gram, self.key_gram)
+        pulled = pulled_by_logits(a, self.logits)
         along = ((pulled @ gram) * pulled).sum(axis=-1)
         length = np.maximum((self.query**2).sum(axis=-1), 1e-300)
         power = upstream if upstream.ndim == 1 else np.diagonal(upstream)
@@ -76,25 +72,18 @@ class HeadSample:
         return np.asarray(power * found.mean(axis=0))
 
     def to_key(self, upstream: Array) -> Array:
-        a, seen = self.weights, self.seen
-        own = np.diagonal(self.value)
-        if upstream.ndim == 1:
-            weight = (upstream * (self.query**2).sum(axis=-1))[..., None] * a**2
-            gathered = (seen * a).sum(axis=-1)[..., None]
-            found = (weight * (own[None, None, :] - 2 * seen + gathered)).sum(axis=-2)
-        else:
-            weight = upstream * (self.query @ _t(self.query))
-            both = seen @ _t(a)
-            found = own * _columns(weight, a, a) - 2 * _columns(weight, a * seen, a) + _columns(weight * both, a, a)
-        return np.asarray(self.scale**2 * found.mean(axis=0))
+        alone = upstream.ndim == 1
+        length = (self.query**2).sum(axis=-1) if alone else self.query @ transposed(self.query)
+        return np.asarray(self.scale**2 * own_keys(self.weights, self.value, upstream * length).mean(axis=0))
 
 
 @lru_cache(maxsize=8)
-def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bool]) -> HeadSample:
-    queries, keys, width, scale, causal = key[3], key[4], key[5], key[6], key[7]
+def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bool, int]) -> HeadSample:
+    queries, keys, width, scale, causal, examples = key[3], key[4], key[5], key[6], key[7], key[8]
     grams = [np.frombuffer(data).reshape(size, size) for data, size in zip(key[:3], (queries, keys, keys), strict=True)]
     roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
-    rows = min(_ROWS, _WORK / (keys * (width + 3 * keys)))
+    work = max(_LEAST_WORK, _WORK / examples)
+    rows = min(max(_FEWEST_ROWS, _ROWS / examples), work / (keys * (width + 3 * keys)))
     count = max(1, round(rows / queries))
     source = np.random.default_rng([crc32(data) for data in key[:3]])
     pairs = (count + 1) // 2
@@ -125,13 +114,14 @@ def _heads(
     fields = [np.atleast_2d(np.asarray(field, float)) for field in (q_query, q_key, q_value)]
     lengths = [len(field) for field in fields] + [len(gram) for gram in grams if np.ndim(gram) == 3]
     out: list[HeadSample | None] = []
-    for example in range(max(lengths)):
+    examples = max(lengths)
+    for example in range(examples):
         found = [_matrix(gram, field, example) for gram, field in zip(grams, fields, strict=True)]
         if not all(np.isfinite(gram).all() for gram in found):
             out.append(None)
             continue
         query, key, value = (gram.tobytes() for gram in found)
-        out.append(_samples((query, key, value, len(found[0]), len(found[1]), round(width), scale, bool(causal))))
+        out.append(_samples((query, key, value, len(found[0]), len(found[1]), round(width), scale, bool(causal), examples)))
     return out
 
 

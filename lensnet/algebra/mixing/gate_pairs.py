@@ -39,7 +39,13 @@ def gate_slope_kernel(kind: Array, mean: Array, first: Array, second: Array, bot
     return _gate(round(float(np.max(kind)))).gradient_kernel(first, second, both, mean, mean).value
 
 
-@special("relu_kernel", 4, r"\mathbb{{E}}[u]_+[v]_+\left({0}; {1}, {2}, {3}\right)")
-def relu_kernel(mean: Array, first: Array, second: Array, both: Array) -> Array:
-    """E relu(u) relu(v) for u, v of one mean, variances `first` and `second`, covariance `both`."""
-    return _relu().kernel(first, second, both, mean, mean).value
+@special("relu_kernel", 5, r"\mathbb{{E}}[u]_+[v]_+\left({0}, {1}; {2}, {3}, {4}\right)")
+def relu_kernel(mean_1: Array, mean_2: Array, first: Array, second: Array, both: Array) -> Array:
+    """E relu(u) relu(v) for u, v of these means, variances `first` and `second`, covariance `both`."""
+    return _relu().kernel(first, second, both, mean_1, mean_2).value
+
+
+@special("relu_slope_kernel", 5, r"\mathbb{{P}}(u>0,v>0)\left({0}, {1}; {2}, {3}, {4}\right)")
+def relu_slope_kernel(mean_1: Array, mean_2: Array, first: Array, second: Array, both: Array) -> Array:
+    """Probability that both u and v are above zero: E relu'(u) relu'(v), arguments as for relu_kernel."""
+    return _relu().gradient_kernel(first, second, both, mean_1, mean_2).value

@@ -16,6 +16,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.algebra.mixing.softmax_paths import (
+    columns,
+    diagonal,
+    own_keys,
+    own_queries,
+    pulled_by_logits,
+    softmax_weights,
+    transposed,
+)
+
 Array = NDArray[np.float64]
 
 
@@ -39,12 +49,12 @@ class LogitSample:
 
     @cached_property
     def gram(self) -> Array:
-        return self.factor @ _t(self.factor)
+        return self.factor @ transposed(self.factor)
 
     @cached_property
     def own(self) -> Array:
         """q of every token, (S or 1, T)."""
-        return np.maximum(_diagonal(self.gram), 1e-300)
+        return np.maximum(diagonal(self.gram), 1e-300)
 
     @cached_property
     def queries(self) -> Array:
@@ -58,16 +68,12 @@ class LogitSample:
 
     @cached_property
     def logits(self) -> Array:
-        return self.directions @ _t(self.factor)
+        return self.directions @ transposed(self.factor)
 
     @cached_property
     def weights(self) -> Array:
         """a_ij: softmax of the logits over the keys j that query i sees."""
-        logits = self.logits
-        if self.causal:
-            logits = np.where(np.tril(np.ones(logits.shape[-2:], bool)), logits, -np.inf)
-        raw = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(raw / raw.sum(axis=-1, keepdims=True))
+        return softmax_weights(self.logits, self.causal)
 
     @cached_property
     def seen(self) -> Array:
@@ -84,39 +90,32 @@ class LogitSample:
         `upstream`: P, (T, T), or (T,) where the gradients of different positions are independent.
         """
         d = self.channels
-        a, gram, seen = self.weights, self.gram, self.seen
-        pulled = a * (self.logits - (a * self.logits).sum(axis=-1, keepdims=True))  # J_i l_i
+        a, gram = self.weights, self.gram
+        pulled = pulled_by_logits(a, self.logits)
         pulled_seen = pulled @ gram
-        gathered = (seen * a).sum(axis=-1)  # a_i^T G a_i
         upward = upstream if upstream.ndim == 1 else np.diagonal(upstream)
         share = self.slope * self.own / np.maximum(self.slope * self.own + self.bias, 1e-300)
         along = (pulled_seen * pulled).sum(axis=-1)  # |M u|^2 / d
-        trace = ((a @ gram**2) * a).sum(axis=-1) - 2 * (a * seen**2).sum(axis=-1) + gathered**2  # tr M^2 / d^2
+        trace = own_queries(a, gram, gram)  # tr M^2 / d^2
         norm = np.maximum((self.queries**2).sum(axis=-1), 1e-300) / self.width
         query = self.slope * (1 - share / d) * (along / (norm * self.width) + (1 - 1 / self.width) * trace)
         query = query + share**2 * along / (self.own * d)
         # where the paths meet at one token: keys and values of the token that asks
-        own_weight, own_logit = _diagonal(a), _diagonal(self.logits)
-        meet = own_logit * own_weight * (_diagonal(pulled_seen) - (a * pulled_seen).sum(axis=-1))
-        query = query + 2 * share * (meet + own_weight * _diagonal(pulled_seen)) / (self.own * d)
-        value = _columns(upstream, a, a) + 2 * _columns(upstream, a, pulled) / d
-        result = upward * query + value + self._key_path(upstream, gathered)
+        own_weight, own_logit = diagonal(a), diagonal(self.logits)
+        meet = own_logit * own_weight * (diagonal(pulled_seen) - (a * pulled_seen).sum(axis=-1))
+        query = query + 2 * share * (meet + own_weight * diagonal(pulled_seen)) / (self.own * d)
+        value = columns(upstream, a, a) + 2 * columns(upstream, a, pulled) / d
+        result = upward * query + value + own_keys(a, gram, upstream * self.lengths(upstream.ndim == 1) / d)
         return np.asarray(result.mean(axis=0))
 
-    def _key_path(self, upstream: Array, gathered: Array) -> Array:
-        """|sum_i (e_j^T J_i X W_V^T g_i) u_i|^2: the gradient through the keys."""
-        a, seen = self.weights, self.seen
+    def lengths(self, alone: bool = False, other: LogitSample | None = None) -> Array:
+        """u_i.u_k of every two queries (of this and another example), with the part outside the tokens' span that is
+        averaged; `alone`: of every query with itself."""
+        two = self if other is None else other
         outside = (self.channels - self.factor.shape[-1]) / self.width
-        if upstream.ndim == 1:
-            length = (self.directions**2).sum(axis=-1) + outside * (self.queries**2).sum(axis=-1)
-            weight = (upstream * length / self.channels)[..., None] * a**2
-            return np.asarray((weight * (self.own[:, None, :] - 2 * seen + gathered[..., None])).sum(axis=-2))
-        length = self.directions @ _t(self.directions) + outside * self.queries @ _t(self.queries)
-        weight = upstream * length / self.channels
-        both = seen @ _t(a)
-        return np.asarray(
-            self.own * _columns(weight, a, a) - 2 * _columns(weight, a * seen, a) + _columns(weight * both, a, a)
-        )
+        if alone:
+            return np.asarray((self.directions**2).sum(axis=-1) + outside * (self.queries**2).sum(axis=-1))
+        return self.directions @ transposed(two.directions) + outside * self.queries @ transposed(two.queries)
 
 
 def logit_sample(
@@ -140,7 +139,7 @@ def logit_sample(
     if fluctuating:
         rank = root.shape[-1]
         channel = source.standard_normal((pairs, rank, channels)) / np.sqrt(channels)
-        root = root @ (np.linalg.cholesky(channel @ _t(channel)) if channels > rank else channel)
+        root = root @ (np.linalg.cholesky(channel @ transposed(channel)) if channels > rank else channel)
     rank = root.shape[-1]
     query = source.standard_normal((pairs, rank + 1, width))
     key = source.standard_normal((pairs, width, rank))
@@ -157,18 +156,3 @@ def gram_root(gram: Array, most: int) -> Array:
     if not len(keep):
         keep = np.array([len(value) - 1])
     return np.asarray(vector[:, keep] * np.sqrt(np.maximum(value[keep], 0.0)))
-
-
-def _columns(upstream: Array, left: Array, right: Array) -> Array:
-    """sum_{i i'} P_{i i'} left_{i j} right_{i' j} for every j; a one-dimensional P is a diagonal."""
-    if upstream.ndim == 1:
-        return np.asarray((upstream[:, None] * left * right).sum(axis=-2))
-    return np.asarray((left * (upstream @ right)).sum(axis=-2))
-
-
-def _diagonal(matrix: Array) -> Array:
-    return np.diagonal(matrix, axis1=-2, axis2=-1)
-
-
-def _t(matrix: Array) -> Array:
-    return np.swapaxes(matrix, -1, -2)

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.algebra.mixing.softmax_paths import keys_of_two, queries_of_two, transposed
 from lensnet.algebra.mixing.token_gram import LogitSample, gram_root
 
 Array = NDArray[np.float64]
@@ -65,7 +66,7 @@ class BatchLogits:
         rank = min(root.shape[-1], channels) if fluctuating else root.shape[-1]
         count = examples * tokens
         each = count * (2.0 * tokens * count + 2.0 * rank * width + tokens * rank)
-        pairs = max(2, min(_MOST, round(work / each)) // 2)
+        pairs = samples_within(work, each) // 2
         if fluctuating:
             channel = source.standard_normal((pairs, root.shape[-1], channels)) / np.sqrt(channels)
             if channels > root.shape[-1]:
@@ -101,9 +102,7 @@ class BatchLogits:
         rows = seen.reshape(len(seen), examples * tokens, -1)
         found = np.einsum("snr,smr->nm", rows, rows, optimize=True) / len(rows)
         size = (rows**2).sum(axis=(1, 2)) / (self.factor**2).sum(axis=(1, 2, 3))
-        paired = (size[: len(size) // 2] + size[len(size) // 2 :]) / 2
-        error = float(np.std(paired, ddof=1) / np.mean(paired) / np.sqrt(len(paired))) if len(paired) > 1 else 1.0
-        return np.asarray(found), error
+        return np.asarray(found), standard_error(size)
 
     def gradient(self, upstream: Array) -> Array:
         """Covariance of dL/dx between all tokens over g_value^2 g_output^2 channels_out/channels, (E*T, E*T).
@@ -128,21 +127,19 @@ class BatchLogits:
     def _pair(self, e: int, f: int, p: Array) -> Array:
         """The block of two examples: values, keys and queries."""
         one, two = self.examples[e], self.examples[f]
-        a, b = one.weights, two.weights
-        gram = one.factor @ _t(two.factor)
-        left, right = a @ gram, gram @ _t(b)  # (i, j'), (j, k)
-        met = left @ _t(b)  # a_i^T G a_k
-        outside = (self.channels - self.factor.shape[-1]) / self.width
-        length = one.directions @ _t(two.directions) + outside * one.queries @ _t(two.queries)
-        weight = p * length / self.channels
-        onto = weight @ b  # (i, j')
-        back = _t(weight) @ a  # (k, j)
-        key = gram * (_t(a) @ onto) - _t(a) @ (left * onto) - _t(back * _t(right)) @ b + _t(a) @ (weight * met) @ b
-        squares = a @ gram**2 @ _t(b) - a @ right**2 - left**2 @ _t(b) + met**2
-        query = self.slope * p * squares
-        value = _t(a) @ p @ b
+        a, b, gram = one.weights, two.weights, one.factor @ transposed(two.factor)
+        value = transposed(a) @ p @ b
+        key = keys_of_two(a, b, gram, p * one.lengths(other=two) / self.channels)
+        query = self.slope * p * queries_of_two(a, b, gram, gram)
         return np.asarray((value + key + query).mean(axis=0))
 
 
-def _t(matrix: Array) -> Array:
-    return np.swapaxes(matrix, -1, -2)
+def samples_within(work: float, each: float) -> int:
+    """How many samples of this cost fit the work, an even number of at least four."""
+    return 2 * max(2, min(_MOST, round(work / each)) // 2)
+
+
+def standard_error(sizes: Array) -> float:
+    """Relative standard error of an average whose two halves are samples of opposite logits."""
+    paired = (sizes[: len(sizes) // 2] + sizes[len(sizes) // 2 :]) / 2
+    return float(np.std(paired, ddof=1) / np.mean(paired) / np.sqrt(len(paired)))

@@ -22,7 +22,7 @@ import numpy as np
 from lensnet.levels.ladder import Level
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
-from lensnet.predict.engine import Above, Draw, LevelPrediction, Source, has_engine
+from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
 from lensnet.predict.fluctuation.backward import Backward
 from lensnet.predict.fluctuation.forward import Forward
 from lensnet.predict.fluctuation.log_law import LogLaw
@@ -49,10 +49,7 @@ class FluctuationEngine:
     """See the module. What the network is made of comes from the moments, how alike its rows are from the kernel."""
 
     level = Level.FLUCTUATION
-
-    @property
-    def needs(self) -> tuple[Level, ...]:
-        return (Level.KERNEL,) if has_engine(Level.KERNEL) else ()
+    needs: tuple[Level, ...] = (Level.KERNEL,)
 
     def through(self, network: Network, source: Source, above: Above) -> LevelPrediction:
         """The distribution at every output and, with `source.gradients`, of the gradient at every input port."""

@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
+from lensnet.algebra.mixing.head_pairs import HeadPairs
 from lensnet.algebra.mixing.token_pairs import BatchLogits
 from lensnet.levels.pairs import Pairs
 from lensnet.predict.kernel.environment import Environment, state_operator
@@ -32,6 +33,37 @@ def attended_back(
     """Covariance of the gradient below through values, queries and keys, from that above."""
     sample = _sample(environment, k, logit_gain, slope, width, channels, causal, _GRADIENT_WORK / 3)
     return sample.gradient(np.array(environment.place.made.whole(p)))
+
+
+@state_operator("attend_pairs")
+def attend_pairs(
+    environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, causal: Any
+) -> Pairs:
+    """Covariance of what two queries gather, from the covariances of queries, keys and values."""
+    found, error = _heads(environment, (query, key, value), width, scale, causal, 3e9).mix()
+    environment.sampled = max(environment.sampled, error)
+    return found
+
+
+@state_operator("attend_pairs_back")
+def attend_pairs_back(
+    environment: Environment, port: Any, p: Any, query: Any, key: Any, value: Any, width: Any, scale: Any, causal: Any
+) -> Pairs:
+    """Covariance of the gradient at the queries (port 0), keys (1) or values (2) of one head."""
+    heads = _heads(environment, (query, key, value), width, scale, causal, _GRADIENT_WORK / 3)
+    upstream = np.array(environment.place.made.whole(p))
+    return (heads.to_queries, heads.to_keys, heads.to_values)[round(float(np.max(port)))](upstream)
+
+
+def _heads(
+    environment: Environment, grams: tuple[Any, Any, Any], width: Any, scale: Any, causal: Any, work: float
+) -> HeadPairs:
+    place = environment.place
+    query, key, value = (np.array(port.whole(gram)) for port, gram in zip(place.ports, grams, strict=True))
+    return HeadPairs.draw(
+        (query, key, value), place.given.examples, round(float(np.max(width))), float(np.max(scale)),
+        bool(np.max(causal)), np.random.default_rng(crc32(place.node.path.encode())), work,
+    )  # fmt: skip
 
 
 def _sample(

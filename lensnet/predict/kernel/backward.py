@@ -60,7 +60,7 @@ def backward(
         if model is None:
             out[port] = BackStep(None)
             continue
-        found = np.asarray(place.given.whole(environment.evaluate(model.formula)))
+        found = np.asarray(place.ports[index].whole(environment.evaluate(model.formula)))
         seen = passing if is_linear(node) and isinstance(node.geometry, Pointwise) and len(node.ports) == 1 else None
         if environment.passed is not None:
             seen = np.divide(environment.passed, found, out=np.zeros(found.shape), where=found != 0)

@@ -16,7 +16,7 @@ from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.graph import Node
-from lensnet.predict.codes import sinusoidal_code
+from lensnet.predict.codes import sinusoidal_code, turn_cosines
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.operators import PairOperators
 from lensnet.predict.operators import constants_for
@@ -28,11 +28,15 @@ CrossPairs = Mapping[tuple[int, int], Pairs | None]
 class KernelPlace:
     """One component at its place: layouts, operators and the symbols that never change.
 
-    `measured`: the states are those of one weight draw, not averages over draws.
+    `given`: layout of the first port, `ports`: of every port (default: all like the first). `measured`: the states are
+    those of one weight draw, not averages over draws.
     """
 
-    def __init__(self, node: Node, given: FullPairs, made: FullPairs, measured: bool = False) -> None:
+    def __init__(
+        self, node: Node, given: FullPairs, made: FullPairs, measured: bool = False, ports: Sequence[FullPairs] = ()
+    ) -> None:
         self.node, self.given, self.made, self.measured = node, given, made, measured
+        self.ports = tuple(ports) or (given,) * len(node.ports)
         self.operators = PairOperators(node, given, made)
         self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
         self.override: Mapping[str, float] = {}
@@ -106,6 +110,9 @@ class Environment:
             return getattr(self._layout(), name)
         if name == "code_kernel":
             return self.place.given.whole(_code_pairs(self.place))
+        if name in ("turn_kernel", "turn_mean"):
+            turns = _turns(self.place)
+            return turns[:1] if name == "turn_mean" else np.tile(turns, (self.place.given.examples,) * 2)
         port = self._of_port(name)
         if port is not None:
             return port
@@ -123,10 +130,16 @@ class Environment:
         value = self[name]
         if np.ndim(value) == 0:
             return value
-        layout = self.place.made if name.startswith(("window_", "m_out")) else self.place.given
+        layout = self.place.made if name.startswith(("window_", "m_out")) else self._layout_of(name)
         if self.place.node.component.variadic and np.ndim(value) > len(layout.field_shape):
             return np.stack([layout.first(v) if which == "1" else layout.second(v) for v in value])
         return layout.first(value) if which == "1" else layout.second(value)
+
+    def _layout_of(self, name: str) -> FullPairs:
+        """The layout of the port that a symbol names behind its underscore, else that of the first."""
+        ports = self.place.node.ports
+        named = name.split("_", 1)[-1]
+        return self.place.ports[ports.index(named)] if named in ports and len(ports) > 1 else self.place.given
 
     def _of_port(self, name: str) -> Any:
         """Fields and pairs of the states at the ports."""
@@ -232,13 +245,20 @@ def _code_pairs(place: KernelPlace) -> Pairs:
     return np.tile(table, (layout.examples, layout.examples))
 
 
+def _turns(place: KernelPlace) -> Field:
+    """Cosines between the turns of positions, (T, T); those with the first position are the mean of what was one."""
+    parameters = place.node.parameters
+    width = place.node.shapes_in[0].channels // int(str(parameters["heads"]))
+    return turn_cosines(place.given.places, width, float(str(parameters["base"])))
+
+
 def _bound(function: Callable[..., Any], environment: Environment) -> Callable[..., Any]:
     return lambda *arguments: function(environment, *arguments)
 
 
 STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
 """Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
-_HOMES = ("normalisation", "attention", "max_pooling")
+_HOMES = ("normalisation", "attention", "max_pooling", "recurrence", "routing")
 
 
 def _state_operators() -> Mapping[str, Callable[..., Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.covariance import Covariance, Matrix, Population
 from lensnet.levels.pairs import Field, FullPairs
 from lensnet.network.geometry import Pointwise
@@ -42,7 +42,7 @@ class _Bench:
         place = self._place(node)
         if place is None or any(producer not in self.draw.grams for producer in node.inputs):
             return []
-        states = [self._state(producer, place.given) for producer in node.inputs]
+        states = [self._state(producer, layout) for producer, layout in zip(node.inputs, place.ports, strict=True)]
         crosses = self._crosses(node, states)
         if node.component.is_fork or not all(np.isfinite(state.pairs).all() for state in states):
             return []
@@ -81,9 +81,9 @@ class _Bench:
         if _names(node) & set(OVER_BATCH) and samples[0].examples < node.examples:
             return None
         if whole:
-            given, made = (FullPairs(samples[0].examples, shape.positions) for shape in (shapes[0], node.shape))
-            return KernelPlace(node, given, made, measured=True)
-        if not isinstance(node.geometry, Pointwise) or _names(node) or "encoding" in node.parameters:
+            *ports, made = (FullPairs(samples[0].examples, shape.positions) for shape in shapes)
+            return KernelPlace(node, ports[0], made, measured=True, ports=ports)
+        if not isinstance(node.geometry, Pointwise) or _names(node) or _placed(node):
             return None
         layout = FullPairs(samples[0].examples, (len(samples[0].places),))
         return KernelPlace(node, layout, layout, measured=True)
@@ -138,12 +138,15 @@ class _Bench:
 
 def _names(node: Node) -> set[str]:
     """Operators that the kernel formulas of a component call."""
-    models: Mapping[str, object] = {
-        **node.component.port_effects("kernel", KERNEL),
-        **node.component.port_effects("kernel", "mean"),
-        **node.component.port_effects("kernel", BACKWARD),
-    }
-    names: set[str] = set()
-    for model in models.values():
-        names |= set(getattr(model, "formula").tape.operators)  # noqa: B009
+    names = {name for formula in _formulas(node) for name in formula.tape.operators}
     return names - {"sum_ports", "sum_pairs"}
+
+
+def _placed(node: Node) -> bool:
+    """Whether the kernel formulas of a component name what belongs to its positions."""
+    return any(name.startswith(("code_", "turn_")) for formula in _formulas(node) for name in formula.uses)
+
+
+def _formulas(node: Node) -> list[CompiledFormula]:
+    quantities = (node.component.port_effects("kernel", name) for name in (KERNEL, "mean", BACKWARD))
+    return [model.formula for models in quantities for model in models.values()]

@@ -7,6 +7,7 @@ For a pair field K over samples a = (example, position):
     scatter_same(p), scatter_all(p)     their adjoints
     mean_same(k)       average over equal positions of two examples; mean_all(k): over all pairs of positions
     mean_left(k), mean_right(k)         average over the positions of the first, of the second sample
+    sum_all(p)         sum over all pairs of positions: a number per pair of examples, for a port without positions
     everywhere_same(p) a number per pair of examples onto all equal positions; everywhere_all(p): onto all pairs
     at_same(k)         only pairs at equal positions are kept
 
@@ -39,7 +40,7 @@ class PairOperators:
     def table(self) -> Mapping[str, Callable[..., Any]]:
         names = (
             "gather_same", "gather_all", "scatter_same", "scatter_all", "mean_same", "mean_all", "mean_left",
-            "mean_right", "everywhere_same", "everywhere_all", "at_same",
+            "mean_right", "sum_all", "everywhere_same", "everywhere_all", "at_same",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -84,6 +85,9 @@ class PairOperators:
         split = self.given.split(k).mean(axis=3, keepdims=True)
         return self.given.joined(np.broadcast_to(split, self.given.split(0.0).shape))
 
+    def sum_all(self, p: Any) -> Pairs:
+        return np.asarray(self.made.split(p).sum(axis=(1, 3)))
+
     def everywhere_all(self, p: Any) -> Pairs:
         return self._spread(p)
 
@@ -96,8 +100,10 @@ class PairOperators:
         return k * layout.same_place
 
     def _spread(self, p: Any) -> Pairs:
-        """A number per pair of examples onto every pair of input samples."""
-        table = np.einsum("apbp->ab", self.made.split(p)) / self.made.places
+        """A number per pair of examples, of the output or of a port without positions, onto every pair of samples."""
+        table = np.asarray(p, dtype=float)
+        if table.shape != (self.given.examples,) * 2:
+            table = np.einsum("apbp->ab", self.made.split(p)) / self.made.places
         return np.asarray(np.kron(table, np.ones((self.given.places, self.given.places))), dtype=float)
 
     def _per_example(self, table: Pairs) -> Pairs:

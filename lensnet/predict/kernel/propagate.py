@@ -41,9 +41,9 @@ class Kernels:
     def place(self, node: Node) -> KernelPlace:
         if node.path not in self.places:
             examples = self.states[INPUT].layout.examples
-            given = self.states[node.inputs[0]].layout
+            ports = [self.states[producer].layout for producer in node.inputs]
             made = FullPairs(examples, node.shape.positions)
-            self.places[node.path] = KernelPlace(node, given, made, measured=node.inputs[0] in self.definite)
+            self.places[node.path] = KernelPlace(node, ports[0], made, node.inputs[0] in self.definite, ports)
         return self.places[node.path]
 
     @property
@@ -175,4 +175,5 @@ def _uses_crosses(node: Node) -> bool:
     model: Mapping[str, object] = node.component.effects("kernel")
     formulas = [getattr(entry, "formula", None) for entry in model.values()]
     names = {name for formula in formulas if formula is not None for name in formula.uses}
-    return any(name == "cross" or name.startswith(("k_", "o_")) for name in names)
+    own = {f"k_{port}" for port in node.ports}
+    return any(name == "cross" or name.startswith(("k_", "o_")) for name in names - own)

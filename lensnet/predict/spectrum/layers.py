@@ -161,6 +161,8 @@ class Layers:
             return self._merged(path, mean, sample)
         producer = self.network[path].inputs[0]
         before = self.outputs.get(producer)
+        if len(self.network[path].weights) > 1:
+            return _not_followed(mean, [before] if before is not None else [], self._inside(path, sample))
         self.steps[path] = step = self._step(producer, mean, sample)
         if before is None:
             return _Origin(mean)
@@ -184,6 +186,10 @@ class Layers:
                 checks = _distinct(check for output in before for check in output.checks)
                 return _Origin(typical, behind=max(output.behind for output in before), checks=checks)
         return _not_followed(mean, before)
+
+    def _inside(self, path: str, sample: RowSample) -> float:
+        """Rows over neurons of the last layer inside a component that has several (attention: the values)."""
+        return min(sample.count / list(self.network[path].weights.values())[-1].fan_in, 1.0)
 
     def _keeps_angles(self, path: str) -> bool:
         """Orthogonal weights with at least as many outputs as inputs: the layer's Gram matrix is that of its input."""
@@ -216,9 +222,9 @@ def seen_at(neurons: Neurons) -> float:
     return neurons.count / (len(neurons.covariance) * DISTORTION)
 
 
-def _not_followed(mean: Matrix, before: Sequence[Output]) -> _Origin:
+def _not_followed(mean: Matrix, before: Sequence[Output], inside: float = 0.0) -> _Origin:
     """The finite width of the layers before counts for nothing: right only when it is nearly nothing."""
-    behind = max((output.total for output in before), default=0.0)
+    behind = max((output.total for output in before), default=0.0) + inside
     own = [check for output in before for check in output.checks]
     checks = [*own, Check(_FOLLOWED, max(1 - behind / _MOST_BEHIND, -1.0), Level.FLUCTUATION)]
     return _Origin(mean, behind=behind, checks=_distinct(checks))
