@@ -1,4 +1,4 @@
-"""Components of imported models at the kernel level: gates, rotary positions, heads, and the paths that samples share."""
+"""Parts of imported models at the kernel level: gates, rotary positions, heads, and the paths that samples share."""
 
 from __future__ import annotations
 

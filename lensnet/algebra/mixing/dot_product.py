@@ -121,7 +121,8 @@ def _heads(
             out.append(None)
             continue
         query, key, value = (gram.tobytes() for gram in found)
-        out.append(_samples((query, key, value, len(found[0]), len(found[1]), round(width), scale, bool(causal), examples)))
+        sizes = len(found[0]), len(found[1]), round(width)
+        out.append(_samples((query, key, value, *sizes, scale, bool(causal), examples)))
     return out
 
 

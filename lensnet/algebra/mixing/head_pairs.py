@@ -48,7 +48,7 @@ class HeadPairs:
         source: np.random.Generator,
         work: float,
     ) -> HeadPairs:
-        """`grams`: of queries, keys and values over all tokens, (E*T, E*T). Samples come in pairs of opposite logits."""
+        """`grams`: of queries, keys and values over all tokens, (E*T, E*T). Samples come in pairs: opposite logits."""
         roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
         (queries, keys), rank = (len(gram) for gram in grams[:2]), max(root.shape[1] for root in roots)
         pairs = samples_within(work, queries * (2.0 * keys / examples * (width + keys) + 2.0 * rank * width)) // 2
@@ -63,10 +63,9 @@ class HeadPairs:
     @cached_property
     def examples(self) -> list[HeadSample]:
         """The samples of every example alone."""
-        return [
-            HeadSample(self.query[:, e], self.key[:, e], self.value[e, :, e], self.key_gram[e, :, e], self.scale, self.causal)
-            for e in range(self.query.shape[1])
-        ]  # fmt: skip
+        each = range(self.query.shape[1])
+        grams = [(self.value[e, :, e], self.key_gram[e, :, e]) for e in each]
+        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, self.causal) for e in each]
 
     def mix(self) -> tuple[Array, float]:
         """E[a_i^T G a_k] for all queries of all examples, (E*Tq, E*Tq), and its relative standard error."""

@@ -122,10 +122,8 @@ class Unrolled:
             if self.layer.kind == LSTM:
                 i, f, o, g, cell, bent = self.trace[t]
                 inner = delta * o * (1 - bent**2) + carried
-                now = np.stack(
-                    [inner * g * i * (1 - i), inner * cell * f * (1 - f), delta * bent * o * (1 - o), inner * i * (1 - g**2)]
-                )  # fmt: skip
-                errors[:, after] = now
+                out = delta * bent * o * (1 - o)
+                errors[:, after] = inner * g * i * (1 - i), inner * cell * f * (1 - f), out, inner * i * (1 - g**2)
                 carried = inner * f
             else:
                 r, u, n, hidden, before = self.trace[t]
@@ -172,11 +170,11 @@ class _Process:
 def _root(matrix: Array) -> Array:
     """A lower triangular root of a covariance that rounding may have left with a negative eigenvalue."""
     try:
-        return np.linalg.cholesky(matrix)
+        return np.asarray(np.linalg.cholesky(matrix), dtype=float)
     except np.linalg.LinAlgError:
         value, vector = np.linalg.eigh(matrix)
         factor = vector * np.sqrt(np.maximum(value, _JITTER * max(float(value[-1]), 1e-30)))
-        return np.asarray(np.linalg.qr(factor.T, mode="r").T)
+        return np.asarray(np.linalg.qr(factor.T)[1], dtype=float).T
 
 
 def _together(values: Array) -> Array:

@@ -55,7 +55,7 @@ class Routing:
         noise = source.standard_normal((rank, draws // 2 * count))
         noise = np.concatenate([noise, -noise], axis=1)
         if noise.shape[1] > 2 * rank:  # the sample's own covariance is that of the ratings exactly
-            noise = np.linalg.solve(np.linalg.cholesky(noise @ noise.T / noise.shape[1]), noise)
+            noise = np.asarray(np.linalg.solve(np.linalg.cholesky(noise @ noise.T / noise.shape[1]), noise))
         ratings = (root @ noise).reshape(size, -1, count).transpose(1, 2, 0)
         return cls(np.diagonal(covariance).copy(), count, kept, renormalised, np.ascontiguousarray(ratings))
 
