@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.levels.bands import BandPairs
 from lensnet.levels.pairs import Field, Layout, Pairs, StationaryPairs
 
 Matrix = NDArray[np.float64]
@@ -129,6 +130,10 @@ class Covariance:
             size = np.sqrt(self.second_moment)
             return self.layout.between(self.pairs, size, sample.examples, sample.places)
         return np.asarray(self.layout.chosen(self.pairs, sample.examples, sample.places))
+
+    def follows(self, sample: Rows) -> bool:
+        """Whether every pair of places of a sample is followed, or stands in for by a rule of the layout."""
+        return not isinstance(self.layout, BandPairs) or self.layout.follows(sample.places)
 
     def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
         """E z_a over the rows of a sample, (R,)."""

@@ -8,7 +8,7 @@ between the two positions alone (`stationary`), or by whether it is zero (`avera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float64]
 Pairs = NDArray[np.float64]
-Mode = Literal["full", "stationary", "averaged"]
+Mode = Literal["full", "banded", "stationary", "averaged"]
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,30 @@ class FullPairs:
     def joined(self, split: Pairs) -> Pairs:
         return split.reshape(self.shape)
 
-    @property
-    def upper(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        return _upper(self.count)
+    def slots(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Where pairs of samples stand in a pair field laid flat."""
+        return first * self.count + second
+
+    def unordered(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """All pairs of samples, each once, with itself too."""
+        return np.triu_indices(self.count)
+
+    def transposed(self, pairs: Pairs) -> Pairs:
+        """First and second sample exchanged."""
+        return self.whole(pairs).T
+
+    def mean_all(self, pairs: Any) -> Pairs:
+        """Average over all pairs of positions, `(E, E)`."""
+        return np.asarray(self.split(pairs).mean(axis=(1, 3)))
+
+    def follows(self, places: tuple[int, ...]) -> bool:
+        """Whether every pair of these places is followed."""
+        return True
 
     def chosen(self, pairs: Pairs, examples: int, places: tuple[int, ...]) -> Pairs:
         """The rows and columns of the first `examples` at these places, `(R, R)`."""
         rows = (np.arange(examples)[:, None] * self.places + np.array(places)).ravel()
         return np.array(self.whole(pairs)[np.ix_(rows, rows)])
-
-
-@lru_cache(maxsize=32)
-def _upper(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    first, second = np.triu_indices(count, 1)
-    return first, second
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,10 @@ from lensnet.levels.pairs import Pairs
 from lensnet.network.geometry import Pointwise
 from lensnet.predict.kernel.cross import is_linear
 from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
-from lensnet.predict.kernel.forward import assumed, stated_error
+from lensnet.predict.kernel.forward import BACKWARD, assumed, stated_error
 from lensnet.predict.kernel.pointwise import behind, slope_pairs
 from lensnet.predict.prediction import Check
 
-BACKWARD = "backward_kernel"
 UNKNOWN_USES = "the correlation between the gradients of the uses is known"
 
 
@@ -69,7 +68,7 @@ def backward(
 
 
 def gathered_uses(
-    gradients: Sequence[Pairs], crosses: Mapping[tuple[int, int], Pairs | None]
+    gradients: Sequence[Pairs], crosses: Mapping[tuple[int, int], Pairs | None], turned: Callable[[Pairs], Pairs]
 ) -> tuple[Pairs, tuple[Check, ...]]:
     """The gradient of what forks: the sum over its uses, with the covariances of every two of them."""
     total = np.sum(gradients, axis=0)
@@ -78,5 +77,5 @@ def gathered_uses(
         if cross is None:
             checks = (Check(UNKNOWN_USES, -1.0, Level.FLUCTUATION),)
         else:
-            total = total + cross + cross.T
+            total = total + cross + turned(cross)
     return total, checks

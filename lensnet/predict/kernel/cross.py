@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lensnet.levels.bands import BandPairs
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.pairs import Pairs
 from lensnet.network.geometry import Pointwise
@@ -40,7 +41,7 @@ class ForwardCross:
         a, b = source_of(self.network, a), source_of(self.network, b)
         if self.order[a] < self.order[b]:
             found = self.moment(b, a)
-            return None if found is None else found.T
+            return None if found is None else self._turned(found, a)
         if (a, b) not in self._known:
             if self.order[a] - self.order[b] > _SHALLOW:  # fill in order, so that the recursion stays shallow
                 for node in self.network.nodes[self.order[b] + 1 : self.order[a]]:
@@ -55,14 +56,30 @@ class ForwardCross:
 
     def means(self, a: str, b: str) -> Pairs | None:
         """E a E b; None where one of them is zero."""
-        first, second = self.states[a].mean, self.states[b].mean
-        return first.reshape(-1, 1) * second.reshape(1, -1) if first.any() and second.any() else None
+        first, second = self.states[a], self.states[b]
+        if not (first.mean.any() and second.mean.any()):
+            return None
+        return np.asarray(first.layout.first(first.mean) * second.layout.second(second.mean))
+
+    def _turned(self, pairs: Pairs, path: str) -> Pairs:
+        """First and second sample exchanged; every sample of the first is one at `path`."""
+        layout = self.states[path].layout
+        return layout.transposed(pairs) if isinstance(layout, BandPairs) and pairs.ndim else pairs.T
+
+    def _alike(self, a: str, b: str) -> bool:
+        """Whether pairs of samples at two edges can be told: some displacements only where both have the same."""
+        layouts = [self.states[path].layout for path in (a, b)]
+        return layouts[0] == layouts[1] or not any(isinstance(layout, BandPairs) for layout in layouts)
 
     def _fill(self, later: str, earlier: str) -> None:
         if (later, earlier) in self._known:
             return
         if later not in self.states or earlier not in self.states:
             self._known[later, earlier] = None
+            return
+        if not self._alike(later, earlier):
+            apart = self._changes_sign(later, earlier) and self.means(later, earlier) is None
+            self._known[later, earlier] = np.zeros(()) if apart else None
             return
         found = self._work_out(later, earlier)
         if found is None and self._changes_sign(later, earlier):
@@ -71,8 +88,7 @@ class ForwardCross:
 
     def _product_of_means(self, later: str, earlier: str) -> Pairs:
         means = self.means(later, earlier)
-        size = self.states[later].layout.count, self.states[earlier].layout.count
-        return np.broadcast_to(0.0, size) if means is None else means
+        return np.zeros(()) if means is None else means
 
     def _work_out(self, later: str, earlier: str) -> Pairs | None:
         if later == earlier:
@@ -111,7 +127,7 @@ class ForwardCross:
         if model is None or inner is None or not model.formula.uses <= _SHARED_SYMBOLS | set(self.places(node).static):
             return None
         state = self.states[node.inputs[0]]
-        if inner.shape != state.layout.shape:
+        if inner.ndim and inner.shape != state.layout.shape:
             return None
         met = Covariance(state.mean, inner, state.layout)
         found = Environment(self.places(node), [met]).evaluate(model.formula)
@@ -126,16 +142,20 @@ class ForwardCross:
             if passed is None:
                 return None
             total = total + passed
-        return total.T if turned else total
+        return self._turned(total, earlier) if turned else total
 
     def _passed_on(self, node: Node, port: str, covariance: Pairs) -> Pairs | None:
         """What a linear component makes of the covariance of its input with another signal."""
+        if covariance.ndim == 0:
+            return covariance
         place, factor = self.places(node), linear_factor(self.places(node), self.states, port)
         if factor is None:
             return None
         if isinstance(node.geometry, Pointwise):
-            return place.given.flat(factor)[:, None] * covariance
-        return place.made.flat(factor)[:, None] * place.operators.left(covariance)
+            return np.asarray(place.given.first(factor) * covariance)
+        if isinstance(place.given, BandPairs):
+            return None
+        return np.asarray(place.made.first(factor) * place.operators.left(covariance))
 
     def _pointwise(self, node: Node, earlier: str) -> Pairs | None:
         source = node.inputs[0]
@@ -150,7 +170,7 @@ class ForwardCross:
         if covariance is None:
             return None
         slope = mean_slopes(node, self.states[source], stein=True)
-        return self._product_of_means(node.path, earlier) + slope.reshape(-1, 1) * covariance
+        return self._product_of_means(node.path, earlier) + mine.layout.first(slope) * covariance
 
     def _between_origins(self, a: Population, b: Population) -> Pairs | None:
         """The covariance of the two Gaussians that two states are functions of."""
@@ -199,22 +219,19 @@ class BackwardCross:
             return self.gradients[first]
         found = self._unrolled(first, second)
         if found is None and (self._changes_sign(first, second) or self._changes_sign(second, first)):
-            return self._zero(first, second)
+            return np.zeros(())
         return found
-
-    def _zero(self, first: Edge, second: Edge) -> Pairs:
-        return np.broadcast_to(0.0, (len(self.gradients[first]), len(self.gradients[second])))
 
     def _unrolled(self, first: Edge, second: Edge) -> Pairs | None:
         if self.order[first[0]] > self.order[second[0]]:
             found = self._unrolled(second, first)
-            return None if found is None else found.T
+            return None if found is None else self._turned(found, first)
         node = self.network[first[0]]
         if node.component.coherence.kind == "fresh":
             later = self.network[second[0]] if second != OUTPUT else None
             if later is not None and later is not node and self._passes_twin(node, second):
                 return None
-            return self._zero(first, second)
+            return np.zeros(())
         if node.component.is_fork:
             return self._beyond(node.path, second)
         if second[0] == first[0]:
@@ -228,7 +245,11 @@ class BackwardCross:
         if slope is None:
             return None
         beyond = self._beyond(node.path, second)
-        return None if beyond is None else slope[:, None] * beyond
+        return None if beyond is None else self.places(node).given.first(slope) * beyond
+
+    def _turned(self, pairs: Pairs, edge: Edge) -> Pairs:
+        layout = self.places(self.network[edge[0]]).given if edge != OUTPUT else None
+        return layout.transposed(pairs) if isinstance(layout, BandPairs) and pairs.ndim else pairs.T
 
     def _passes_twin(self, node: Node, second: Edge) -> bool:
         """Whether weights of this component are used again further on."""
@@ -236,12 +257,11 @@ class BackwardCross:
 
     def _slope(self, node: Node, port: str) -> Any:
         kind = node.component.coherence.kind
-        layout = self.places(node).given
         if kind == "linear":
             factor = linear_factor(self.places(node), self.states, port)
-            return None if factor is None else layout.flat(factor)
+            return None if factor is None else factor
         if kind == "pointwise":
-            return layout.flat(mean_slopes(node, self.states[node.inputs[node.ports.index(port)]]))
+            return mean_slopes(node, self.states[node.inputs[node.ports.index(port)]])
         return None
 
     def _same_merge(self, node: Node, a: str, b: str) -> Pairs | None:
@@ -249,7 +269,8 @@ class BackwardCross:
         if slopes[0] is None or slopes[1] is None:
             return None
         above = self._beyond_both(node.path)
-        return None if above is None else slopes[0][:, None] * slopes[1][None, :] * above
+        layout = self.places(node).given
+        return None if above is None else layout.first(slopes[0]) * layout.second(slopes[1]) * above
 
     def _beyond_both(self, path: str) -> Pairs | None:
         """The gradient's own covariance at a component's output."""
@@ -267,6 +288,8 @@ class BackwardCross:
         if len(known) < len(parts):
             return None
         population = behind(self.states[a.inputs[0]])
+        if isinstance(population.layout, BandPairs):
+            return None
         slopes = between(
             population, population, population.covariance, slope_of(function_of(a)), slope_of(function_of(b))
         )

@@ -9,10 +9,11 @@ import numpy as np
 
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import FullPairs, Mode
+from lensnet.levels.pairs import Mode
 from lensnet.network.geometry import Patches
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
+from lensnet.predict.kernel.banded import MOST_NUMBERS, numbers, propagate_bands, wanted_displacements
 from lensnet.predict.kernel.local import predict_locally
 from lensnet.predict.kernel.propagate import Gradients, Kernels, propagate, propagate_back
 from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_check
@@ -45,7 +46,13 @@ class KernelEngine:
         """Predict every component from the batch (or from the declared input)."""
         cut = cutting(network, source)
         examples, mode = followed(network, source, cut)
-        if mode == "stationary":
+        if mode == "banded":
+            wanted = wanted_displacements(network)
+            assert source.batch is not None and wanted is not None
+            bands = propagate_bands(network, source.batch, examples, wanted)
+            bands.plan_gradients()
+            kernels: Kernels = bands
+        elif mode == "stationary":
             assert source.batch is not None
             kernels = propagate_by_displacement(network, input_by_displacement(network, source.batch, examples))
         elif examples == 0:
@@ -58,7 +65,7 @@ class KernelEngine:
             kernels = propagate(network, given, cut)
         note = _note(network, source, examples, mode)
         gradients = None
-        if source.gradients and mode == "full" and network.nodes[-1].path in kernels.states:
+        if source.gradients and mode in ("full", "banded") and network.nodes[-1].path in kernels.states:
             layout = kernels.states[network.nodes[-1].path].layout
             gradients = propagate_back(kernels, layout.same_place)
             if cut is not None:  # what returns to the pixels is not that of patches
@@ -74,7 +81,7 @@ class KernelEngine:
     ) -> list[Effect]:
         """Feed every component the Gram matrices measured at its own ports in one weight draw."""
         assert isinstance(through, KernelPrediction)
-        if through.kernels is None or not isinstance(through.kernels.states[INPUT].layout, FullPairs):
+        if through.kernels is None:
             return []
         return predict_locally(network, through.kernels, source, draw)
 
@@ -99,17 +106,19 @@ class KernelEngine:
         ]  # fmt: skip
         sample = rows_of(state, source)
         wide = (*checks, width_check(inverse))
-        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, error + inverse)
+        known = state.follows(sample)
+        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, error + inverse, known)
         for port, producer in zip(node.ports, node.inputs, strict=True) if gradients else ():
             assert gradients is not None
-            pairs, before = gradients.pairs.get((node.path, port)), kernels.states[producer]
+            pairs, layout = gradients.pairs.get((node.path, port)), kernels.gradient_layout(producer)
             if pairs is None:
                 continue
-            back = Covariance(np.zeros(before.layout.field_shape), pairs, before.layout)
+            back = Covariance(np.zeros(layout.field_shape), pairs, layout)
             given = (*gradients.checks[node.path, port], width_check(behind))
             sample = rows_of(back, source)
             lost = error + gradients.errors[node.path, port] + behind
-            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost)
+            known = back.follows(sample)
+            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known)
         return out
 
 
@@ -134,6 +143,11 @@ def followed(network: Network, source: Source, cut: Node | None = None) -> tuple
         return examples, "full"
     if source.batch is None or network.input.shape.kind == "ids":
         return 0, "full"
+    wanted = wanted_displacements(network) if cut is None else None
+    if wanted is not None:
+        examples = min(batch, int((MOST_NUMBERS / numbers(network, wanted)) ** 0.5))
+        if examples >= min(batch, 2):
+            return examples, "banded"
     examples = min(batch, int((MOST_DISPLACEMENTS / (4 * most_places)) ** 0.5))
     return (examples, "stationary") if examples >= min(batch, 2) else (0, "full")
 
@@ -146,6 +160,8 @@ def _note(network: Network, source: Source, examples: int, mode: Mode) -> str:
         return "kernel level: too many positions to follow every pair of them, or every displacement"
     if mode == "full":
         return f"kernel level: all pairs of samples followed (full mode), {shown} examples"
+    if mode == "banded":
+        return f"kernel level: the pairs that later components ask for, exactly (banded mode), {shown} examples"
     return f"kernel level: pairs followed by displacement (stationary mode), forward only, {shown} examples"
 
 

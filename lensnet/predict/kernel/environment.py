@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from lensnet.catalog.effects import CompiledFormula
+from lensnet.levels.bands import BandPairs
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.graph import Node
 from lensnet.predict.codes import sinusoidal_code, turn_cosines
 from lensnet.predict.environment import static_symbols
+from lensnet.predict.kernel.band_operators import BandOperators
 from lensnet.predict.kernel.operators import PairOperators
 from lensnet.predict.operators import constants_for
 
@@ -29,18 +31,26 @@ class KernelPlace:
     """One component at its place: layouts, operators and the symbols that never change.
 
     `given`: layout of the first port, `ports`: of every port (default: all like the first). `measured`: the states are
-    those of one weight draw, not averages over draws.
+    those of one weight draw, not averages over draws. `memory`: what an operator worked out and will be asked for
+    again; it belongs to the states of one propagation.
     """
 
     def __init__(
-        self, node: Node, given: FullPairs, made: FullPairs, measured: bool = False, ports: Sequence[FullPairs] = ()
+        self,
+        node: Node,
+        given: Any,
+        made: Any,
+        measured: bool = False,
+        ports: Sequence[FullPairs] = (),
+        memory: dict[str, Any] | None = None,
     ) -> None:
         self.node, self.given, self.made, self.measured = node, given, made, measured
-        self.ports = tuple(ports) or (given,) * len(node.ports)
-        self.operators = PairOperators(node, given, made)
+        self.ports: tuple[Any, ...] = tuple(ports) or (given,) * len(node.ports)
+        banded = isinstance(given, BandPairs) or isinstance(made, BandPairs)
+        self.operators: Any = (BandOperators if banded else PairOperators)(node, given, made)
         self.static: dict[str, Any] = {**static_symbols(node), "drawn": 0.0}
         self.override: Mapping[str, float] = {}
-        self.memory: dict[str, Any] = {}  # what an operator worked out and will be asked for again
+        self.memory: dict[str, Any] = {} if memory is None else memory
         self._constants: Mapping[str, Any] | None = None
 
     @property
@@ -123,7 +133,7 @@ class Environment:
         self.missing.add(name)
         return _UNKNOWN
 
-    def _layout(self) -> FullPairs:
+    def _layout(self) -> Any:
         return self.place.given
 
     def _seen_by(self, name: str, which: str) -> Any:
@@ -174,7 +184,9 @@ class Environment:
             return np.stack([self.place.given.whole(self._cross(i, j, name)) for i in count for j in count if i != j])
         if name == "port_channels":
             sizes = np.array([float(shape.channels) for shape in self.place.node.shapes_in])
-            return sizes.reshape(-1, *([1] * (len(self.place.given.field_shape) if self.fields else 2)))
+            return sizes.reshape(
+                -1, *([1] * len(self.place.given.field_shape if self.fields else self.place.given.shape))
+            )
         if name in _FIELDS:
             return np.stack([_FIELDS[name](state, self.place) for state in self.states])
         return None
@@ -185,7 +197,7 @@ class Environment:
             found = self.crosses[i, j]
         else:
             turned = self.crosses.get((j, i))
-            found = None if turned is None else turned.T
+            found = None if turned is None else self.place.given.transposed(turned)
         if found is not None:
             return found
         self.missing.add(name)
@@ -205,7 +217,7 @@ def _mean_over_positions(field: Field) -> Field:
 def _pooled(state: Covariance, place: KernelPlace) -> Field:
     """E (mean of x over the positions of an example)^2, at every position of it."""
     layout = state.layout
-    own = np.einsum("apaq->a", layout.split(state.pairs)) / layout.places**2
+    own = np.diagonal(layout.mean_all(state.pairs))
     return np.broadcast_to(own.reshape(-1, *([1] * len(layout.positions))), layout.field_shape)
 
 
@@ -216,7 +228,7 @@ _FIELDS: Mapping[str, Callable[[Covariance, KernelPlace], Field]] = {
     "m_mean": lambda state, place: _mean_over_positions(state.mean),
     "q_mean": lambda state, place: _mean_over_positions(state.second_moment),
     "s": _pooled,
-    "s_batch": lambda state, place: np.full(state.layout.field_shape, state.pairs.mean()),
+    "s_batch": lambda state, place: np.full(state.layout.field_shape, state.layout.mean_all(state.pairs).mean()),
 }
 _PAIRS = ("same", "same_place", "same_example")
 

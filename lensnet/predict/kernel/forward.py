@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lensnet.catalog.effects import EffectModel
+from lensnet.catalog.effects import CompiledFormula, EffectModel
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field
@@ -19,7 +19,7 @@ from lensnet.predict.kernel.pointwise import behind, pointwise_state
 from lensnet.predict.moments.checks import GAUSSIAN, gaussian_terms_check
 from lensnet.predict.prediction import Check
 
-KERNEL = "kernel"
+KERNEL, BACKWARD = "kernel", "backward_kernel"
 NOT_MODELLED = "no kernel formula"
 
 
@@ -98,6 +98,22 @@ def population_after(place: KernelPlace, states: Sequence[Covariance], state: Co
     factor = Environment(place, states, fields=True).evaluate(formula)
     before = known[0]
     return replace(before, scale=before.scale * factor, shift=state.mean + factor * (before.shift - states[0].mean))
+
+
+def operators_of(node: Node) -> set[str]:
+    """Operators on positions or whole states that the kernel formulas of a component call."""
+    names = {name for formula in _formulas(node) for name in formula.tape.operators}
+    return names - {"sum_ports", "sum_pairs"}
+
+
+def placed(node: Node) -> bool:
+    """Whether the kernel formulas of a component name what belongs to its positions."""
+    return any(name.startswith(("code_", "turn_")) for formula in _formulas(node) for name in formula.uses)
+
+
+def _formulas(node: Node) -> list[CompiledFormula]:
+    quantities = (node.component.port_effects(Level.KERNEL, name) for name in (KERNEL, "mean", BACKWARD))
+    return [model.formula for models in quantities for model in models.values()]
 
 
 def _gaussian_population(node: Node, state: Covariance, terms: float) -> Population:

@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.covariance import Covariance, Matrix, Population
 from lensnet.levels.pairs import Field, FullPairs
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.engine import Draw, Source
-from lensnet.predict.kernel.backward import BACKWARD, backward
+from lensnet.predict.kernel.backward import backward
 from lensnet.predict.kernel.cross import OUTPUT
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
-from lensnet.predict.kernel.forward import KERNEL, forward
+from lensnet.predict.kernel.forward import forward, operators_of, placed
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.kernel.rows import effect, gram_effects, width_check
 from lensnet.predict.prediction import Effect
@@ -78,12 +77,12 @@ class _Bench:
         shapes = (*node.shapes_in, node.shape)
         samples = [self._rows(shape) for shape in shapes]
         whole = all(len(s.places) == shape.position_count for s, shape in zip(samples, shapes, strict=True))
-        if _names(node) & set(OVER_BATCH) and samples[0].examples < node.examples:
+        if operators_of(node) & set(OVER_BATCH) and samples[0].examples < node.examples:
             return None
         if whole:
             *ports, made = (FullPairs(samples[0].examples, shape.positions) for shape in shapes)
             return KernelPlace(node, ports[0], made, measured=True, ports=ports)
-        if not isinstance(node.geometry, Pointwise) or _names(node) or _placed(node):
+        if not isinstance(node.geometry, Pointwise) or operators_of(node) or placed(node):
             return None
         layout = FullPairs(samples[0].examples, (len(samples[0].places),))
         return KernelPlace(node, layout, layout, measured=True)
@@ -128,25 +127,12 @@ class _Bench:
     def _crosses(self, node: Node, states: list[Covariance]) -> CrossPairs:
         """What the graph says about the signals that meet, at the sampled rows."""
         out = {}
-        for key, value in self.kernels.crosses(node).items() if node.path in self.kernels.states else ():
+        known = node.path in self.kernels.states and self.kernels.cross is not None
+        for key, value in self.kernels.crosses(node).items() if known else ():
             layout = self.kernels.states[node.inputs[0]].layout
             sample = self._rows(node.shapes_in[0])
-            known = value is not None and sample.examples <= layout.examples
-            out[key] = layout.chosen(value, sample.examples, sample.places) if known and value is not None else None
+            whole = sample.examples <= layout.examples and (
+                value is None or not value.ndim or layout.follows(sample.places)
+            )
+            out[key] = layout.chosen(value, sample.examples, sample.places) if whole and value is not None else None
         return out
-
-
-def _names(node: Node) -> set[str]:
-    """Operators that the kernel formulas of a component call."""
-    names = {name for formula in _formulas(node) for name in formula.tape.operators}
-    return names - {"sum_ports", "sum_pairs"}
-
-
-def _placed(node: Node) -> bool:
-    """Whether the kernel formulas of a component name what belongs to its positions."""
-    return any(name.startswith(("code_", "turn_")) for formula in _formulas(node) for name in formula.uses)
-
-
-def _formulas(node: Node) -> list[CompiledFormula]:
-    quantities = (node.component.port_effects("kernel", name) for name in (KERNEL, "mean", BACKWARD))
-    return [model.formula for models in quantities for model in models.values()]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lensnet.levels.bands import BandPairs
 from lensnet.levels.pairs import Pairs
 from lensnet.predict.kernel.environment import Environment, state_operator
 
@@ -24,12 +25,18 @@ MOST_SAMPLES = 1536
 def batch_normalised(environment: Environment, k: Any, eps: Any) -> Pairs:
     """E of two samples of a channel after its mean over the batch is taken off and it is divided by its length."""
     layout = environment.place.given
-    centred = _centred(layout.whole(k))
+    if isinstance(layout, BandPairs):
+        return banded(environment, k, float(eps))
+    return _normalised(layout.whole(k), float(eps))
+
+
+def _normalised(k: Pairs, eps: float) -> Pairs:
+    centred = _centred(k)
     count, trace = len(centred), float(np.trace(centred))
     if count > MOST_SAMPLES or trace <= 0:
-        return np.asarray(centred / (max(trace, 0.0) / count + float(eps) or 1.0))
+        return np.asarray(centred / (max(trace, 0.0) / count + eps or 1.0))
     values, vectors = _eigen(centred)
-    weight, shrunk = _average(values, float(eps), count)
+    weight, shrunk = _average(values, eps, count)
     return np.asarray((vectors * (weight @ shrunk)) @ vectors.T)
 
 
@@ -37,18 +44,24 @@ def batch_normalised(environment: Environment, k: Any, eps: Any) -> Pairs:
 def batch_normalised_back(environment: Environment, p: Any, k: Any, eps: Any) -> Pairs:
     """Covariance of the gradient below: (H g - x (x.g)/(N s))/sqrt(s), averaged over x; H takes the mean off."""
     layout = environment.place.given
-    gradient, centred = _centred(layout.whole(p)), _centred(layout.whole(k))
+    if isinstance(layout, BandPairs):
+        return banded_back(environment, p, k, float(eps))
+    return _normalised_back(layout.whole(p), layout.whole(k), float(eps))
+
+
+def _normalised_back(p: Pairs, k: Pairs, eps: float) -> Pairs:
+    gradient, centred = _centred(p), _centred(k)
     count, trace = len(centred), float(np.trace(centred))
     if trace <= 0:
-        return gradient / (float(eps) or 1.0)
+        return gradient / (eps or 1.0)
     if count > MOST_SAMPLES:
-        power = trace / count + float(eps)
+        power = trace / count + eps
         unit = centred / power
         along = unit @ gradient
         both = unit * np.sum(unit * gradient) + 2 * along @ unit
         return np.asarray((gradient - (along + along.T) / count + both / count**2) / power)
     values, vectors = _eigen(centred)
-    weight, shrunk, t = _weights(values, float(eps), count)
+    weight, shrunk, t = _weights(values, eps, count)
     seen = vectors.T @ gradient @ vectors
     inverse = float(weight.sum())
     second = (weight * t) @ shrunk
@@ -79,6 +92,40 @@ def normalised_back(environment: Environment, p: Any, unit: Any, channels: Any) 
     own_scatter = np.diagonal(shared)
     scatter = 1 + 0.375 * (own_scatter[:, None] + own_scatter[None, :]) + 0.25 * shared
     return layout.joined((total - (along + against - c * length) / count) * scatter[:, None, :, None])
+
+
+def banded(environment: Environment, k: Any, eps: float) -> Pairs:
+    """Batch normalisation where few displacements are followed: a sharp length, and means over the batch read off those
+    that are. What the length scatters is the error, 2 tr C^2/(tr C)^2."""
+    layout, memory = environment.place.given, environment.place.memory
+    if layout.complete and layout.count <= MOST_SAMPLES:
+        return layout.from_full(_normalised(layout.to_full(k), eps))
+    if "batch" not in memory:
+        row = layout.mean_second(k).mean(axis=1)
+        total = float(row.mean())
+        power = float(np.maximum(layout.diagonal(k) - 2 * row + total, 0.0).mean())
+        centred = layout.whole(k) - layout.first(row) - layout.second(row) + total
+        scatter = 2 * float(layout.mean_all(centred**2).mean()) / power**2 if power > 0 else 0.0
+        memory["batch"] = row, total, power, scatter
+    row, total, power, scatter = memory["batch"]
+    environment.sampled = max(environment.sampled, scatter)
+    return np.asarray(
+        layout.whole(layout.whole(k) - layout.first(row) - layout.second(row) + total) / (power + eps or 1.0)
+    )
+
+
+def banded_back(environment: Environment, p: Any, k: Any, eps: float) -> Pairs:
+    """The gradient below it: its mean over the batch is taken off. What lies along the signal is left, 1/N of it."""
+    layout = environment.place.given
+    if layout.complete and layout.count <= MOST_SAMPLES:
+        return layout.from_full(_normalised_back(layout.to_full(p), layout.to_full(k), eps))
+    banded(environment, k, eps)
+    power = environment.place.memory["batch"][2]
+    gradient = layout.whole(p)
+    row = layout.mean_second(gradient).mean(axis=1)
+    return np.asarray(
+        layout.whole(gradient - layout.first(row) - layout.second(row) + row.mean()) / (power + eps or 1.0)
+    )
 
 
 def _centred(pairs: Pairs) -> Pairs:

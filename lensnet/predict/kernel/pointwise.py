@@ -88,8 +88,11 @@ def between(first: Population, second: Population, covariance: Pairs, f: Any = N
     """
     left = applied(first, f) if f is not None else channel(first)
     right = applied(second, g) if g is not None else channel(second)
-    variance = first.variance.reshape(-1, 1), second.variance.reshape(1, -1)
-    mean = first.mean.reshape(-1, 1), second.mean.reshape(1, -1)
+    one, other = first.layout, second.layout
+    variance, mean = (
+        (one.first(first.variance), other.second(second.variance)),
+        (one.first(first.mean), other.second(second.mean)),
+    )
     found = _product(left, right).kernel(variance[0], variance[1], covariance, mean[0], mean[1]).value
     if f is None and g is None:
         found = _rescaled(first, second, left, right, found)
@@ -104,12 +107,12 @@ def channel(population: Population) -> PointwiseFunction:
 
 def _rescaled(first: Population, second: Population, f: Any, g: Any, found: Pairs) -> Pairs:
     """From E f(a) g(b) to the same of scale*f + shift."""
-    s, t = (np.broadcast_to(x, first.mean.shape).reshape(-1, 1) for x in (first.scale, first.shift))
-    u, w = (np.broadcast_to(x, second.mean.shape).reshape(1, -1) for x in (second.scale, second.shift))
+    s, t = (first.layout.first(np.broadcast_to(x, first.mean.shape)) for x in (first.scale, first.shift))
+    u, w = (second.layout.second(np.broadcast_to(x, second.mean.shape)) for x in (second.scale, second.shift))
     if not (np.any(t) or np.any(w)):
         return s * u * found
-    mean_f = expect(f, first.mean, np.sqrt(first.variance)).mean.value.reshape(-1, 1)
-    mean_g = expect(g, second.mean, np.sqrt(second.variance)).mean.value.reshape(1, -1)
+    mean_f = first.layout.first(expect(f, first.mean, np.sqrt(first.variance)).mean.value)
+    mean_g = second.layout.second(expect(g, second.mean, np.sqrt(second.variance)).mean.value)
     return s * u * found + s * mean_f * w + t * u * mean_g + t * w
 
 
@@ -125,10 +128,10 @@ def _symmetric(population: Population, product: PairDual) -> Bounded:
     layout = population.layout
     if layout.count < 2:
         return Bounded(np.zeros(layout.shape), np.zeros(()))
-    variance, mean = layout.flat(population.variance), layout.flat(population.mean)
-    means = (mean[:, None], mean[None, :]) if mean.any() else (0.0, 0.0)
+    variance, mean = population.variance, population.mean
+    means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
     covariance = layout.with_diagonal(population.covariance, np.zeros(layout.field_shape))
-    return product.kernel(variance[:, None], variance[None, :], covariance, *means)
+    return product.kernel(layout.first(variance), layout.second(variance), covariance, *means)
 
 
 def _relative(found: Bounded, second: Field) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.geometry import Patches, Pointwise
 from lensnet.network.graph import INPUT, Network, Node
-from lensnet.predict.kernel.backward import backward, gathered_uses
+from lensnet.predict.kernel.backward import BackStep, backward, gathered_uses
 from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
-from lensnet.predict.kernel.forward import forward
+from lensnet.predict.kernel.forward import Step, forward
 from lensnet.predict.prediction import Check
 
 
@@ -37,6 +38,23 @@ class Kernels:
     places: dict[str, KernelPlace] = field(default_factory=dict)
     definite: set[str] = field(default_factory=set)
     cross: ForwardCross | None = None
+
+    def step(self, node: Node) -> Step:
+        """The state at the output of a component, from those known at its ports."""
+        return forward(self.place(node), [self.states[producer] for producer in node.inputs], self.crosses(node))
+
+    def step_back(self, node: Node, p: Pairs, passing: Pairs | None) -> dict[str, BackStep]:
+        """Gradient covariances at the ports, from that at the output."""
+        states = [self.states[producer] for producer in node.inputs]
+        return backward(self.place(node), states, p, self.crosses(node), passing)
+
+    def gradient_layout(self, path: str) -> Any:
+        """The layout of gradients at an output, and at every port that it feeds."""
+        return self.states[path].layout
+
+    def gradient_place(self, node: Node) -> KernelPlace:
+        """The component between the layouts of the gradients at its ports and its output."""
+        return self.place(node)
 
     def place(self, node: Node) -> KernelPlace:
         if node.path not in self.places:
@@ -71,10 +89,16 @@ def propagate(network: Network, source: Covariance, cut: Node | None = None) -> 
 
     `cut`: the component that cuts the input into patches, where `source` is the state of the patches already.
     """
-    out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
+    out = Kernels(network, {INPUT: source})
     if cut is not None:
         out.places[cut.path] = cut_place(cut, source.layout)
-    out.inverse_width[INPUT] = 0.0
+    return swept(out)
+
+
+def swept(out: Kernels) -> Kernels:
+    """All states, from the one at the input that is there."""
+    network, source = out.network, out.states[INPUT]
+    out.checks[INPUT], out.errors[INPUT], out.inverse_width[INPUT] = (), 0.0, 0.0
     out.cross = ForwardCross(network, out.states, out.place)
     if source.population is None:
         out.definite.add(INPUT)
@@ -85,8 +109,7 @@ def propagate(network: Network, source: Covariance, cut: Node | None = None) -> 
             blocked = next(producer for producer in node.inputs if producer not in out.states)
             out.reasons[node.path] = f"behind {blocked}"
             continue
-        states = [out.states[producer] for producer in node.inputs]
-        step = forward(out.place(node), states, out.crosses(node))
+        step = out.step(node)
         if step.state is None:
             out.reasons[node.path] = step.reason
             continue
@@ -120,25 +143,24 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
     """
     network = kernels.network
     out = Gradients({OUTPUT: probe}, {OUTPUT: ()}, {OUTPUT: 0.0})
-    cross = BackwardCross(network, kernels.states, out.pairs, kernels.place)
+    cross = BackwardCross(network, kernels.states, out.pairs, kernels.gradient_place)
     for node in reversed(network.nodes):
         uses = cross.uses(node.path)
         if any(use not in out.pairs for use in uses) or node.path not in kernels.states:
             continue
-        states = [kernels.states[producer] for producer in node.inputs]
         checks = {c.text: c for use in uses for c in out.checks[use] if _fails(c)}
         error = max(out.errors[use] for use in uses)
         if node.component.is_fork:
             between = {(i, j): cross.moment(uses[i], uses[j]) for i, j in combinations(range(len(uses)), 2)}
-            total, more = gathered_uses([out.pairs[use] for use in uses], between)
+            turn = kernels.gradient_place(node).given.transposed
+            total, more = gathered_uses([out.pairs[use] for use in uses], between, turn)
             edge = (node.path, node.ports[0])
             out.arriving[node.path] = out.pairs[edge] = total
             out.checks[edge], out.errors[edge] = (*more, *checks.values()), error
             continue
         p = out.pairs[uses[0]]
         out.arriving[node.path] = p
-        passing = out.passing.get(uses[0])
-        for port, step in backward(kernels.place(node), states, p, kernels.crosses(node), passing).items():
+        for port, step in kernels.step_back(node, p, out.passing.get(uses[0])).items():
             edge = (node.path, port)
             if step.pairs is None:
                 continue

@@ -34,12 +34,16 @@ def gram_effects(
     sample: RowSample,
     checks: Sequence[Check],
     error: float,
+    apart: bool = True,
 ) -> Iterator[Effect]:
-    """The numbers that both sides read off a Gram matrix of the sampled rows; none where the matrix is unknown."""
+    """The numbers that both sides read off a Gram matrix of the sampled rows; none where the matrix is unknown.
+
+    `apart`: it is known between different positions too.
+    """
     asked = [("correlation", of_gram.correlation)] if sample.examples > 1 else []
     asked += [("position_cosine", of_gram.position_cosine)] if len(sample.places) > 1 else []
     for quantity, read in asked:
-        if gram is None:
+        if gram is None or (quantity == "position_cosine" and not apart):
             yield effect(path, quantity, direction, port, None, 0.0, (), 0.0)
         else:
             yield effect(path, quantity, direction, port, np.array([read(gram, sample)]), error, checks, 0.0)
