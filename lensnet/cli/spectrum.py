@@ -28,6 +28,14 @@ def spectrum(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=0, help="Weight draws to measure.", rich_help_panel=HOW)] = 8,
     rows: Rows = 128,
+    jacobian: Annotated[
+        bool,
+        typer.Option(
+            "--jacobian",
+            help="Squared singular values of the Jacobian from the input instead.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     first_seed: FirstSeed = 0,
     device: Device = DeviceChoice.AUTO,
     overrides: Overrides = None,
@@ -43,14 +51,21 @@ def spectrum(
     network = load(spec, overrides or ()).network
     places = _places(network, at or [])
     from lensnet.report.eigenvalues import lines
-    from lensnet.spectra import eigenvalues
+    from lensnet.spectra import eigenvalues, jacobians
 
     with SeedBar(network.name, quiet or seeds == 0) as bar:
-        found = eigenvalues(network, places, seeds, rows, first_seed, device.value, bar)
+        if jacobian:
+            try:
+                found = jacobians(network, places, seeds, first_seed, device.value, bar)
+            except ValueError as error:
+                raise UsageError(f"--jacobian: {network.name}: {error}") from None
+        else:
+            found = eigenvalues(network, places, seeds, rows, first_seed, device.value, bar)
     if not quiet and json != "-":
         out = console()
+        what = "singular values" if jacobian else "rows"
         for one in found:
-            for line in lines(one, out.width):
+            for line in lines(one, out.width, "s²" if jacobian else "eigenvalues", what):
                 out.print(line)
             out.print()
         out.print("█ measured, mean over draws   │ predicted")
@@ -59,7 +74,8 @@ def spectrum(
     if plot is not None:
         from lensnet.report.eigenvalue_plot import plot as drawn
 
-        drawn(network.name, found, plot)
+        title = "Squared singular values of the Jacobian" if jacobian else "Eigenvalues"
+        drawn(f"{title}, {network.name}", found, plot, "singular values" if jacobian else "rows")
     return 0
 
 

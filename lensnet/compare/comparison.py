@@ -28,7 +28,7 @@ from lensnet.compare.row import Assumption, Row
 from lensnet.compare.settings import Settings
 from lensnet.compare.verdict import judge
 from lensnet.network.graph import INPUT, Network, Node
-from lensnet.quantities.quantity import OVER_DRAWS
+from lensnet.quantities.quantity import OF_THE_WHOLE_WAY, OVER_DRAWS
 
 
 class Propagated(Protocol):
@@ -161,7 +161,7 @@ def _rows(
                 continue
             depth = before[node.path] if key.direction == "forward" else behind[node.path]
             size = _size(network, node, key, ensemble, effects)
-            if ensemble.seeds and level != "fluctuation":
+            if ensemble.seeds and level != "fluctuation" and key.quantity not in OF_THE_WHOLE_WAY:
                 yield _local_row(node, key, ensemble, size, settings)
             yield _through_row(node, key, effect, values, size, depth, settings, scatter.get(key.measured))
 

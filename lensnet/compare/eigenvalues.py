@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 SMALLEST = 1e-6
-"""Measured eigenvalues below this part of the largest are rounding noise of float32 and not shown."""
+"""Eigenvalues below this part of the largest are rounding noise of float32."""
+
+FAINT = 0.01
+"""Density, against its largest, from which on it is shown."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Eigenvalues:
         density: eigenvalues per unit of ln x.
         infinite: eigenvalues at infinite width.
         measured: `(R,)` of every draw.
+        smallest: below this part of the largest they are rounding noise and not shown.
     """
 
     component: str
@@ -32,12 +36,12 @@ class Eigenvalues:
     density: Array
     infinite: Array
     measured: tuple[Array, ...]
+    smallest: float = SMALLEST
 
     def edges(self, bins: int) -> Array:
         """Ends of `bins` intervals of equal ratio that hold what is predicted and measured; empty without any."""
-        seen = [self.x[self.density > 1e-3 * self.density.max(initial=0.0)], *(_shown(m) for m in self.measured)]
-        values = np.concatenate(seen) if seen else np.zeros(0)
-        values = values[values > 0]
+        seen = [self.x[self.density > FAINT * self.density.max(initial=0.0)], *self.measured]
+        values = self._shown(np.concatenate(seen))
         if not values.size:
             return np.zeros(0)
         return np.geomspace(values.min() / 1.02, values.max() * 1.02, bins + 1)
@@ -55,10 +59,9 @@ class Eigenvalues:
         """Mean over draws and its standard error, `(bins,)` each; None without draws. One draw has no error (0)."""
         if not self.measured:
             return None
-        counts = np.array([np.histogram(_shown(draw), edges)[0] for draw in self.measured], dtype=float)
+        counts = np.array([np.histogram(self._shown(draw), edges)[0] for draw in self.measured], dtype=float)
         spread = counts.std(axis=0, ddof=1) / np.sqrt(len(counts)) if len(counts) > 1 else np.zeros(counts.shape[1])
         return counts.mean(axis=0), spread
 
-
-def _shown(values: Array) -> Array:
-    return values[values > SMALLEST * values.max(initial=0.0)]
+    def _shown(self, values: Array) -> Array:
+        return values[values > self.smallest * values.max(initial=0.0)]

@@ -14,6 +14,7 @@ from lensnet.measure.construction import Weights, examples_in_force, is_construc
 from lensnet.measure.device import choose_device, choose_dtype, is_out_of_memory, quiet_state, release
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.grams import BELOW_MOMENTS, read_scalars
+from lensnet.measure.jacobians import with_jacobians
 from lensnet.measure.labelled import load_labels
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import measure_pass
@@ -89,6 +90,8 @@ def measure(
             try:
                 span = range(first_seed, first_seed + seeds)
                 draws = _passes(module, network, data, span, backward, rows, weights, Level.SPECTRUM in wanted)
+                if Level.SPECTRUM in wanted and weights is None and not is_constructed(module):
+                    draws = with_jacobians(draws, module, network, data)
                 if Level.FLUCTUATION in levels:
                     draws = with_rounding(draws, module, network, data)
                 for done in draws:

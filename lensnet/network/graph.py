@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lensnet.network.objective import Objective
 
 INPUT = "input"
+LARGEST_JACOBIAN = 4096  # numbers in one output
 LABELLED = ("gaussians", "subspaces", "digits")  # inputs that know their classes; so does a file with `labels`
 
 
@@ -113,6 +114,14 @@ class Network:
         """The same network on fewer examples, for formulas that count them."""
         nodes = tuple(replace(node, examples=examples) for node in self.nodes)
         return replace(self, input=replace(self.input, batch=examples), nodes=nodes)
+
+    @property
+    def has_jacobians(self) -> bool:
+        """Whether singular values of input-output Jacobians are looked at: numbers come in, examples stay apart, and no
+        output is larger than `LARGEST_JACOBIAN`."""
+        shapes = [self.input.shape, *(node.shape for node in self.nodes)]
+        alone = not any(need.startswith("batch_") for node in self.nodes for need in node.component.needs)
+        return alone and all(shape.kind == "real" and shape.features <= LARGEST_JACOBIAN for shape in shapes)
 
     def consumers(self, path: str) -> list[tuple[Node, str]]:
         """The (node, port) pairs fed by a producer."""

@@ -56,6 +56,18 @@ def _of_samples() -> list[Quantity]:
     ]
 
 
+def _of_jacobians() -> list[Quantity]:
+    """Numbers of the singular values s of the Jacobian from the network's input to an output."""
+    of = "of the Jacobian dz/dx from the network's input x, per example"
+    texts: list[tuple[str, str, str]] = [
+        ("jacobian_gain", "s²", f"mean squared singular value {of}"),
+        ("jacobian_spread", "var s²", f"relative variance of the squared singular values {of}; 0 for an isometry"),
+        ("jacobian_low", "s 10%", f"singular value below which 10 % of them lie, {of}"),
+        ("jacobian_high", "s 90%", f"singular value below which 90 % of them lie, {of}"),
+    ]
+    return [Quantity(name, sign, Level.SPECTRUM, "log", text, "scalar") for name, sign, text in texts]
+
+
 def _of_labels() -> list[Quantity]:
     """Coding rates of labelled features, of a whole batch, and what a step of ascent on them gains."""
     out = [
@@ -141,6 +153,9 @@ def _over_draws() -> list[Quantity]:
     return [Quantity(name, sign, Level.FLUCTUATION, scale, text, "scalar") for name, sign, scale, text in texts]
 
 
+OF_THE_WHOLE_WAY = tuple(quantity.name for quantity in _of_jacobians())
+"""Quantities of the way from the network's input, which no component has on its own."""
+
 OVER_DRAWS = ("median", "scatter", "band")
 """Quantities that no single weight draw has."""
 
@@ -151,6 +166,7 @@ QUANTITIES: dict[str, Quantity] = {
         _moments("second_moment", "q", "log", "E x^2, as the mean; backward: of dL/dx with L = <r, y>"),
         _moments("invariant", "I", "linear", "<x, dL/dx> summed over the batch", "scalar"),
         *_of_samples(),
+        *_of_jacobians(),
         *_of_labels(),
         *_of_algorithms(),
         *_set_quantities(),

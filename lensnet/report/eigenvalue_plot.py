@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 44
+_DECADE = 12.0
+"""Largest over smallest eigenvalue up to which an axis has ticks at round numbers."""
 _MEASURED = "#9cc7ab"
 
 
-def plot(network: str, found: Sequence[Eigenvalues], file: str | Path | None = None) -> Figure:
+def plot(title: str, found: Sequence[Eigenvalues], file: str | Path | None = None, of: str = "rows") -> Figure:
     """The figure, also written to `file` when given; the ending chooses the format (png, svg, pdf).
+
+    `of`: what there are as many of as eigenvalues.
 
     Raises ImportError when matplotlib is not installed, ValueError for an unknown ending.
     """
@@ -36,11 +40,11 @@ def plot(network: str, found: Sequence[Eigenvalues], file: str | Path | None = N
         columns = min(len(found), 2)
         down = ceil(len(found) / columns)
         figure = Figure(figsize=(5.4 * columns, 0.7 + 2.6 * down), layout="constrained")
-        figure.suptitle(f"Eigenvalues of {network}", x=0.012, ha="left", fontsize=13, fontweight="bold")
+        figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
         axes = figure.subplots(down, columns, squeeze=False).flat
         for i, ax in enumerate(axes):
             if i < len(found):
-                _panel(ax, found[i])
+                _panel(ax, found[i], of)
             else:
                 ax.set_axis_off()
         handles, labels = axes[0].get_legend_handles_labels()
@@ -50,7 +54,7 @@ def plot(network: str, found: Sequence[Eigenvalues], file: str | Path | None = N
     return figure
 
 
-def _panel(ax: Axes, found: Eigenvalues) -> None:
+def _panel(ax: Axes, found: Eigenvalues, of: str) -> None:
     edges = found.edges(_BINS)
     if edges.size:
         measured = found.measured_counts(edges)
@@ -60,12 +64,24 @@ def _panel(ax: Axes, found: Eigenvalues) -> None:
         if found.x.size:
             ax.plot(found.x, found.density * np.log(10), color=PREDICTED, linewidth=1.7, label="predicted density")
         positive = found.infinite[found.infinite > edges[0]]
-        ax.plot(positive, np.zeros(positive.size), "|", color=INK, markersize=7, alpha=0.5, clip_on=False,
+        if positive.size:
+            ax.plot(positive, np.zeros(positive.size), "|", color=INK, markersize=7, alpha=0.5, clip_on=False,
                 label="infinite width")  # fmt: skip
         ax.set_xscale("log")
         ax.set_xlim(edges[0], edges[-1])
         ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_formatter(lambda value, _: short(value, 1))
+        _ticks(ax, float(edges[-1] / edges[0]))
     ax.set_title(found.component)
-    ax.set_title(f"{found.rows} rows, {found.channels:,} neurons", loc="right", fontsize=8.5, fontweight="normal")
+    ax.set_title(f"{found.rows} {of}, {found.channels:,} neurons", loc="right", fontsize=8.5, fontweight="normal")
     ax.set_ylabel("per decade")
+
+
+def _ticks(ax: Axes, ratio: float) -> None:
+    """Powers of ten, or round numbers where the axis spans hardly one."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
+    if ratio < _DECADE:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_minor_locator(MaxNLocator(1))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if ratio < _DECADE else short(value, 1))

@@ -69,7 +69,7 @@ def plot(report: Report, file: str | Path | None = None) -> Figure:
 
 def _draw(report: Report, figure_class: type[Figure]) -> Figure:
     spectra = [name for name, panel in PANELS.items() if panel.shows(report)]
-    sizes = drawn_quantity(report) == "second_moment"
+    sizes = drawn_quantity(report) in ("second_moment", "median")
     if not sizes and not spectra:
         return draw_curves(report, figure_class)
     components = list(dict.fromkeys(row.component for row in report.rows))

@@ -16,12 +16,17 @@ from lensnet.report.plot_marks import Mark, columns, draw_marks, remark
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CLOSE = 3.0
+"""Ratio of two curves below which the name of the lower one goes under it."""
+
 _WORDS = {
     "coding_rate": "coding rate",
     "rank": "rank",
     "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
     "stable_rank": "stable rank",
+    "jacobian_low": "10 % of them lie below",
+    "jacobian_high": "90 % of them lie below",
 }
 
 
@@ -48,14 +53,15 @@ class Panel:
                 elif points:
                     ax.plot(*columns(points), color=INK, linewidth=1.0, linestyle=(0, (4, 2)), alpha=0.6, zorder=1.5)
             _measured(ax, report, _rows(report, quantity, "spectrum"), place)
-            if len(self.quantities) > 1:
-                _name(ax, quantity, _rows(report, quantity, "spectrum"))
+        if len(self.quantities) > 1:
+            _names(ax, {name: rows for name in self.quantities if (rows := _rows(report, name, "spectrum"))},
+                   max(place.values()) + 0.5)  # fmt: skip
         if self.logarithmic:
             from matplotlib.ticker import NullFormatter
 
             ax.set_yscale("log")
             ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(lambda value, _: short(value, 1))
+            ax.yaxis.set_major_formatter(lambda value, _: short(value, 1))
         ax.margins(y=0.12)
         ax.set_title(self.title)
         if any(_rows(report, quantity, "kernel") for quantity in self.quantities):
@@ -64,6 +70,7 @@ class Panel:
 
 PANELS = {
     "coding_rate": Panel("coding rate, nats per sample matrix", ("coding_rate",), False),
+    "jacobian": Panel("singular values of the Jacobian from the input", ("jacobian_low", "jacobian_high"), True),
     "ranks": Panel("how many directions", ("rank", "effective_rank", "participation_ratio"), True),
 }
 
@@ -86,9 +93,19 @@ def _measured(ax: Axes, report: Report, rows: list[Row], place: Mapping[str, int
     draw_marks(ax, marks, 4.5)
 
 
-def _name(ax: Axes, quantity: str, rows: list[Row]) -> None:
-    """The name of a curve, above its first point."""
-    if rows and (value := rows[0].predicted if rows[0].predicted is not None else rows[0].measured):
+def _names(ax: Axes, rows: Mapping[str, list[Row]], ends: float) -> None:
+    """The name of each curve at its last point: above it, or below where another curve's is above."""
+    lasts = {name: value for name, found in rows.items() if (value := _last(found)) is not None and value > 0}
+    for name, value in lasts.items():
+        crowded = any(value < other < CLOSE * value for other in lasts.values())
         ax.annotate(
-            _WORDS[quantity], (0.5, value), (2, 4), textcoords="offset points", fontsize=7.5, color=INK, va="bottom"
-        )
+            _WORDS[name], (ends, value), (-2, -4 if crowded else 4), textcoords="offset points", fontsize=7.5,
+            color=INK, ha="right", va="top" if crowded else "bottom",
+        )  # fmt: skip
+    zero = [_WORDS[name] for name, found in rows.items() if _last(found) == 0]
+    if zero:
+        remark(ax, "0, not drawn: " + ", ".join(zero))
+
+
+def _last(rows: list[Row]) -> float | None:
+    return rows[-1].predicted if rows[-1].predicted is not None else rows[-1].measured

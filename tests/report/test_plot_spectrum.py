@@ -28,7 +28,13 @@ def report(levels: tuple[str, ...]) -> Report:
         row(component, quantity, level, value, value * 1.01)
         for level in levels
         for component in ("a", "b")
-        for quantity, value in (("coding_rate", 60.0), ("effective_rank", 12.0), ("participation_ratio", 3.0))
+        for quantity, value in (
+            ("coding_rate", 60.0),
+            ("effective_rank", 12.0),
+            ("participation_ratio", 3.0),
+            ("jacobian_low", 0.5),
+            ("jacobian_high", 2.0),
+        )
     ]
     return replace(lensnet.load("bottleneck").predict(), rows=tuple(rows), levels=levels)
 

@@ -15,6 +15,7 @@ from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
 from lensnet.predict.kernel.engine import KernelPrediction
 from lensnet.predict.prediction import Effect
 from lensnet.predict.spectrum.gaussian import Channel
+from lensnet.predict.spectrum.jacobian import jacobian_effects
 from lensnet.predict.spectrum.layers import Layers, Output
 from lensnet.predict.spectrum.rows import infinite_width_effects, spectrum_effects
 from lensnet.quantities.rows import RowSample, row_sample
@@ -51,6 +52,7 @@ class SpectrumEngine:
                 assert gram is not None
                 effects += spectrum_effects(node.path, output, node.shape.channels)
                 effects += infinite_width_effects(node.path, output, gram, node.shape.channels)
+        effects += jacobian_effects(network, source.moments.signals)
         return SpectrumPrediction(self.level, effects, (), layers.outputs, layers)
 
     def local(

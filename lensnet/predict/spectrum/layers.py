@@ -113,7 +113,8 @@ class Layers:
         samples: Mapping[str, RowSample],
         checks: Mapping[str, tuple[Check, ...]],
     ) -> None:
-        self.network, self.states, self.samples = network, states, samples
+        self.network, self.samples = network, samples
+        self.states = {path: _with_known_neurons(state) for path, state in states.items()}
         self.steps: dict[str, Affine | None] = {}
         self.outputs: dict[str, Output] = {}
         self._origins: dict[str, _Origin] = {}
@@ -215,6 +216,14 @@ class Layers:
         values = np.empty(len(at))
         values[np.argsort(spectrum.population)] = spectrum.eigenvalues()
         return _in_basis(basis, values)
+
+
+def _with_known_neurons(state: Covariance) -> Covariance:
+    """Without its population where a number of that is not known (a batch norm whose batch nobody has seen)."""
+    known = state.population
+    if known is None or np.isfinite(known.scale).all() and np.isfinite(known.shift).all():
+        return state
+    return replace(state, population=None)
 
 
 def seen_at(neurons: Neurons) -> float:
