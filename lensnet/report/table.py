@@ -117,10 +117,12 @@ def _cells(line: Line, both: bool, wide: bool, verdicts: bool) -> list[Text | st
         return [measured, _number(rows, "median")]
     cells: list[Text | str] = [predicted, measured]
     if not wide:
-        return [*cells, _mark(rows), *([_mark(line.through)] if both else [])]
-    verdict = severest([row.verdict for row in rows])
-    look = VERDICTS[verdict]
-    cells += [percent(_worst_error(rows)), short(_least_slack(rows), 2), Text(f"{_count(rows)}", style=look.style)]
+        return [*cells, *([_mark(line.local), _mark(line.through)] if both else [_mark(rows)])]
+    if both and not line.local:  # a number of the whole way from the input
+        cells += ["", "", ""]
+    else:
+        look = VERDICTS[severest([row.verdict for row in rows])]
+        cells += [percent(_worst_error(rows)), short(_least_slack(rows), 2), Text(f"{_count(rows)}", style=look.style)]
     if both:
         cells += [_number(line.through, "predicted"), _mark(line.through)]
     return cells
