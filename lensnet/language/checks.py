@@ -24,6 +24,8 @@ from lensnet.language.symbols import (
 )
 
 # What declares symbols: where one of these is wrong, every formula that uses it would look wrong too.
+OF_WEIGHTS = ("tangent", "tangent_input")
+"""Kernel effects that are said of each weight tensor, not of each port."""
 DECLARATIONS = ("ports", "parameters", "weights", "needs", "let", "objective", "memory", "uses")
 INPUT = "x"  # of a pointwise function
 
@@ -148,9 +150,10 @@ class _Checker:
                 if isinstance(entry, Effect):
                     self.effect(path, entry)
                     continue
-                for port, effect in entry.items():
-                    self.port((*path, port), port, key=True, also=tuple(Effect.model_fields))
-                    self.effect((*path, port), effect)
+                named = self.weight if quantity in OF_WEIGHTS else self.port
+                for name, effect in entry.items():
+                    named((*path, name), name, key=True, also=tuple(Effect.model_fields))
+                    self.effect((*path, name), effect)
 
     def state_variable(self, path: Path, name: str) -> None:
         """A step gives the iterate (each of its coordinates), what it remembers, or a coordinate that it names."""
@@ -187,6 +190,12 @@ class _Checker:
         if name not in names:
             help = did_you_mean(name, also) if closest(name, also) else did_you_mean(name, names)
             self.add(path, f"there is no input port '{name}'", help, key)
+
+    def weight(self, path: Path, name: str, key: bool = False, also: tuple[str, ...] = ()) -> None:
+        names = list(self.spec.weights)
+        if name not in names:
+            help = did_you_mean(name, also) if closest(name, also) else did_you_mean(name, names)
+            self.add(path, f"there is no weight '{name}'", help, key)
 
     def effect_formula(self, path: Path, text: str, condition: bool = False) -> None:
         self.formula(path, text, self.symbols, OPERATORS, condition, self.let)

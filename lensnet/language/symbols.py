@@ -150,6 +150,9 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "attend_pairs_back": 8,
     "recurrent_pairs": 6,
     "recurrent_pairs_back": 7,
+    "recurrent_hidden": 6,
+    "recurrent_hidden_back": 7,
+    "attended_path": 8,
     "routed": 4,
     "routed_back": 4,
 }

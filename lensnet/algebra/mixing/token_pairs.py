@@ -117,21 +117,33 @@ class BatchLogits:
             for f in range(e, examples):
                 if not p[e, :, f].any():
                     continue
-                both = self._pair(e, f, p[e, :, f])
+                both = np.sum(self._pair(e, f, p[e, :, f]), axis=0)
                 if e == f:
                     np.fill_diagonal(both, self.examples[e].gradient(p[e, :, e]))
                 out[e, :, f] = both
                 out[f, :, e] = both.T
         return out.reshape(upstream.shape)
 
-    def _pair(self, e: int, f: int, p: Array) -> Array:
-        """The block of two examples: values, keys and queries."""
+    def path(self, which: int, upstream: Array) -> Array:
+        """What comes through the queries (0), keys (1) or values (2) alone, to leading order also of a token with
+        itself, (E*T, E*T)."""
+        examples, tokens = self.count
+        p = upstream.reshape(examples, tokens, examples, tokens)
+        out = np.zeros_like(p)
+        for e in range(examples):
+            for f in range(e, examples):
+                out[e, :, f] = self._pair(e, f, p[e, :, f])[which]
+                out[f, :, e] = out[e, :, f].T
+        return out.reshape(upstream.shape)
+
+    def _pair(self, e: int, f: int, p: Array) -> list[Array]:
+        """The block of two examples: through queries, keys and values."""
         one, two = self.examples[e], self.examples[f]
         a, b, gram = one.weights, two.weights, one.factor @ transposed(two.factor)
         value = transposed(a) @ p @ b
         key = keys_of_two(a, b, gram, p * one.lengths(other=two) / self.channels)
         query = self.slope * p * queries_of_two(a, b, gram, gram)
-        return np.asarray((value + key + query).mean(axis=0))
+        return [np.asarray(part.mean(axis=0)) for part in (query, key, value)]
 
 
 def samples_within(work: float, each: float) -> int:

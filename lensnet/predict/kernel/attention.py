@@ -35,6 +35,16 @@ def attended_back(
     return sample.gradient(np.array(environment.place.made.whole(p)))
 
 
+@state_operator("attended_path")
+def attended_path(
+    environment: Environment, which: Any, p: Any, k: Any, logit_gain: Any, slope: Any, width: Any, channels: Any,
+    causal: Any,
+) -> Pairs:  # fmt: skip
+    """The part of it that comes through the queries (0), the keys (1) or the values (2)."""
+    sample = _sample(environment, k, logit_gain, slope, width, channels, causal, _GRADIENT_WORK / 3)
+    return sample.path(round(float(np.max(which))), np.array(environment.place.made.whole(p)))
+
+
 @state_operator("attend_pairs")
 def attend_pairs(
     environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, causal: Any

@@ -30,6 +30,19 @@ def recurrent_pairs_back(environment: Environment, kind: Any, p: Any, k: Any, *l
     return environment.place.made.joined(errors.inputs)
 
 
+@state_operator("recurrent_hidden")
+def recurrent_hidden(environment: Environment, kind: Any, k: Any, *layer: Any) -> Pairs:
+    """Covariance of the states that the hidden weights multiply: those of the steps before."""
+    return environment.place.made.joined(unroll(environment, kind, k, *layer).before)
+
+
+@state_operator("recurrent_hidden_back")
+def recurrent_hidden_back(environment: Environment, kind: Any, p: Any, k: Any, *layer: Any) -> Pairs:
+    """As `recurrent_pairs_back`, where the products of the hidden weights enter."""
+    errors = returned(environment, unroll(environment, kind, k, *layer), p)
+    return environment.place.made.joined(errors.hiddens)
+
+
 def unroll(environment: Environment, kind: Any, k: Any, *layer: Any) -> Unrolled:
     """Sampled units; the same at every call of one place."""
     made = Recurrence(round(float(np.max(kind))), *(float(np.max(number)) for number in layer))

@@ -6,6 +6,10 @@ gradient at its output times that of what its weights multiply, summed over outp
 
 Parametrisation: `ntk` writes a weight as std * w with w of unit variance and counts dy/dw; `standard` counts the
 derivative by the weight itself, as torch's parameters have it: each layer then counts 1/variance times more.
+
+A layer that multiplies its input by one weight tensor needs no formula beside its kernel's. Components with several, or
+that use one otherwise, say for each (`tangent`) the covariance of the gradient where its products enter, summed over
+those products, and what it multiplies (`tangent_input`, else the input).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import Pairs
+from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.graph import Network, Node
 from lensnet.predict.kernel.environment import Environment
 from lensnet.predict.kernel.forward import KERNEL
@@ -30,6 +34,9 @@ PositionMode = Literal["auto", "full", "stationary"]
 MOST_SAMPLES = 8192
 """Most samples whose pairs are followed one by one: 0.5 GB for each state."""
 Array = NDArray[np.float64]
+
+
+TANGENT, TANGENT_INPUT = "tangent", "tangent_input"
 
 
 class KernelError(ValueError):
@@ -84,17 +91,48 @@ def tangent_kernel(kernels: Kernels, gradients: Gradients, parametrisation: Para
     examples = kernels.states[network.nodes[-1].path].layout.examples
     total = np.zeros((examples, examples))
     for node in network:
-        if node.weights:
-            p = gradients.arriving.get(node.path)
-            if p is None or node.shares or len(node.weights) > 1:
-                reason = "shares its weights" if node.shares else f"has no tangent formula ({node.kind})"
-                raise KernelError(f"{node.path} {reason}")
-            total += layer_tangent(kernels, node, p, parametrisation)
+        if not node.weights:
+            continue
+        p = gradients.arriving.get(node.path)
+        if p is None:
+            raise KernelError(f"{node.path} gets a gradient that no formula gives")
+        total += layer_tangent(kernels, node, p, parametrisation)
     return total / network.nodes[-1].shape.channels
 
 
 def layer_tangent(kernels: Kernels, node: Node, p: Pairs, parametrisation: Parametrisation = "ntk") -> Array:
-    """What the weights of one layer contribute, `(E, E)`, summed over the output channels of the network."""
+    """What the weights of one layer contribute, `(E, E)`, summed over the output channels of the network.
+
+    `p`: covariance of the gradient at its output. Raises KernelError where the component does not say it.
+    """
+    declared = node.component.port_effects(Level.KERNEL, TANGENT)
+    if declared.keys() >= node.weights.keys():
+        parts = (_declared(kernels, node, name, p, parametrisation) for name in node.weights)
+        return np.asarray(sum(parts))
+    if node.component.coherence.kind != "fresh" or len(node.weights) > 1:
+        raise KernelError(f"{node.path} has no tangent formula ({node.kind})")
+    return _of_one(kernels, node, p, parametrisation)
+
+
+def _declared(kernels: Kernels, node: Node, name: str, p: Pairs, parametrisation: Parametrisation) -> Array:
+    """By the component's own formulas for one of its weight tensors."""
+    place, law = kernels.place(node), node.weights[name]
+    states = [kernels.states[producer] for producer in node.inputs]
+    environment = Environment(place, states, kernels.crosses(node), place.made.whole(p))
+    gradient = environment.evaluate(node.component.port_effects(Level.KERNEL, TANGENT)[name].formula)
+    given = node.component.port_effects(Level.KERNEL, TANGENT_INPUT).get(name)
+    multiplied = states[0].pairs if given is None else environment.evaluate(given.formula)
+    weight, bias = (law.variance, law.bias_std**2) if parametrisation == "ntk" else (1.0, float(law.has_bias))
+    return _summed(np.asarray(gradient * (weight * law.fan_in * multiplied + bias)), place.made)
+
+
+def _summed(pairs: Pairs, layout: FullPairs) -> Array:
+    """A pair field summed over all pairs of positions, `(E, E)`."""
+    return np.asarray(layout.split(pairs).sum(axis=(1, 3))) if pairs.shape == layout.shape else pairs
+
+
+def _of_one(kernels: Kernels, node: Node, p: Pairs, parametrisation: Parametrisation) -> Array:
+    """Of one weight tensor that multiplies the input: by the kernel formula of the layer, whatever its geometry."""
     place = kernels.place(node)
     formula = node.component.effects(Level.KERNEL)[KERNEL].formula
     (law,) = node.weights.values()
@@ -113,10 +151,7 @@ def layer_tangent(kernels: Kernels, node: Node, p: Pairs, parametrisation: Param
         seen = at(law.variance, law.bias_std)
     else:
         seen = at(1.0, 1.0 if law.has_bias else 0.0)
-    weighted = place.made.whole(p) * seen
-    if not place.made.positions:
-        return node.shape.channels * weighted
-    return np.asarray(node.shape.channels * place.made.split(weighted).sum(axis=(1, 3)))
+    return node.shape.channels * _summed(place.made.whole(p) * seen, place.made)
 
 
 def samples_of(network: Network, batch: Array | None) -> int:
