@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
+
 from torch import nn
 from torch.fx import Graph, GraphModule
 
@@ -14,8 +16,8 @@ def to_module(network: Network) -> GraphModule:
 
     Of every node `meta["path"]` is the component path (`"input"` for the placeholder) and `meta["ports"]` the names of
     its input ports. The target is the path too, with an underscore after a segment that names a component with others
-    inside (`stem` and `stem.fork`) or hides an attribute of torch's modules (a component named `half`). The weights
-    hold no values until `draw`. Raises `ImplementationError` naming the component.
+    inside (`stem` and `stem.fork`), hides an attribute of torch's modules (a component named `half`) or is a word of
+    Python's (`in`). The weights hold no values until `draw`. Raises `ImplementationError` naming the component.
     """
     targets = _targets([node.path for node in network])
     graph = Graph()
@@ -57,7 +59,7 @@ def draw(module: GraphModule, network: Network, seed: int, examples: int | None 
 
 
 def _targets(paths: list[str]) -> dict[str, str]:
-    """A place in the tree of torch modules for every path: one that no attribute and no other component occupies."""
+    """A place in the tree of torch modules for every path, that Python can name and nothing else occupies."""
     components, occupied = set(paths), {*dir(GraphModule), *dir(GraphModule(nn.Module(), Graph()))}
     out: dict[str, str] = {}
     leaves: set[str] = set()
@@ -66,7 +68,7 @@ def _targets(paths: list[str]) -> dict[str, str]:
         segments = path.split(".")
         for place, segment in enumerate(segments):
             inside = place + 1 < len(segments) and ".".join(segments[: place + 1]) in components
-            if inside or segment in occupied:
+            if inside or segment in occupied or iskeyword(segment):
                 segments[place] = segment + "_"
         above = {".".join(segments[:depth]) for depth in range(1, len(segments))}
         target = ".".join(segments)

@@ -1,4 +1,4 @@
-"""Covariances between different edges: E[a b] for the samples of two outputs, and for two gradients of one fork.
+"""Covariances between different edges: E[a b] for the samples of two outputs (of two gradients: `cross_back`).
 
 The rules are those of the moments level (`lensnet.predict.moments.cross`), for pairs of samples instead of one: fresh
 zero-mean weights end a correlation, a linear component passes it on, a pointwise one by Gaussian expectation. Two
@@ -20,10 +20,7 @@ from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.kernel.environment import Environment, KernelPlace
 from lensnet.predict.kernel.pointwise import behind, between, mean_slopes
-from lensnet.predict.moments.pointwise import function_of, slope_of
 
-Edge = tuple[str, str]
-OUTPUT: Edge = ("", "output")
 Places = Callable[[Node], KernelPlace]
 _SHALLOW = 32
 
@@ -193,132 +190,6 @@ class ForwardCross:
 
 
 _SHARED_SYMBOLS = {"k"}
-
-
-class BackwardCross:
-    """E[g1 g2] between the gradients that two uses of one value send back, `(N, N)`.
-
-    An edge is named by its consumer `(path, port)`; `OUTPUT` is the edge that leaves the network. The edge whose
-    consumer stands earlier is a function of the gradients beyond it, so it is the one that is unrolled. The first
-    sample of a pair belongs to the first edge.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        states: Mapping[str, Covariance],
-        gradients: Mapping[Edge, Pairs],
-        places: Places,
-    ) -> None:
-        self.network, self.states, self.gradients, self.places = network, states, gradients, places
-        self.order = {node.path: place for place, node in enumerate(network)} | {OUTPUT[0]: len(network)}
-
-    def moment(self, first: Edge, second: Edge) -> Pairs | None:
-        """E[g1 g2]; None where no rule reaches."""
-        if first == second:
-            return self.gradients[first]
-        found = self._unrolled(first, second)
-        if found is None and (self._changes_sign(first, second) or self._changes_sign(second, first)):
-            return np.zeros(())
-        return found
-
-    def _unrolled(self, first: Edge, second: Edge) -> Pairs | None:
-        if self.order[first[0]] > self.order[second[0]]:
-            found = self._unrolled(second, first)
-            return None if found is None else self._turned(found, first)
-        node = self.network[first[0]]
-        if node.component.coherence.kind == "fresh":
-            later = self.network[second[0]] if second != OUTPUT else None
-            if later is not None and later is not node and self._passes_twin(node, second):
-                return None
-            return np.zeros(())
-        if node.component.is_fork:
-            return self._beyond(node.path, second)
-        if second[0] == first[0]:
-            return self._same_merge(node, first[1], second[1])
-        if not isinstance(node.geometry, Pointwise):
-            return None
-        twin = self.network[second[0]] if second != OUTPUT else None
-        if twin is not None and self._twins(node, twin):
-            return self._both_pointwise(node, twin)
-        slope = self._slope(node, first[1])
-        if slope is None:
-            return None
-        beyond = self._beyond(node.path, second)
-        return None if beyond is None else self.places(node).given.first(slope) * beyond
-
-    def _turned(self, pairs: Pairs, edge: Edge) -> Pairs:
-        layout = self.places(self.network[edge[0]]).given if edge != OUTPUT else None
-        return layout.transposed(pairs) if isinstance(layout, BandPairs) and pairs.ndim else pairs.T
-
-    def _passes_twin(self, node: Node, second: Edge) -> bool:
-        """Whether weights of this component are used again further on."""
-        return any(self.order[other.path] >= self.order[second[0]] for other in self.network.sharing(node))
-
-    def _slope(self, node: Node, port: str) -> Any:
-        kind = node.component.coherence.kind
-        if kind == "linear":
-            factor = linear_factor(self.places(node), self.states, port)
-            return None if factor is None else factor
-        if kind == "pointwise":
-            return mean_slopes(node, self.states[node.inputs[node.ports.index(port)]])
-        return None
-
-    def _same_merge(self, node: Node, a: str, b: str) -> Pairs | None:
-        slopes = self._slope(node, a), self._slope(node, b)
-        if slopes[0] is None or slopes[1] is None:
-            return None
-        above = self._beyond_both(node.path)
-        layout = self.places(node).given
-        return None if above is None else layout.first(slopes[0]) * layout.second(slopes[1]) * above
-
-    def _beyond_both(self, path: str) -> Pairs | None:
-        """The gradient's own covariance at a component's output."""
-        uses = self.uses(path)
-        return self.gradients.get(uses[0]) if len(uses) == 1 else None
-
-    def _twins(self, a: Node, b: Node) -> bool:
-        """Two pointwise functions of one and the same value."""
-        kinds = {a.component.coherence.kind, b.component.coherence.kind}
-        return kinds == {"pointwise"} and source_of(self.network, a.inputs[0]) == source_of(self.network, b.inputs[0])
-
-    def _both_pointwise(self, a: Node, b: Node) -> Pairs | None:
-        parts = [self._beyond(a.path, edge) for edge in self.uses(b.path)]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
-            return None
-        population = behind(self.states[a.inputs[0]])
-        if isinstance(population.layout, BandPairs):
-            return None
-        slopes = between(
-            population, population, population.covariance, slope_of(function_of(a)), slope_of(function_of(b))
-        )
-        return np.asarray(slopes * np.sum(known, axis=0))
-
-    def uses(self, path: str) -> list[Edge]:
-        return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]
-
-    def _beyond(self, path: str, edge: Edge) -> Pairs | None:
-        """Cross moment of the gradient at a component's output with that of another edge."""
-        total: Pairs | None = None
-        for use in self.uses(path):
-            part = self.moment(use, edge)
-            if part is None:
-                return None
-            total = part if total is None else total + part
-        return total
-
-    def _changes_sign(self, edge: Edge, other: Edge) -> bool:
-        """Whether a gradient is a linear function, of any geometry, of fresh weights that the other does not pass."""
-        while edge != OUTPUT:
-            node = self.network[edge[0]]
-            if node.component.coherence.kind == "fresh":
-                return not self.network.sharing(node) and self.order[node.path] < self.order[other[0]]
-            uses = self.uses(node.path)
-            if not is_linear(node) or len(node.ports) > 1 or len(uses) > 1:
-                return False
-            edge = uses[0]
-        return False
 
 
 TRANSFER = "transfer"

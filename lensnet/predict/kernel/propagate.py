@@ -15,7 +15,8 @@ from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.geometry import Patches, Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.kernel.backward import BackStep, backward, gathered_uses
-from lensnet.predict.kernel.cross import OUTPUT, BackwardCross, Edge, ForwardCross
+from lensnet.predict.kernel.cross import ForwardCross
+from lensnet.predict.kernel.cross_back import OUTPUT, BackwardCross, Edge
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import Step, forward
 from lensnet.predict.prediction import Check
@@ -133,6 +134,7 @@ class Gradients:
     """At the output of every component: the sum over its uses."""
     passing: dict[Edge, Pairs | None] = field(default_factory=dict)
     """See `lensnet.predict.kernel.backward.BackStep`."""
+    cross: BackwardCross | None = None
 
 
 def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
@@ -143,7 +145,8 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
     """
     network = kernels.network
     out = Gradients({OUTPUT: probe}, {OUTPUT: ()}, {OUTPUT: 0.0})
-    cross = BackwardCross(network, kernels.states, out.pairs, kernels.gradient_place)
+    assert kernels.cross is not None
+    cross = out.cross = BackwardCross(network, kernels.states, out.pairs, kernels.gradient_place, kernels.cross)
     for node in reversed(network.nodes):
         uses = cross.uses(node.path)
         if any(use not in out.pairs for use in uses) or node.path not in kernels.states:

@@ -19,9 +19,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.graph import Network, Node
+from lensnet.predict.kernel.backward import UNKNOWN_USES
 from lensnet.predict.kernel.environment import Environment
 from lensnet.predict.kernel.forward import KERNEL
 from lensnet.predict.kernel.propagate import Gradients, Kernels, common_probe, propagate, propagate_back
@@ -65,9 +67,10 @@ def nngp(network: Network, batch: Array | None = None, mode: PositionMode = "aut
 def ntk(network: Network, batch: Array | None = None, parametrisation: Parametrisation = "ntk") -> Array:
     """The neural tangent kernel of one output channel, `(E, E)`.
 
-    Counts every random weight and bias; not the scales and shifts of norms. Raises KernelError where a component has no
-    formula, where weights are shared, where the output has positions (pool or flatten them first), or where there are
-    too many positions to follow every pair.
+    Counts every random weight and bias; not the scales and shifts of norms. Weights in several places count with the
+    products of their uses. Raises KernelError where a component has no formula, where nothing tells how the gradients
+    at two uses (of a value, of weights) agree, where the output has positions (pool or flatten them first), or where
+    there are too many positions to follow every pair.
     """
     if samples_of(network, batch) > MOST_SAMPLES:
         raise KernelError(f"more than {MOST_SAMPLES:,} samples (examples times positions): their pairs are too many")
@@ -82,6 +85,9 @@ def ntk(network: Network, batch: Array | None = None, parametrisation: Parametri
             "the output has positions: a tangent kernel is that of an output without (pool or flatten it)"
         )
     gradients = propagate_back(kernels, common_probe(kernels))
+    for (path, _), checks in gradients.checks.items():
+        if any(check.text == UNKNOWN_USES for check in checks):
+            raise KernelError(f"{path} is used several times, and nothing tells how the gradients of its uses agree")
     return tangent_kernel(kernels, gradients, parametrisation)
 
 
@@ -97,6 +103,9 @@ def tangent_kernel(kernels: Kernels, gradients: Gradients, parametrisation: Para
         if p is None:
             raise KernelError(f"{node.path} gets a gradient that no formula gives")
         total += layer_tangent(kernels, node, p, parametrisation)
+        for twin in network.sharing(node):
+            if twin.kind == node.kind:
+                total += shared_tangent(kernels, gradients, node, twin, parametrisation)
     return total / network.nodes[-1].shape.channels
 
 
@@ -131,14 +140,40 @@ def _summed(pairs: Pairs, layout: FullPairs) -> Array:
     return np.asarray(layout.split(pairs).sum(axis=(1, 3))) if pairs.shape == layout.shape else pairs
 
 
-def _of_one(kernels: Kernels, node: Node, p: Pairs, parametrisation: Parametrisation) -> Array:
-    """Of one weight tensor that multiplies the input: by the kernel formula of the layer, whatever its geometry."""
+def shared_tangent(
+    kernels: Kernels, gradients: Gradients, node: Node, twin: Node, parametrisation: Parametrisation = "ntk"
+) -> Array:
+    """What two uses of the same weights add to the squares of each: gradients at the one, at the other, `(E, E)`.
+
+    Of an embedding and a head that share a table only the squares count: what the one multiplies and the gradient at
+    the other are uncorrelated for all words but those that are asked for. Raises KernelError where no rule tells how
+    the two uses are correlated.
+    """
+    assert gradients.cross is not None and kernels.cross is not None
+    p = gradients.cross.outputs(node.path, twin.path)
+    inner = kernels.cross.moment(node.inputs[0], twin.inputs[0])
+    if p is not None and not p.any():
+        return np.zeros((kernels.place(node).made.examples,) * 2)
+    place, state = kernels.place(node), kernels.states[node.inputs[0]]
+    simple = node.component.coherence.kind == "fresh" and len(node.weights) == 1
+    if p is None or inner is None or not simple or inner.shape != state.layout.shape or p.shape != place.made.shape:
+        raise KernelError(f"{node.path} and {twin.path} share weights, and nothing tells how their gradients agree")
+    return _of_one(kernels, node, p, parametrisation, Covariance(state.mean, inner, state.layout))
+
+
+def _of_one(
+    kernels: Kernels, node: Node, p: Pairs, parametrisation: Parametrisation, met: Covariance | None = None
+) -> Array:
+    """Of one weight tensor that multiplies the input: by the kernel formula of the layer, whatever its geometry.
+
+    `met`: what stands for the input where that of another use meets it.
+    """
     place = kernels.place(node)
     formula = node.component.effects(Level.KERNEL)[KERNEL].formula
     (law,) = node.weights.values()
     (name,) = node.weights
     suffix = "" if name == "weight" else f"_{name}"
-    states = [kernels.states[producer] for producer in node.inputs]
+    states = [kernels.states[producer] for producer in node.inputs] if met is None else [met]
 
     def at(variance: float, bias: float) -> Pairs:
         place.override = {f"b_0{suffix}": 0.0, f"sigma_b{suffix}": bias, f"w2{suffix}": variance}
