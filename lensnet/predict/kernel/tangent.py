@@ -156,9 +156,10 @@ def shared_tangent(
         return np.zeros((kernels.place(node).made.examples,) * 2)
     place, state = kernels.place(node), kernels.states[node.inputs[0]]
     simple = node.component.coherence.kind == "fresh" and len(node.weights) == 1
-    if p is None or inner is None or not simple or inner.shape != state.layout.shape or p.shape != place.made.shape:
+    shapes = (state.layout.shape, place.made.shape)
+    if p is None or inner is None or not simple or (inner.shape or shapes[0], p.shape) != shapes:
         raise KernelError(f"{node.path} and {twin.path} share weights, and nothing tells how their gradients agree")
-    return _of_one(kernels, node, p, parametrisation, Covariance(state.mean, inner, state.layout))
+    return _of_one(kernels, node, p, parametrisation, Covariance(state.mean, state.layout.whole(inner), state.layout))
 
 
 def _of_one(
