@@ -7,7 +7,7 @@ lets others run, so the examples are shared among as many threads as torch uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -58,6 +58,22 @@ def channel_products_and_inner(x: Tensor, gradient: Tensor) -> tuple[Tensor, Ten
 
     _each(add, rows)
     return torch.from_numpy(squares), torch.from_numpy(inner)
+
+
+def displaced_products(x: Tensor, steps: Sequence[int]) -> Tensor:
+    """Sum over channels of x(p)*x(p + step) along the flattened positions, 0 where p + step lies beyond the last:
+    (N, C, H, W) -> (N, steps, H*W). An example stays in the cache for all of its steps."""
+    rows = _rows(x)
+    total = np.zeros((rows.shape[0], len(steps), rows.shape[2]), rows.dtype)
+
+    def add(example: int) -> None:
+        values = rows[example]
+        for step, out in zip(steps, total[example], strict=True):
+            end = values.shape[1] - step
+            np.einsum("cp,cp->p", values[:, :end], values[:, step:], out=out[:end])
+
+    _each(add, rows)
+    return torch.from_numpy(total)
 
 
 def _rows(x: Tensor) -> Rows:

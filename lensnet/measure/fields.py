@@ -8,11 +8,13 @@ float64 (exact up to 1e154).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
 from torch import Tensor
 
+from lensnet.measure import blocks
 from lensnet.measure.blocks import channel_products, channel_products_and_inner, channel_sums
 from lensnet.network.shape import Shape
 
@@ -64,6 +66,18 @@ def gradient_moments(x: Tensor, gradient: Tensor, shape: Shape) -> tuple[Tensor,
         return channel_product(gradient, gradient, shape), inner_product(x, gradient)
     squares, inner = channel_products_and_inner(x, gradient)
     return _repaired(_grid(squares, shape), gradient, gradient, shape), _checked(inner, x, gradient)
+
+
+def displaced_products(x: Tensor, steps: Sequence[int]) -> Tensor:
+    """Sum over channels of x(p)*x(p + step) along the flattened positions of images (N, C, H, W), 0 where p + step lies
+    beyond the last: (N, steps, H*W), in the precision of the tensor (float32 at least)."""
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    if x.device.type == "cpu":
+        return blocks.displaced_products(x.contiguous(), steps)
+    rows = x.flatten(2)
+    size = rows.shape[2]
+    products = [torch.linalg.vecdot(rows[..., : size - step], rows[..., step:], dim=1) for step in steps]
+    return torch.stack([torch.nn.functional.pad(p, (0, size - p.shape[1])) for p in products], 1)
 
 
 def inner_product(a: Tensor, b: Tensor) -> Tensor:

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.estimators.registry import estimator
+from lensnet.measure.fields import displaced_products
 from lensnet.network.geometry import Adaptive, Window
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
 
 _TINY = 1e-12
-# Numbers of one block of products: it stays in the processor's cache.
-_BLOCK = 1 << 20
 
 
 def axis_taps(node: Node, axis: int, like: Tensor) -> Tensor:
@@ -106,7 +105,8 @@ def _excess(together: Tensor, alone: Tensor, most: Tensor) -> Tensor:
 def window_products(x: Tensor, shape: Shape, node: Node) -> Tensor:
     """E_c[x_s x_t] of all taps s <= t of every window, `(E, *positions_out, taps*(taps + 1)/2)`.
 
-    Taps are numbered row by row, pairs as the upper triangle of a matrix; a tap outside the input counts as 0.
+    Taps are numbered row by row, pairs as the upper triangle of a matrix; a tap outside the input counts as 0. Windows
+    that overlap share pairs: there are only as many different products as displacements between two taps.
     """
     window = _window(node)
     reach = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
@@ -116,15 +116,15 @@ def window_products(x: Tensor, shape: Shape, node: Node) -> Tensor:
             node.shape.positions, window.stride, reach, shape.positions, window.padding, strict=True
         )
     ]
-    padded = F.pad(x.movedim(1, 3), (0, 0, window.padding[1], ends[1], window.padding[0], ends[0]))
-    first, second = torch.triu_indices(prod(window.kernel), prod(window.kernel), device=x.device)
-    parts = []
-    block = len(x) if x.is_cuda else max(1, _BLOCK // max(1, padded[0].numel()))
-    for part in padded.split(block):
-        windows = part.contiguous()
-        for axis in (0, 1):
-            windows = windows.unfold(1 + axis, reach[axis], window.stride[axis])[..., :: window.dilation[axis]]
-        windows = windows[:, : node.shape.positions[0], : node.shape.positions[1]].movedim(3, 5)
-        taps = windows.reshape(-1, prod(window.kernel), shape.channels)
-        parts.append(torch.bmm(taps, taps.transpose(1, 2))[:, first, second].double() / shape.channels)
-    return torch.cat(parts).reshape(len(x), *node.shape.positions, -1)
+    margins = (window.padding[1], ends[1], window.padding[0], ends[0])
+    padded = F.pad(x, margins) if any(margins) else x
+    width = padded.shape[3]
+    rows, columns = (torch.arange(n) * s for n, s in zip(node.shape.positions, window.stride, strict=True))
+    corners = (rows[:, None] * width + columns).flatten()
+    taps = torch.cartesian_prod(*(torch.arange(k) * d for k, d in zip(window.kernel, window.dilation, strict=True)))
+    places = taps.view(-1, 2) @ torch.tensor([width, 1])
+    first, second = places[torch.triu_indices(prod(window.kernel), prod(window.kernel))]
+    steps, which = torch.unique(second - first, return_inverse=True)
+    index = (which * padded[0, 0].numel() + first + corners[:, None]).flatten().to(x.device)
+    products = displaced_products(padded, steps.tolist()).flatten(1).index_select(1, index)
+    return products.double().div_(shape.channels).reshape(len(x), *node.shape.positions, -1)
