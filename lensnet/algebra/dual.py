@@ -79,7 +79,9 @@ class PairDual:
         if self._values.sides is not None and _zero(mean1) and _zero(mean2):
             values, slopes = homogeneous.both(*self._values.sides, _angle(k11, k22, k12))
             return Bounded(*values), Bounded(*slopes)
-        return self.kernel(k11, k22, k12, mean1, mean2), self.gradient_kernel(k11, k22, k12, mean1, mean2)
+        law = Law.of(k11, k22, k12, mean1, mean2)
+        given = k11, k22, k12, mean1, mean2, law
+        return self._values.of(*given), self._slopes.of(*given)
 
     @cached_property
     def _values(self) -> _Product:
@@ -220,10 +222,19 @@ class _Product:
             return "arc-cosine"
         return "series" if self._centred is None else "closed form"
 
-    def of(self, k11: ArrayLike, k22: ArrayLike, k12: ArrayLike, mean1: ArrayLike, mean2: ArrayLike) -> Bounded:
+    def of(
+        self,
+        k11: ArrayLike,
+        k22: ArrayLike,
+        k12: ArrayLike,
+        mean1: ArrayLike,
+        mean2: ArrayLike,
+        law: Law | None = None,
+    ) -> Bounded:
+        """`law`: that of these moments, where it is there already."""
         if self.sides is not None and _zero(mean1) and _zero(mean2):
             return Bounded(*homogeneous.kernel(*self.sides, _angle(k11, k22, k12)))
-        return self.of_law(Law.of(k11, k22, k12, mean1, mean2))
+        return self.of_law(law or Law.of(k11, k22, k12, mean1, mean2))
 
     def of_law(self, law: Law) -> Bounded:
         groups = self._centred if law.centred else self._general

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +34,13 @@ def sampled_rows(x: Tensor, shape: Shape, sample: RowSample) -> Tensor:
 def sampled_gram(x: Tensor, shape: Shape, most: int) -> Tensor:
     """E_c z_a z_b over the sampled rows: `(R, R)`, products in the precision of the tensor (float32 at least)."""
     sample = row_sample(len(x), shape.position_count, most)
-    rows = sampled_rows(x, shape, sample)
+    rows = sampled_rows(x, shape, sample).detach()
     if rows.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
-    return (rows @ rows.T).double() / shape.channels
+    if rows.is_cuda:
+        return (rows @ rows.T).double() / shape.channels
+    matrix = rows.numpy()  # whose product with its own transpose works out one half and copies the other
+    return torch.from_numpy(np.divide(matrix @ matrix.T, shape.channels, dtype=np.float64))
 
 
 def read_scalars(network: Network, seed: SeedStatistics, levels: Collection[Level], examples: int, most: int) -> None:

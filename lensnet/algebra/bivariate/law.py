@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ class Law:
         slack1, slack2: size of the numbers whose difference a mean is, where it is one.
         less1, less2: k11 - k12 and k22 - k12, where they are known better than the subtraction tells.
         sharp: the distance from correlation 1 was given; otherwise it is known to the rounding of k12.
+        averages: of gates under this law, by pair of gates: what functions with the same kinks share.
     """
 
     k11: Array
@@ -37,6 +39,7 @@ class Law:
     less1: Array | None = None
     less2: Array | None = None
     sharp: bool = False
+    averages: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -97,7 +100,7 @@ class Law:
 
     def shifted(self, first: float, second: float) -> Law:
         """u - first and v - second."""
-        return replace(self, mean1=_less(self.mean1, first), mean2=_less(self.mean2, second))
+        return replace(self, mean1=_less(self.mean1, first), mean2=_less(self.mean2, second), averages={})
 
 
 def _mean(mean: ArrayLike) -> Array | None:

@@ -51,7 +51,9 @@ def expected_product(first: tuple[Group, ...], second: tuple[Group, ...], law: L
 
 def _pair(f: Group, g: Group, law: Law) -> Number:
     tilted, weight = _tilted(law, f, g)
-    averages = Averages(tilted.shifted(f.threshold, g.threshold), f.gate, g.gate)
+    if (f.gate, g.gate) not in tilted.averages:
+        tilted.averages[f.gate, g.gate] = Averages(tilted.shifted(f.threshold, g.threshold), f.gate, g.gate)
+    averages: Averages = tilted.averages[f.gate, g.gate]
     total: Number = None
     for i, a in enumerate(f.polynomial):
         for j, b in enumerate(g.polynomial):

@@ -37,11 +37,12 @@ def both_positive(h: Array | None, k: Array | None, r: Array, rest: Array) -> Ar
         first = _tail(h, upper, h * rest)
         second = _tail(k, lower, k * rest)
     opposite = (h * k < 0) | ((h * k == 0) & (h + k < 0))
-    value = 0.5 * (special.ndtr(h) + special.ndtr(k)) - first - second - np.where(opposite, 0.5, 0.0)
+    below_h, below_k = special.ndtr(h), special.ndtr(k)
+    value = 0.5 * (below_h + below_k) - first - second - np.where(opposite, 0.5, 0.0)
     centre = (h == 0) & (k == 0)
     if centre.any():
         value = np.where(centre, 0.25 + angle / (2.0 * math.pi), value)
-    return np.clip(value, 0.0, np.minimum(special.ndtr(h), special.ndtr(k)))
+    return np.clip(value, 0.0, np.minimum(below_h, below_k))
 
 
 def _tail(h: Array, above: Array, below: Array) -> Array:
