@@ -87,7 +87,8 @@ figure(
             ax.bar(places + 0.2, [b for _, b in table.values()], 0.38, color=COLOURS[1], label="8 and 9"),
             ax.set_xticks(places, [name.replace(", ", ",\n").replace(" of ", "\nof ") for name in table], fontsize=8),
             ax.set_ylabel("test accuracy"),
-            ax.legend(loc="lower left"),
+            ax.set_ylim(0, 1.25),
+            ax.legend(loc="upper right", ncol=2),
         )
     ],
 )

@@ -73,7 +73,8 @@ figure(
             level(ax, by_subspace[0], "control: raw pixels"),
             ax.set_ylabel("test accuracy"),
             ax.set_xlabel("layer"),
-            ax.legend(loc="lower right"),
+            ax.set_ylim(min(*by_subspace, *by_gate) - 0.003, max(*by_subspace, *by_gate) + 0.004),
+            ax.legend(loc="upper right", ncol=2),
         ),
     ],
 )

@@ -72,7 +72,9 @@ def line_and_dots(
 def level(ax: Any, value: float, text: str) -> None:
     """A horizontal line with its meaning."""
     ax.axhline(value, color=FAINT, lw=1.0, ls="--")
-    ax.text(0.99, value, text, transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=8)
+    halo = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    where = ax.get_yaxis_transform()
+    ax.text(0.99, value, text, transform=where, ha="right", va="center", fontsize=8, bbox=halo)
 
 
 class Results:

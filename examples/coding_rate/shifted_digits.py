@@ -84,8 +84,8 @@ figure(
             ),
             ax.set_ylabel("test accuracy"),
             ax.set_xlabel("shift (row by row)"),
-            ax.set_ylim(0, 1),
-            ax.legend(loc="center right"),
+            ax.set_ylim(0, 1.2),
+            ax.legend(loc="upper right", ncol=2),
         ),
     ],
 )

@@ -46,13 +46,14 @@ figure(
         lambda ax: (
             line_and_dots(ax, x, predicted, measured, "R - Rc"),
             level(ax, best, f"optimum {best:.4f}"),
+            ax.set_ylim(None, best + 0.05),
             ax.set_ylabel("nats"),
             ax.legend(loc="center right"),
         ),
         lambda ax: (
             line_and_dots(ax, x, gain_predicted, gain_measured, "gain of a layer"),
             ax.set_yscale("log"),
-            ax.set_ylim(1e-12, None),
+            ax.set_ylim(max(0.5 * min(gain_predicted), 1e-12), None),
             ax.set_ylabel("nats"),
             ax.set_xlabel("layer"),
             ax.legend(),

@@ -15,20 +15,21 @@ from lensnet.algebra.tape import Tape, compile_tape
 from lensnet.catalog.effects import CompiledFormula, EffectModel
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.objective_spec import ObjectiveSpec
-from lensnet.language.symbols import ITERATE, PROBLEM_SYMBOLS, mode_symbols
+from lensnet.language.symbols import ITERATE, NOISE, PROBLEM_SYMBOLS, mode_symbols
 
-__all__ = ["ITERATE", "OPERATORS", "PROBLEM_SYMBOLS", "Modes", "ObjectiveModel"]
+__all__ = ["ITERATE", "NOISE", "OPERATORS", "PROBLEM_SYMBOLS", "Modes", "ObjectiveModel"]
 
 Modes = NDArray[np.float64]
-"""One number for every mode, flat: pairs are counted row by row."""
+"""One number for every mode, flat: pairs are counted row by row. Of a noisy state `(draws, modes)`."""
 
 OPERATORS: Mapping[str, Callable[[Any], Any]] = {
-    "sum_modes": lambda x: np.sum(x),
-    "max_modes": lambda x: np.max(x),
-    "min_modes": lambda x: np.min(x),
-    "first_mode": lambda x: np.ravel(x)[0],
-    "last_mode": lambda x: np.ravel(x)[-1],
+    "sum_modes": lambda x: np.sum(np.atleast_1d(x), axis=-1, keepdims=True),
+    "max_modes": lambda x: np.max(np.atleast_1d(x), axis=-1, keepdims=True),
+    "min_modes": lambda x: np.min(np.atleast_1d(x), axis=-1, keepdims=True),
+    "first_mode": lambda x: np.atleast_1d(x)[..., :1],
+    "last_mode": lambda x: np.atleast_1d(x)[..., -1:],
 }
+"""Over the modes, the last axis; what is in front of it (draws of a noisy state) stays."""
 
 
 class ObjectiveModel:
@@ -70,24 +71,24 @@ class ObjectiveModel:
     def hessian(self, env: Mapping[str, Any]) -> NDArray[np.float64]:
         """Second derivatives of a mode's loss, `(modes, coordinates, coordinates)`."""
         rows = [[self._of_modes(tape, env) for tape in row] for row in self._second_slopes]
-        return np.moveaxis(np.array(rows), -1, 0)
+        return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
     def curvature(self, env: Mapping[str, Any]) -> Modes:
         """Of every mode: sum over its coordinates of (d residual/dz)**2, the eigenvalue of J J^T; NaN without one."""
         if self.spec.residual is None:
-            return np.full(_modes(env), np.nan)
-        total = np.zeros(_modes(env))
+            return np.full(self._shape(env), np.nan)
+        total = np.zeros(self._shape(env))
         for tape in self._residual_slopes:
             total = total + self._of_modes(tape, env) ** 2
         return total
 
-    def extremes(self, env: Mapping[str, Any]) -> dict[str, float]:
-        """lam_largest, lam_smallest, lam_peak and hessian_smallest; `env` holds `lam` too."""
-        out: dict[str, float] = {}
+    def extremes(self, env: Mapping[str, Any]) -> dict[str, Any]:
+        """lam_largest, lam_smallest, lam_peak (one for every draw) and hessian_smallest; `env` holds `lam` too."""
+        out: dict[str, Any] = {}
         for name, formula in self._extremes.items():
-            out[name] = float(formula.evaluate({**env, **out}, OPERATORS))
+            out[name] = _plain(formula.evaluate({**env, **out}, OPERATORS))
         solution = out.pop("solution")
-        out["lam_peak"] = max(out["lam_largest"], solution)
+        out["lam_peak"] = _plain(np.maximum(out["lam_largest"], solution))
         hessian = self.hessian(env)
         usable = bool(np.all(np.isfinite(hessian)))
         out["hessian_smallest"] = float(np.min(np.linalg.eigvalsh(hessian))) if usable else float("nan")
@@ -128,10 +129,15 @@ class ObjectiveModel:
     def _formula(self, text: str) -> CompiledFormula:
         return CompiledFormula(text, self._symbols, self._let)
 
-    @staticmethod
-    def _of_modes(tape: Tape, env: Mapping[str, Any]) -> Modes:
-        return np.broadcast_to(tape({name: env.get(name, np.nan) for name in tape.symbols}), _modes(env)).astype(float)
+    def _of_modes(self, tape: Tape, env: Mapping[str, Any]) -> Modes:
+        values = tape({name: env.get(name, np.nan) for name in tape.symbols}, operators=OPERATORS)
+        return np.broadcast_to(values, self._shape(env)).astype(float)
+
+    def _shape(self, env: Mapping[str, Any]) -> tuple[int, ...]:
+        coordinates = (np.shape(env[name]) for name in self.coordinates if name in env)
+        return np.broadcast_shapes((int(env["modes"]),), *coordinates)
 
 
-def _modes(env: Mapping[str, Any]) -> int:
-    return int(env["modes"])
+def _plain(value: Any) -> Any:
+    """A number where there is only one."""
+    return float(np.ravel(value)[0]) if np.size(value) == 1 else np.asarray(value, dtype=float)

@@ -14,6 +14,7 @@ from lensnet.language.source import Problem, closest, did_you_mean
 from lensnet.language.symbols import (
     ITERATE,
     MODE_INDICES,
+    NOISE,
     OPERATORS,
     SPECIAL,
     TENSOR_OPERATORS,
@@ -157,7 +158,7 @@ class _Checker:
 
     def state_variable(self, path: Path, name: str) -> None:
         """A step gives the iterate (each of its coordinates), what it remembers, or a coordinate that it names."""
-        known = [ITERATE, *self.spec.memory, *self.spec.uses]
+        known = [ITERATE, NOISE, *self.spec.memory, *self.spec.uses]
         if name not in known:
             self.add(path, f"a step has no '{name}' to give", did_you_mean(name, known), key=True)
 

@@ -101,6 +101,7 @@ STEP_SYMBOLS: Mapping[str, str] = {
     "g_after": "the same at the iterate that the step arrives at (an implicit step)",
 }
 ITERATE = "iterate"  # in the effects of a step: every coordinate in turn
+NOISE = "noise"  # the same, of a step that draws: standard deviation of what is added to each, independently
 MODE_INDICES = ("i", "j")  # number of a mode, or of a pair, from 0
 # Sums over the modes of a problem, and single modes (of the largest and of the smallest curvature).
 MODE_OPERATORS: dict[str, int | tuple[int, int]] = {

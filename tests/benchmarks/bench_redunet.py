@@ -8,11 +8,15 @@ processor time, the two interleaved. `python tests/benchmarks/bench_redunet.py`;
 
 from __future__ import annotations
 
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,6 +83,51 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def layer_memory(d: int, k: int, m: int, by_label: bool) -> int:
+    """Bytes by which the peak of this process grows while one layer is made, its operators and its output held."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    y = torch.arange(m) % k
+    with torch.no_grad():
+        _one_layer(step.project(torch.randn(4 * k, 8, dtype=torch.float64)), torch.arange(4 * k) % k, by_label)
+        z = step.project(torch.randn(m, d, dtype=torch.float64))
+        before = resident()
+        held = _one_layer(z, y, by_label)
+    assert len(held) == 2
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _one_layer(z: Tensor, y: Tensor, by_label: bool) -> tuple[object, Tensor]:
+    v, weights = z[None], torch.ones(1, dtype=z.dtype)
+    made = construct(v, y, int(y.max()) + 1, EPS2, weights)
+    if by_label:
+        return made.operators, step.project(z + ETA * step.ascent_by_label(made, v)[0])
+    gates = step.soft_gate(step.training_norms(made, v, weights), LAM)
+    return made.operators, step.project(z + ETA * step.ascent(made.operators, v, gates)[0])
+
+
+def memory() -> bool:
+    """Print the peak of one layer at several sizes and its fit by (k + 1) d^2 and m d; whether that is all there is."""
+    fits = True
+    for gates in ("label gates", "soft gates"):
+        terms, found = [], []
+        for d, k in ((400, 10), (400, 20), (600, 5), (600, 10), (600, 20), (900, 10)):
+            command = [sys.executable, __file__, "--memory", str(d), str(k), str(2 * d), gates]
+            found.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 8)
+            terms.append([(k + 1) * d**2, 2 * d**2, 2**20])
+            print(f"{gates}, d = {d}, m = {2 * d}, k = {k}: {found[-1] * 8 / 2**20:.0f} MiB")
+        (layer, features, rest), *_ = np.linalg.lstsq(np.array(terms, float), np.array(found), rcond=None)
+        missed = max(abs(np.array(terms) @ [layer, features, rest] - found) / found)
+        print(f"{gates}: {layer:.2f} (k + 1) d^2 + {features:.1f} m d + {rest:.1f} Mi numbers, within {missed:.0%}")
+        fits = fits and missed < 0.25
+    return fits
+
+
 def main() -> int:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -104,10 +153,14 @@ def main() -> int:
                     f"ours {median(b for _, b in pairs):.2f} s, {ratio:.2f}x{f' (asked {bar}x)' if bar else ''}, "
                     f"largest difference {agreement:.1e}{verdict}"
                 )
-    size = (K + 1) * D**2
-    print(f"a layer holds (k + 1) d^2 = {size:,} numbers, {size * 8 / 2**20:.0f} MiB in float64")
+    if not memory():
+        print("memory is not linear in (k + 1) d^2  MISSED")
+        missed += 1
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory"]:
+        print(layer_memory(*map(int, sys.argv[2:5]), sys.argv[5].startswith("label")))
+        sys.exit()
     sys.exit(main())

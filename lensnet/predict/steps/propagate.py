@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from lensnet.catalog.component import Component
-from lensnet.catalog.objective import OPERATORS
+from lensnet.catalog.objective import NOISE, OPERATORS
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.objective import Objective
 from lensnet.predict.prediction import Check, Effect, Prediction, Status
-from lensnet.predict.steps.move import move, own_symbols
-from lensnet.predict.steps.state import State, environment, model_of, start_of
+from lensnet.predict.steps.move import level_of, move, own_symbols
+from lensnet.predict.steps.state import Modes, State, environment, model_of, start_of
 from lensnet.quantities.quantity import QUANTITIES
 
 UNIT_ROUNDOFF = 2.0**-53
@@ -94,13 +94,18 @@ def _step(
     if after is None:
         return None, (), None
     checks = _checks(node.component, own_symbols(node, env))
+    if NOISE in node.component.effects(level_of(node) or ""):
+        beside = node.shape.channels - objective.mode_count * len(after.coordinates)
+        text = "noise stays in the modes: the iterate has no numbers beside them"
+        checks = (*checks, Check(text, -1.0 if beside else None))
     return after, checks, environment(objective, after, unit_roundoff)
 
 
 def _checks(component: Component, env: Mapping[str, Any]) -> tuple[Check, ...]:
     out = []
     for given in component.assumptions:
-        margin = None if given.comparison is None else given.comparison.margin(env, OPERATORS)
+        with np.errstate(all="ignore"):
+            margin = None if given.comparison is None else given.comparison.margin(env, OPERATORS)
         out.append(Check(given.text, margin, given.below))
     return tuple(out)
 
@@ -114,9 +119,10 @@ def _quantities(
     out = []
     for name, model in model_of(objective).quantities.items():
         with np.errstate(all="ignore"):
-            value = float(model.evaluate(env, OPERATORS))
+            draws = np.ravel(model.evaluate(env, OPERATORS))
+            value, averaging = float(np.mean(draws)), _of_averaging(draws)
         if not np.isnan(value) or path != INPUT:
-            error, floor = model.error(env, OPERATORS), model.floor(env, OPERATORS)
+            error, floor = model.error(env, OPERATORS) + averaging, model.floor(env, OPERATORS)
             out.append(
                 Effect(
                     path, name, "forward", None, np.array(value), error, every, status,
@@ -124,6 +130,13 @@ def _quantities(
                 )
             )  # fmt: skip
     return out
+
+
+def _of_averaging(draws: Modes) -> float:
+    """Two standard errors of an average over the draws of a noisy state, relative to it."""
+    if len(draws) == 1 or not np.mean(draws):
+        return 0.0
+    return float(2 * np.std(draws) / np.sqrt(len(draws)) / abs(np.mean(draws)))
 
 
 def _unknown(node: Node, objective: Objective) -> list[Effect]:
