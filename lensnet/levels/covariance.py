@@ -30,8 +30,37 @@ class Rows(Protocol):
     def places(self) -> tuple[int, ...]: ...
 
 
+class OverSamples:
+    """First and second moments of channels over samples: what a state and the Gaussian behind it have in common."""
+
+    mean: Field
+    pairs: Pairs
+    layout: Any
+    own: Field | None
+
+    @property
+    def second_moment(self) -> Field:
+        """E z_a^2, a field."""
+        return self.layout.diagonal(self.pairs) if self.own is None else self.own
+
+    @property
+    def variance(self) -> Field:
+        return np.maximum(self.second_moment - self.mean**2, 0.0)
+
+    @property
+    def covariance(self) -> Pairs:
+        """E z_a z_b - E z_a E z_b, in the layout."""
+        if not self.mean.any():
+            return self.pairs
+        return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
+
+    def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
+        """E z_a over the rows of a sample, (R,)."""
+        return chosen_rows(self.layout, self.mean, sample)
+
+
 @dataclass(frozen=True)
-class Population:
+class Population(OverSamples):
     """Channels as independent draws: z_a = scale_a * f(g_a) + shift_a with g Gaussian over samples.
 
     `origin`: path of the component whose fresh weights made the Gaussian; `width`: how many independent channels there
@@ -55,21 +84,6 @@ class Population:
         """Whether the channels are the Gaussian itself, up to one factor per sample."""
         return not self.chain
 
-    @property
-    def second_moment(self) -> Field:
-        return _own(self.own, self.pairs, self.layout)
-
-    @property
-    def variance(self) -> Field:
-        return np.maximum(self.second_moment - self.mean**2, 0.0)
-
-    @property
-    def covariance(self) -> Pairs:
-        """Cov(g_a, g_b), in the layout."""
-        if not self.mean.any():
-            return self.pairs
-        return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
-
     def rows_covariance(self, sample: Rows) -> Matrix:
         """Cov(g_a, g_b) over the rows of a sample, (R, R)."""
         if isinstance(self.layout, StationaryPairs):
@@ -78,13 +92,9 @@ class Population:
             return np.asarray(gram - np.outer(mean, mean))
         return np.asarray(self.layout.chosen(self.covariance, sample.examples, sample.places))
 
-    def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
-        """E g_a over the rows of a sample, (R,)."""
-        return chosen_rows(self.layout, self.mean, sample)
-
 
 @dataclass(frozen=True)
-class Covariance:
+class Covariance(OverSamples):
     """The kernel state of one edge. `population` is None where the channels are not known to be functions of a
     Gaussian; `own`: second moments where the pairs do not tell them (displacements only).
     """
@@ -94,33 +104,6 @@ class Covariance:
     layout: Any = field(repr=False)
     population: Population | None = field(default=None, repr=False)
     own: Field | None = field(default=None, repr=False)
-
-    @property
-    def second_moment(self) -> Field:
-        return _own(self.own, self.pairs, self.layout)
-
-    @property
-    def variance(self) -> Field:
-        return np.maximum(self.second_moment - self.mean**2, 0.0)
-
-    @property
-    def centred(self) -> Pairs:
-        """E z_a z_b - E z_a E z_b."""
-        if not self.mean.any():
-            return self.pairs
-        return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
-
-    @property
-    def origin(self) -> str | None:
-        return self.population.origin if self.population else None
-
-    @property
-    def width(self) -> int | None:
-        return self.population.width if self.population else None
-
-    @property
-    def chain(self) -> tuple[Any, ...]:
-        return self.population.chain if self.population else ()
 
     def rows_gram(self, sample: Rows) -> Matrix | None:
         """E z_a z_b over the rows of a sample, (R, R); None where the layout cannot tell."""
@@ -134,14 +117,6 @@ class Covariance:
     def follows(self, sample: Rows) -> bool:
         """Whether every pair of places of a sample is followed, or stands in for by a rule of the layout."""
         return not isinstance(self.layout, BandPairs) or self.layout.follows(sample.places)
-
-    def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
-        """E z_a over the rows of a sample, (R,)."""
-        return chosen_rows(self.layout, self.mean, sample)
-
-
-def _own(own: Field | None, pairs: Pairs, layout: Layout) -> Field:
-    return layout.diagonal(pairs) if own is None else own
 
 
 def chosen_rows(layout: Layout, values: Field, sample: Rows) -> NDArray[np.float64]:

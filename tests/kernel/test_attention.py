@@ -18,7 +18,15 @@ from tests.effects.monte_carlo import place
 from tests.kernel.brute import Found, Tried, _gram, simulate
 from tests.kernel.networks import network
 
-SETTINGS = [(16, 0.0, False), (16, 0.6, True), (16, 0.9, False), (128, 0.3, False)]
+SETTINGS = [
+    (16, 64, 0.0, False, 240),
+    (16, 64, 0.6, True, 240),
+    (16, 64, 0.9, False, 240),
+    (128, 256, 0.0, False, 40),
+    (128, 256, 0.3, True, 40),
+    (128, 256, 0.9, False, 60),
+]
+"""Tokens, channels, correlation of tokens, causal or not, weight draws."""
 
 
 class FixedTokens(Tried):
@@ -30,16 +38,18 @@ class FixedTokens(Tried):
         return super().inputs(torch.Generator().manual_seed(11))
 
 
-@pytest.mark.parametrize(("tokens", "rho", "causal"), SETTINGS)
-def test_four_heads(tokens: int, rho: float, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tokens", "width", "rho", "causal", "count"), SETTINGS)
+def test_four_heads(
+    tokens: int, width: int, rho: float, causal: bool, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Second moment and covariances between tokens within 3 % forward and 5 % backward, and what the draws scatter."""
     monkeypatch.setattr("tests.kernel.brute.POSITION", rho)
-    case = FixedTokens(place("attention", Shape(64, (tokens,)), 2, heads=4, causal=causal), 0.0, 1.0)
+    case = FixedTokens(place("attention", Shape(width, (tokens,)), 2, heads=4, causal=causal), 0.0, 1.0)
     (x,) = case.inputs(None)
     given, made = case.layouts
     gram = _gram(x, case.node.shapes_in[0])
     state = Covariance(np.zeros(given.field_shape), gram, given)
-    draws = simulate(case, 240 if tokens < 64 else 60)
+    draws = simulate(case, count)
     at = KernelPlace(case.node, given, made, measured=True)
     step, back = forward(at, [state]), backward(at, [state], case.probe())["x"]
     assert step.state is not None and back.pairs is not None

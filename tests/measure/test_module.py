@@ -31,7 +31,7 @@ def test_nodes_carry_their_path_and_ports() -> None:
 
 
 def test_names_that_torch_uses_itself() -> None:
-    names = ["code", "graph", "forward", "half", "weight", "a.train", "a_", "a", "training", "0"]
+    names = ["code", "graph", "forward", "half", "in", "class", "weight", "a.train", "a_", "a", "training", "0"]
     given = chain(WIDTH, *(lambda source, shape, name=name: linear(name, source, shape, 4) for name in names))
     module = to_module(given)
     assert list(layers(module)) == names

@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 _WORK = 1e10
 """Multiplications that one sample may cost."""
 _SLOPE_WORK = 3e8
+"""The same for products of all pairs, draw by draw."""
+_MEMORY = 1e7
+"""Numbers that it may hold."""
 _MOST = 2**16
 """Most ratings of one sample."""
 
@@ -50,7 +53,7 @@ class Routing:
         """Sample the ratings of `count` paths for samples of this covariance (N, N); the same every time."""
         root = gram_root(covariance, len(covariance))
         size, rank = root.shape
-        draws = max(4, round(min(_MOST, _WORK / (2.0 * size * (size + rank))) / count))
+        draws = max(4, round(min(_MOST, _WORK / (2.0 * size * (size + rank)), _MEMORY / size) / count))
         source = np.random.default_rng([crc32(np.round(covariance, 9).tobytes()), count, kept])
         noise = source.standard_normal((rank, draws // 2 * count))
         noise = np.concatenate([noise, -noise], axis=1)
