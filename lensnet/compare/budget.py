@@ -37,6 +37,9 @@ COLUMNS = (
     Column("invariant", "<x,g>", "invariant <x, dL/dx>: constant along homogeneous stretches", False),
 )
 
+OF_STEPS = {"log_gain_loss": "loss", "log_gain_error": "error_norm"}
+"""Columns that only the steps of an algorithm have, and the quantity that each follows."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -127,7 +130,7 @@ def _cells(
     after = Key(edge[0], "second_moment", "backward", edge[1]) if edge else None
     before = Key(node.path, "second_moment", "backward", node.ports[0])
     cells["log_gain_backward"] = _gain(after, before, ensemble, through)
-    for name, quantity in (("log_gain_loss", "loss"), ("log_gain_error", "error_norm")):
+    for name, quantity in OF_STEPS.items() if network.input.objective is not None else ():
         level = str(QUANTITIES[quantity].level)
         start, end = (Key(path, quantity, "forward", None, level) for path in (node.inputs[0], node.path))
         cells[name] = _gain(start, end, ensemble, through)
@@ -181,6 +184,8 @@ def _width_term(node: Node, into: Key, out: Key, ensemble: Ensemble, through: Th
 
 
 def _paired(ensemble: Ensemble, first: Key, second: Key) -> list[tuple[float, float]]:
+    if not ensemble.seeds:
+        return []
     a, b = ensemble.measured.get(first.measured, {}), ensemble.measured.get(second.measured, {})
     return [(a[seed], b[seed]) for seed in ensemble.seeds if seed in a and seed in b]
 

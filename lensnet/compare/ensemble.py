@@ -178,6 +178,8 @@ class Ensemble:
 
     def values(self, key: Key) -> list[float]:
         """One measured number per seed, in the order of the seeds."""
+        if not self.seeds:
+            return []
         measured = self.measured.get(key.measured, {})
         return [measured[seed] for seed in self.seeds if seed in measured]
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from lensnet.language.formula_bounds import COMPARE, Facts, facts_of, rational
@@ -265,11 +266,18 @@ def _arities(operators: Mapping[str, Arity] | Iterable[str], special: Mapping[st
 def _number_facts(name: str, value: int | float) -> Facts:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise FormulaError(f"the constant {name} is not a finite number", 0)
+    facts = _facts_of_number(value)
+    if facts is None:
+        raise FormulaError(f"the constant {name} has more than {MAX_BITS} bits", 0)
+    return facts
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _facts_of_number(value: int | float) -> Facts | None:
+    """None for an integer of more bits than a formula may hold."""
     exact = Fraction(value) if isinstance(value, int) else Fraction(repr(value))
     if bits(exact) > MAX_BITS:
-        if isinstance(value, int):
-            raise FormulaError(f"the constant {name} has more than {MAX_BITS} bits", 0)
-        return Facts(None, value)
+        return None if isinstance(value, int) else Facts(None, value)
     return rational(exact)
 
 

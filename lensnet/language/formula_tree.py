@@ -82,6 +82,16 @@ class Term:
 
 def read_formula(text: str) -> Term:
     """The formula's tree, within every bound on its size. Raises FormulaError."""
+    if not isinstance(text, str):
+        error = FormulaError(f"a formula is text, not {type(text).__name__}")
+        error.text = str(text)[:MAX_LENGTH]
+        raise error
+    return _read(text)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Term:
+    """Repeated bodies ask for the same few formulas again and again."""
     try:
         _check_tokens(text)
         start = len(text) - len(text.lstrip())
@@ -114,8 +124,6 @@ def normal_name(name: str) -> str:
 
 def _check_tokens(text: str) -> None:
     """Refuses, with help, every character and word that no formula holds, before `ast` sees the text."""
-    if not isinstance(text, str):
-        raise FormulaError(f"a formula is text, not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise FormulaError(f"the formula is longer than {MAX_LENGTH} characters")
     if not text.strip():

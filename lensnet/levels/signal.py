@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 Field = NDArray[np.float64]
 
 
+def average(field: Field) -> float:
+    """Over all entries. Where all examples are alike, as in most predictions, there is one, and nothing to add up."""
+    return float(field.item() if field.size == 1 else np.mean(field))
+
+
 @dataclass(frozen=True)
 class Law:
     """How the values at an edge are distributed over weight draws: a Gaussian pushed through known functions.

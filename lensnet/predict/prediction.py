@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.ladder import Level
-from lensnet.levels.signal import Signal
+from lensnet.levels.signal import Signal, average
 
 Field = NDArray[np.float64]
 Status = Literal["ok", "out-of-regime", "not-modelled"]
@@ -52,7 +52,7 @@ class Effect:
 
     @cached_property
     def value(self) -> float | None:
-        return None if self.field is None else float(np.mean(self.field))
+        return None if self.field is None else average(np.asarray(self.field))
 
 
 @dataclass

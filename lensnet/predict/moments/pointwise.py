@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import floor, isfinite, log, sqrt
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from lensnet.algebra.gaussian import GaussianMoments, expect, jump_density
 from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
 from lensnet.algebra.pointwise import X as _X
 from lensnet.catalog.functions import bound_function
-from lensnet.levels.signal import Field, Law, Signal
+from lensnet.levels.signal import Field, Law, Signal, average
 from lensnet.network.graph import Node
 
 _GRID = 0.0625
@@ -109,12 +110,12 @@ def pointwise_elasticity(node: Node, signal: Signal) -> float:
 def _at_average(figure: Callable[[PointwiseFunction, float, int], Field], node: Node, signal: Signal) -> float:
     """A figure of (function, mean/std, ln std), interpolated between the points of a grid: layers share those."""
     law = gaussian_behind(signal)
-    mean, std = float(np.mean(law.mean)), float(np.sqrt(np.mean(law.variance)))
-    if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+    mean, std = average(law.mean), sqrt(average(law.variance))
+    if not (isfinite(mean) and isfinite(std) and std > 0):
         return float("nan")
     function = chained(law, function_of(node))
     # the figures of a homogeneous function are the same at every scale
-    log_std = 0.0 if function.homogeneity is not None else float(np.log(std))
+    log_std = 0.0 if function.homogeneity is not None else log(std)
     return sum(
         near * close * float(figure(function, ratio * _GRID, point // _POINTS)[point % _POINTS])
         for ratio, near in _neighbours(mean / std)
@@ -124,7 +125,7 @@ def _at_average(figure: Callable[[PointwiseFunction, float, int], Field], node: 
 
 def _neighbours(value: float) -> list[tuple[int, float]]:
     """The numbers of the grid points around a value, and their weights."""
-    low = int(np.floor(value / _GRID + 1e-6))
+    low = floor(value / _GRID + 1e-6)
     share = max(value / _GRID - low, 0.0)
     return [(low, 1.0)] if share < 1e-3 else [(low, 1 - share), (low + 1, share)]
 
