@@ -5,8 +5,8 @@
 A 64-256-256 network on 1000 digits, a share of whose labels is redrawn at random; test accuracy on the other 797 under
 true labels. Four methods: cross-entropy; the rate reduction (MCR2) with a nearest-subspace classifier; that classifier
 on the raw pixels, which learns nothing and is the control; and a ReduNet of ten layers, whose rate reduction under the
-labels that it was given is predicted beside. Results are kept in label_corruption.json, so that the same command goes on
-where it was stopped.
+labels as given is predicted too. Results are kept in label_corruption.json, so that the same command goes on where it
+was stopped.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def redunet(x: Tensor, noisy: Tensor, test: Tensor, truth: Tensor) -> float:
 
 def redunet_rates(share: float) -> list[float]:
     """R - Rc behind the bundled network's first and last layer, predicted and measured, with so many labels redrawn."""
-    report = lensnet.load("redunet_digits", [f"input.corrupt={share}"]).run(seeds=2, backward=False, device="cpu")
+    report = lensnet.load("redunet_digits", [f"input.corrupt={share}"]).run(seeds=1, backward=False, device="cpu")
     both = [pair for pair in zip(*rows_of(report, "rate_reduction"), strict=True) if pair[0] == pair[0]]
     return [*both[0], *both[-1]]
 
@@ -127,7 +127,7 @@ for method, values in found.items():
     bars = values.std(1, ddof=1) / given.seeds**0.5 if given.seeds > 1 else np.full(len(SHARES), np.nan)
     print(f"{method:25}" + "".join(f"{m:7.3f}±{b:.3f}" for m, b in zip(values.mean(1), bars, strict=True)))
 control = found["raw + subspace (control)"]
-print("\npaired differences to the control, in units of their standard error (claim nothing below 2)")
+print("\npaired differences to the control (in standard errors: claim nothing below 2)")
 for method, values in found.items():
     if values is not control:
         gap = values - control
@@ -135,7 +135,7 @@ for method, values in found.items():
         print(f"{method:25}" + "".join(f"{f'{g:+.3f} ({t:+.0f})':>13}" for g, t in zip(gap.mean(1), z, strict=True)))
 gap = found["MCR2 + subspace"] - found["cross-entropy"]
 print(f"{'MCR2 minus cross-entropy':25}" + "".join(f"{g:+13.3f}" for g in gap.mean(1)))
-print("\nReduNet of ten layers: R - Rc of the first 1000 digits under their labels, predicted | measured, nats")
+print("\nReduNet, ten layers: R - Rc under the labels as given, predicted|measured, nats")
 for name, (predicted, measured) in {"behind layer 1": rates.T[:2], "behind layer 10": rates.T[2:]}.items():
     print(f"{name:25}" + "".join(f"{f'{p:.3f}|{m:.3f}':>13}" for p, m in zip(predicted, measured, strict=True)))
 

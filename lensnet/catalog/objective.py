@@ -64,6 +64,10 @@ class ObjectiveModel:
         """What the solution makes zero, in every mode."""
         return None if self._error is None else self._of_modes(self._error, env)
 
+    def remaining(self, env: Mapping[str, Any]) -> Modes:
+        """What is still missing in every mode, as a share of what has to be found there; NaN where that is nothing."""
+        return self._of_modes(self._remaining, env)
+
     def gradient(self, env: Mapping[str, Any]) -> dict[str, Modes]:
         """Derivative of a mode's loss by each of its coordinates."""
         return {name: self._of_modes(tape, env) for name, tape in self._slopes.items()}
@@ -106,6 +110,10 @@ class ObjectiveModel:
     @cached_property
     def _error(self) -> Tape | None:
         return None if self.spec.error is None else self._formula("error").tape
+
+    @cached_property
+    def _remaining(self) -> Tape:
+        return self._formula("abs(error/target)").tape
 
     @cached_property
     def _extremes(self) -> dict[str, CompiledFormula]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lensnet.catalog.component import Component
 
 MOST_MODES = 20_000
+EACH_MODE, MOST_SHOWN = "each_mode", 100
+"""The option of every objective that gives each mode a row of its own, and how many may have one."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Objective:
     """An objective with its parameters.
 
     `modes`: their number along each axis. `spectrum` and `start`: by name, one number for every mode (pairs row by
-    row): the constants of the modes, and the coordinates of the iterate at the start.
+    row): the constants of the modes, and the coordinates of the iterate at the start. `each_mode`: the error of every
+    mode has a row of its own.
     """
 
     component: Component
@@ -37,6 +40,7 @@ class Objective:
     modes: tuple[int, ...]
     spectrum: Mapping[str, tuple[float, ...]] = field(repr=False)
     start: Mapping[str, tuple[float, ...]] = field(repr=False)
+    each_mode: bool = False
 
     @property
     def mode_count(self) -> int:
@@ -60,6 +64,10 @@ def objective_source(
 ) -> InputSource:
     """The input that an objective is: its start. Raises Refused with every problem of the declaration."""
     place = ("input",)
+    each_mode = given.get(EACH_MODE, False)
+    if not isinstance(each_mode, bool):
+        raise Refused([document.problem((*place, EACH_MODE), f"`{EACH_MODE}` is true or false, not {each_mode!r}")])
+    given = {name: value for name, value in given.items() if name != EACH_MODE}
     placed = Placed(INPUT, component, given, {}, constants, (), place)
     reader = ParameterReader(document)
     parameters = reader.read(placed, constants)
@@ -85,6 +93,9 @@ def objective_source(
     if prod(axes) > MOST_MODES:
         told = f"{component.name} would have {prod(axes):,} modes; {MOST_MODES:,} are the most"
         raise Refused([document.problem(place, told)])
+    if each_mode and (spec.error is None or prod(axes) > MOST_SHOWN):
+        why = "has no error" if spec.error is None else f"has {prod(axes)} modes, {MOST_SHOWN} are the most"
+        raise Refused([document.problem((*place, EACH_MODE), f"no row for each mode: {component.name} {why}")])
     scope["modes"] = prod(axes)
     spectrum: dict[str, list[float]] = {name: [] for name in spec.spectrum}
     start: dict[str, list[float]] = {name: [] for name in spec.coordinates}
@@ -100,6 +111,7 @@ def objective_source(
         axes,
         {name: tuple(values) for name, values in spectrum.items()},
         {name: tuple(values) for name, values in start.items()},
+        each_mode,
     )
     return InputSource(component.name, {**parameters, "source": component.name}, Shape(size, (), "state"), 0, objective)
 

@@ -98,12 +98,14 @@ def _of_labels() -> list[Quantity]:
 
 def _of_algorithms() -> list[Quantity]:
     """Numbers of the iterate of an algorithm, after a step: one for a step."""
-    remaining = "share of what has to be found that is still missing along the eigen-direction of the"
+    share = "share of what has to be found that is still missing along"
+    remaining = f"{share} the eigen-direction of the"
     given: list[tuple[str, str, Scale, str]] = [
         ("loss", "f", "log", "the objective at the iterate"),
         ("error_norm", "|e|", "log", "norm of what vanishes at the solution"),
         ("error_steepest", "e_max", "log", f"{remaining} largest curvature"),
         ("error_flattest", "e_min", "log", f"{remaining} smallest curvature"),
+        ("error_mode", "e", "log", f"{share} an eigen-direction, by its number from 0"),
         ("alignment", "cos", "bounded", "cosine between what the step took away from the error and the error"),
         ("condition_number", "cond", "log", "largest over smallest curvature at the iterate (eigenvalues of J J^T)"),
     ]

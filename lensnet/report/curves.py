@@ -26,7 +26,7 @@ LEAST_DECADES = 0.2
 
 def draw_curves(report: Report, figure_class: type[Figure]) -> Figure:
     """The first quantity (the loss) over the whole width, the others in pairs below it."""
-    names = list(dict.fromkeys(row.quantity for row in report.rows))
+    names = list(dict.fromkeys(row.quantity for row in report.rows if row.direction == "backward" or row.port is None))
     rows = 1 + (len(names)) // 2
     figure = figure_class(figsize=(10.5, 3.2 + 2.1 * (rows - 1) + 0.6), layout="constrained")
     figure.suptitle(said(report.network), x=0.012, ha="left", fontsize=13, fontweight="bold")

@@ -101,7 +101,7 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for (quantity, direction, port), members in grouped.items():
         what = symbol(quantity, direction)
-        if port is not None and len(ports) > 1:
+        if port is not None and (len(ports) > 1 or direction == "forward"):
             what = clip(f"{what} {port}", 8)
         local = tuple(row for row in members if row.view == "local")
         lines.append(Line(what, local, tuple(row for row in members if row.view == "through")))

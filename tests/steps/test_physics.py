@@ -37,6 +37,18 @@ def bowl(step: dict, dimension: int = 12, condition: float = 50, steps: int = 20
     return steps_on(source, {"repeat": steps, "name": "step", **step})
 
 
+def test_every_mode_has_a_row_on_request() -> None:
+    network = bowl({"component": "gradient_descent", "rate": 1.7}, 5, 20, steps=3, each_mode=True)
+    factors = np.abs(1 - 1.7 * np.geomspace(1, 1 / 20, 5))
+    predicted = {(e.component, e.port): e.value for e in propagate_steps(network).effects if e.quantity == "error_mode"}
+    measured = measure_steps(network, 1, 3).seeds[0].scalars
+    for mode in range(5):
+        assert predicted["step.2", str(mode)] == pytest.approx(factors[mode] ** 3, rel=1e-12)
+        assert measured["step.2", "error_mode", "forward", str(mode)] == pytest.approx(factors[mode] ** 3, rel=1e-9)
+    with pytest.raises(Exception, match="100 are the most"):
+        bowl({"component": "gradient_descent", "rate": 1}, 101, each_mode=True)
+
+
 def network_on(step: dict, steps: int = 200, tail: bool = False, **source: object) -> Network:
     name = "two_layer_tail" if tail else "two_layer_linear"
     return steps_on({"source": name, **source}, {"repeat": steps, "name": "step", **step})

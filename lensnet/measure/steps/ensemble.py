@@ -111,6 +111,10 @@ def _record(
         value = float(measure(moment))
         if not np.isnan(value) or before is not None:
             out.scalars[path, name, "forward", None] = value
+    if problem.objective.each_mode:
+        for mode, value in enumerate(problem.remaining(x).abs().tolist()):
+            if not np.isnan(value):
+                out.scalars[path, "error_mode", "forward", str(mode)] = value
     if not bool(torch.isfinite(x).all()):
         out.nonfinite.append(path)
 

@@ -17,6 +17,7 @@ from lensnet.predict.steps.state import Modes, State, environment, model_of, sta
 from lensnet.quantities.quantity import QUANTITIES
 
 UNIT_ROUNDOFF = 2.0**-53
+EVERY = "error_mode"
 
 
 class ObservedState(Protocol):
@@ -129,7 +130,25 @@ def _quantities(
                     level=QUANTITIES[name].level, floor=floor,
                 )
             )  # fmt: skip
-    return out
+    return out + _each_mode(path, objective, env, every, status) if objective.each_mode else out
+
+
+def _each_mode(
+    path: str, objective: Objective, env: Mapping[str, Any], checks: tuple[Check, ...], status: Status
+) -> list[Effect]:
+    """The error of every mode, by its number. As far above rounding as that of the flattest direction is."""
+    model = model_of(objective)
+    with np.errstate(all="ignore"):
+        draws = np.atleast_2d(model.remaining(env))
+    last = model.quantities.get("error_flattest")
+    floor = None if last is None else last.floor(env, OPERATORS)
+    return [
+        Effect(
+            path, EVERY, "forward", str(mode), np.array(np.mean(values)), _of_averaging(values), checks, status,
+            level=QUANTITIES[EVERY].level, floor=floor,
+        )
+        for mode, values in enumerate(draws.T) if np.isfinite(values).all()
+    ]  # fmt: skip
 
 
 def _of_averaging(draws: Modes) -> float:
