@@ -16,6 +16,7 @@ from lensnet.quantities.quantity import QUANTITIES
 
 if TYPE_CHECKING:
     from lensnet.catalog.coherence import Coherence
+    from lensnet.catalog.derivation import Derivation
     from lensnet.catalog.effects import AssumptionModel, Comparison, CompiledFormula, EffectModel
     from lensnet.catalog.objective import ObjectiveModel
 
@@ -121,6 +122,13 @@ class Component:
         from lensnet.catalog.objective import ObjectiveModel
 
         return ObjectiveModel(self.spec, self.spec.objective)
+
+    @cached_property
+    def derivations(self) -> Mapping[str, Derivation]:
+        """From which lower level every level follows, by which limit, at which order."""
+        from lensnet.catalog.derivation import derivations
+
+        return {str(level): derivation for level, derivation in derivations(self.spec.derives_from).items()}
 
     @property
     def homogeneous(self) -> bool:

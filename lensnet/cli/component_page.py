@@ -54,6 +54,8 @@ def _parts(component: Component) -> Iterator[RenderableType]:
         yield _effects(quantities)
     assumptions = [_assumption(given.text, given.check, given.below) for given in spec.assumes]
     yield from _section("assumes", assumptions)
+    if spec.objective is None and not component.acts_on_state:
+        yield from _section("ladder", [f"{level}: {step.told()}" for level, step in component.derivations.items()])
     yield from _section("does not average itself", [spec.keeps_scatter] if spec.keeps_scatter else [])
     needs = [f"{name}: {need.about or ''} (otherwise {need.otherwise})" for name, need in spec.needs.items()]
     yield from _section("needs, declared with given: or measured", needs)

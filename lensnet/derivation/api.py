@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
 from lensnet.catalog.locate import bundled_specs, find_spec
 from lensnet.derivation.errors import DeriveError
-from lensnet.derivation.result import Derivation
+from lensnet.derivation.result import Derivation, Step
+from lensnet.derivation.sources import SOURCES
 from lensnet.language.formula import FormulaError, evaluate_number
 from lensnet.language.source import SpecError, did_you_mean
 
@@ -70,6 +72,18 @@ def _component(name: str) -> Component | None:
 
 
 def _of_component(component: Component, quantity: str | None, overrides: Iterable[str], expand: bool) -> Derivation:
+    """With the chain from level to level at its end, before the sources; for a single quantity without."""
+    found = _derived(component, quantity, overrides, expand)
+    if quantity is not None or component.acts_on_state or component.spec.objective is not None:
+        return found
+    chain = tuple(f"- {level}: {step.told()}" for level, step in component.derivations.items())
+    about = f"`lensnet ladder {component.name}` proves or measures every step."
+    last = [step for step in found.steps if step.title == SOURCES]
+    steps = [step for step in found.steps if step.title != SOURCES]
+    return replace(found, steps=(*steps, Step("From level to level", (*chain, about)), *last))
+
+
+def _derived(component: Component, quantity: str | None, overrides: Iterable[str], expand: bool) -> Derivation:
     if component.function is None:
         from lensnet.derivation.declared import derive_declared
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensnet.catalog.catalog import catalog
 from lensnet.ladder.rates import WIDTHS, Rate, rate_test
-from lensnet.ladder.steps import Step, fluctuation_to_spectrum, kernel_to_moments, spectrum_to_kernel
+from lensnet.ladder.steps import Step, kernel_to_moments, scatter_vanishes, spectrum_to_kernel
 from lensnet.ladder.trial import Trial, is_layer, trials
 from lensnet.levels.ladder import Level
 
@@ -110,10 +110,16 @@ def check_component(name: str, draws: int = DRAWS, rates: bool = True) -> Rung:
 
 
 def _steps(inside: Sequence[Trial]) -> Iterator[Step]:
+    """One for every level that follows from a lower one, as the component says or as all do."""
     chosen = inside[:MOST_TRIALS]
-    yield from kernel_to_moments(chosen)
-    yield spectrum_to_kernel(chosen)
-    yield fluctuation_to_spectrum(chosen)
+    for name, derivation in catalog()[inside[0].component].derivations.items():
+        above, below = Level(name), Level(derivation.below)
+        if below is Level.FLUCTUATION:
+            yield scatter_vanishes(chosen, above)
+        elif below is Level.SPECTRUM:
+            yield spectrum_to_kernel(chosen)
+        else:
+            yield from kernel_to_moments(chosen)
 
 
 def _rung_data(rung: Rung) -> dict[str, Any]:
@@ -128,6 +134,8 @@ def _rung_data(rung: Rung) -> dict[str, Any]:
                 "from": str(step.below),
                 "to": str(step.above),
                 "limit": step.limit,
+                "order": step.derivation.rate,
+                "declared": step.derivation.declared,
                 "quantity": step.quantity,
                 "how": step.how,
                 "detail": step.detail,
@@ -139,6 +147,7 @@ def _rung_data(rung: Rung) -> dict[str, Any]:
             {
                 "quantity": rate.quantity,
                 "widths": list(rate.widths),
+                "order": rate.order,
                 "variances": list(rate.variances),
                 "slope": rate.slope,
                 "interval": rate.interval,

@@ -4,7 +4,8 @@ The levels above `fluctuation` say that a layer is its own average. What is drop
 (and of one finite set of channels) around that average. If the claim is "up to O(1/width)", two things must be seen at
 four widths or more:
 
-- the relative variance of an output's second moment falls as 1/width (the slope is fitted), or there is none;
+- the relative variance of an output's second moment falls as 1/width (the slope is fitted; a component may declare
+  another order, or that it falls with the positions), or there is none;
 - the average error of the formula, as b + a/width, leaves a limit b within what the formula declares.
 """
 
@@ -39,7 +40,7 @@ NARROWEST = 32
 """Channels from which on the next order in 1/width is small against the interval of a fit."""
 
 ORDER = 1.0
-"""Required order of the relative variance: it falls as width**-1."""
+"""Required order of the relative variance unless a component declares another: it falls as width**-1."""
 
 NEXT_ORDER = 0.08
 """What the next term, c/width relative to the first, may tilt the slope by over these widths."""
@@ -62,10 +63,10 @@ _MOST_EXAMPLES = 12
 class Rate:
     """What a component's second moment does as its width grows.
 
-    `variances`: relative variance over draws at each of `widths`; `slope`, `interval`: fitted exponent and two standard
-    errors of it, None where nothing scatters. `errors`, `standard_errors`: average relative error of the formula and
-    its standard error, at each width; `limit`, `limit_error`: what is left of it at infinite width; `declared`: what
-    the formula declares at the widest.
+    `order`: at which the relative variance must fall. `variances`: relative variance over draws at each of `widths`;
+    `slope`, `interval`: fitted exponent and two standard errors of it, None where nothing scatters. `errors`,
+    `standard_errors`: average relative error of the formula and its standard error, at each width; `limit`,
+    `limit_error`: what is left of it at infinite width; `declared`: what the formula declares at the widest.
     """
 
     component: str
@@ -79,13 +80,14 @@ class Rate:
     limit: float
     limit_error: float
     declared: float
+    order: float = ORDER
 
     @property
     def averages_itself(self) -> bool:
         """Whether the scatter falls at the required order."""
         if self.slope is None or self.interval is None:
             return True
-        return self.slope + ORDER <= self.interval + NEXT_ORDER
+        return self.slope + self.order <= self.interval + NEXT_ORDER
 
     @property
     def within_declared(self) -> bool:
@@ -117,15 +119,16 @@ def rate_test(
 
 
 def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[], None] | None) -> list[Rate]:
+    grows = catalog()[trial.component].derivations["spectrum"].grows
     widths: list[int] = []
     benches: list[_Bench] = []
     for factor in factors:
-        wide = widened(trial, factor)
-        widths.append(int(next(wide.settings[key] for key in (*_MADE, "channels") if key in wide.settings)))
+        wide = grown(trial, factor, grows)
+        widths.append(_size(wide, grows))
         benches.append(_measured(wide, draws))
         if advance is not None:
             advance()
-    if benches[0].outputs == benches[-1].outputs:
+    if grows == "channels" and benches[0].outputs == benches[-1].outputs:
         return []  # the output does not widen (the scores of so many classes): there is nothing to average over
     keys = [key for key in benches[0].measured if all(key in other.measured for other in benches)]
     return [_fit(trial.component, key, widths, benches) for key in keys]
@@ -144,6 +147,24 @@ def widened(trial: Trial, factor: int) -> Trial:
         changes |= {key: int(given[key]) * factor for key in inner if key in trial.settings}
     examples = min(int(given.get("batch", _MOST_EXAMPLES)), _MOST_EXAMPLES)
     return trial.at(**changes, batch=examples)
+
+
+def _size(trial: Trial, axis: str) -> int:
+    """How much of it the trial has."""
+    if axis == "positions":
+        return int(trial.settings["positions"][0])
+    keys = ("batch",) if axis == "examples" else (*_MADE, "channels")
+    return int(next(trial.settings[key] for key in keys if key in trial.settings))
+
+
+def grown(trial: Trial, factor: int, axis: str = "channels") -> Trial:
+    """The trial with `factor` times as much of what a component's limit names: channels, positions or examples."""
+    if axis == "channels":
+        return widened(trial, factor)
+    if axis == "examples":
+        return trial.at(batch=int(trial.settings.get("batch", _MOST_EXAMPLES)) * factor)
+    first, *others = trial.settings.get("positions") or [1]
+    return trial.at(positions=[int(first) * factor, *others])
 
 
 def _defaults(trial: Trial) -> dict[str, int]:
@@ -227,6 +248,7 @@ def _fit(component: str, quantity: str, widths: Sequence[int], benches: Sequence
         limit,
         limit_error,
         benches[-1].declared.get(quantity, 0.0),
+        catalog()[component].derivations["spectrum"].order,
     )
 
 
@@ -266,4 +288,4 @@ def _relative_variance(sample: NDArray[np.float64]) -> tuple[float, float]:
     return value, float(by_draw.std(ddof=1)) / sqrt(len(sample)) / value if value > 0 else 1.0
 
 
-__all__ = ["Rate", "rate_test", "widened"]
+__all__ = ["Rate", "grown", "rate_test", "widened"]

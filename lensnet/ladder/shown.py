@@ -102,7 +102,8 @@ def _in_full(rung: Rung, draws: int) -> Iterator[RenderableType]:
     for step in rung.steps:
         mark, style = MARKS[step.how]
         yield Text.assemble((f"  {mark} ", style), f"{step.below} → {step.above}  ", (step.quantity, "bold"))
-        told = step.how if step.how == "not modelled" else f"when {step.limit}: {step.how}"
+        required = f"{step.derivation.rate} {'declared' if step.derivation.declared else 'required'}"
+        told = step.how if step.how == "not modelled" else f"when {step.limit} ({required}): {step.how}"
         yield Padding(Text(f"{told}; {step.detail}", style="dim"), (0, 0, 0, 6))
     if rung.rates:
         yield Text(f"  rates, measured over {draws} weight draws at widths {_widths(rung.rates[0])}", style="dim")

@@ -16,7 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from lensnet.ladder.rates import widened
+from lensnet.catalog.catalog import catalog
+from lensnet.catalog.derivation import Derivation
+from lensnet.ladder.rates import grown
 from lensnet.ladder.symbolic import proof
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.levels.ladder import Level
@@ -29,10 +31,11 @@ from lensnet.predicting import input_signal
 How = Literal["proven", "verified", "fails", "not modelled"]
 
 LIMITS = {
-    (Level.KERNEL, Level.MOMENTS): "the two samples coincide",
-    (Level.SPECTRUM, Level.KERNEL): "infinitely many neurons for every sample",
-    (Level.FLUCTUATION, Level.SPECTRUM): "infinitely many neurons: no scatter over weight draws",
+    (Level.KERNEL, "same sample"): "the two samples coincide",
+    (Level.SPECTRUM, "channels -> oo"): "infinitely many neurons for every sample",
+    (Level.FLUCTUATION, "channels -> oo"): "infinitely many neurons: no scatter over weight draws",
 }
+"""Limits in words; others are shown as they are declared."""
 
 FACTORS = (1, 4, 16)
 """Widths at which formulas are compared, as multiples of a trial's."""
@@ -40,11 +43,8 @@ FACTORS = (1, 4, 16)
 EQUAL = 1e-6
 """Relative difference that rounding, quadrature and tables leave between two formulas for the same number."""
 
-FALLS = 0.35
-"""Most that a difference may keep of itself when the width is four times as large (1/width: 0.25)."""
-
-FALLS_AT_EDGES = 0.65
-"""The same for numbers that see the edge of a spectrum, which goes like 1/sqrt(width) (0.5)."""
+ROOM = 1.3
+"""A difference of order 1/n**p may keep this times 4**-p of itself when n is four times as large."""
 
 MOST_SAMPLES = 4096
 """Samples (examples times positions) whose pairs are followed; wider trials have fewer examples."""
@@ -68,8 +68,13 @@ class Step:
     worst: float | None = None
 
     @property
+    def derivation(self) -> Derivation:
+        """What the component says of the step: which level, limit and order."""
+        return catalog()[self.component].derivations[self.above]
+
+    @property
     def limit(self) -> str:
-        return LIMITS[self.below, self.above]
+        return LIMITS.get((self.below, self.derivation.limit), self.derivation.limit)
 
 
 def kernel_to_moments(trials: Sequence[Trial]) -> Iterator[Step]:
@@ -87,21 +92,22 @@ def spectrum_to_kernel(trials: Sequence[Trial]) -> Step:
     return _limit_of(trials, Level.SPECTRUM, Level.KERNEL, _COUNTS)
 
 
-def fluctuation_to_spectrum(trials: Sequence[Trial]) -> Step:
-    """Whether the predicted scatter over weight draws vanishes as the width grows."""
+def scatter_vanishes(trials: Sequence[Trial], above: Level = Level.SPECTRUM) -> Step:
+    """Whether the predicted scatter over weight draws vanishes as what the component names grows (the width)."""
     name = trials[0].component
+    derivation = catalog()[name].derivations[above]
     for trial in trials:
-        scatters = [_scatter(widened(trial, factor)) for factor in FACTORS]
+        scatters = [_scatter(grown(trial, factor, derivation.grows)) for factor in FACTORS]
         known = [value for value in scatters if value is not None]
         if len(known) < len(FACTORS):
             continue
         if max(known) < EQUAL:
-            return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", "verified", "nothing scatters", 0.0)
+            return Step(name, Level.FLUCTUATION, above, "scatter", "verified", "nothing scatters", 0.0)
         ratios = [b / a for a, b in zip(known, known[1:], strict=False) if a > 0]
-        how: How = "verified" if max(ratios) <= FALLS**0.5 else "fails"
-        detail = "scatter " + ", ".join(f"{value:.2g}" for value in known) + " at 1, 4 and 16 times the width"
-        return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", how, detail, known[-1])
-    return Step(name, Level.FLUCTUATION, Level.SPECTRUM, "scatter", "not modelled", "no prediction of the scatter")
+        how: How = "verified" if max(ratios) <= _falls(derivation) ** 0.5 else "fails"
+        detail = "scatter " + ", ".join(f"{value:.2g}" for value in known) + f" at {_told_growth(derivation)}"
+        return Step(name, Level.FLUCTUATION, above, "scatter", how, detail, known[-1])
+    return Step(name, Level.FLUCTUATION, above, "scatter", "not modelled", "no prediction of the scatter")
 
 
 def _told(name: str, below: Level, above: Level, quantity: str, direction: str, trials: Sequence[Trial]) -> Step:
@@ -109,10 +115,11 @@ def _told(name: str, below: Level, above: Level, quantity: str, direction: str, 
     proved = proof(name, direction)
     if proved is not None:
         return Step(name, below, above, label, "proven", proved, 0.0)
-    compared = [found for trial in trials if (found := _coincide(trial, direction)) is not None]
+    derivation = catalog()[name].derivations[above]
+    compared = [found for trial in trials if (found := _coincide(trial, direction, derivation.grows)) is not None]
     if not compared:
         return Step(name, below, above, label, "not modelled", f"no formula at the level {below}")
-    judged = [(*_judged(differences), differences[-1].value) for differences in compared]
+    judged = [(*_judged(differences, derivation), differences[-1].value) for differences in compared]
     how, detail, worst = max(judged, key=lambda entry: (entry[0] == "fails", entry[2]))
     return Step(name, below, above, label, how, detail, worst)
 
@@ -125,24 +132,34 @@ class _Difference:
     declared: float = 0.0
 
 
-def _judged(differences: Sequence[_Difference], falls: float = FALLS) -> tuple[How, str]:
+def _falls(derivation: Derivation) -> float:
+    """Most that a difference may keep when what grows is four times as large."""
+    return ROOM * 4.0**-derivation.order
+
+
+def _told_growth(derivation: Derivation) -> str:
+    grows = derivation.grows
+    return f"1, 4 and 16 times {'the width' if grows == 'channels' else 'as many ' + grows}"
+
+
+def _judged(differences: Sequence[_Difference], derivation: Derivation) -> tuple[How, str]:
     values = [difference.value for difference in differences]
     if max(values) <= EQUAL:
-        return "verified", "equal at every width"
+        return "verified", f"equal at {_told_growth(derivation)}"
     ratios = [b / a if a > EQUAL else 0.0 for a, b in zip(values, values[1:], strict=False)]
-    shown = ", ".join(f"{value:.1e}" for value in values) + " at 1, 4 and 16 times the width"
-    if max(ratios) < 1 and ratios[-1] <= falls:  # narrow layers need not be in the limit yet
-        return "verified", f"equal for wide layers: difference {shown}"
+    shown = ", ".join(f"{value:.1e}" for value in values) + f" at {_told_growth(derivation)}"
+    if max(ratios) < 1 and ratios[-1] <= _falls(derivation):  # narrow layers need not be in the limit yet
+        return "verified", f"equal in the limit: difference {shown}"
     if all(difference.value <= difference.declared for difference in differences):
         return "verified", f"equal within the declared error of {differences[-1].declared:.1e}: difference {shown}"
     return "fails", f"difference {shown}"
 
 
-def _coincide(trial: Trial, direction: str) -> list[_Difference] | None:
+def _coincide(trial: Trial, direction: str, grows: str) -> list[_Difference] | None:
     """Differences between the kernel's diagonal and the moments at growing width; None where not modelled."""
     out = []
     for factor in FACTORS:
-        difference = _diagonal_difference(widened(trial, factor), direction)
+        difference = _diagonal_difference(grown(trial, factor, grows), direction)
         if difference is None:
             return None
         out.append(difference)
@@ -204,8 +221,9 @@ def _relative(a: Field, b: Field) -> float:
 
 def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: Sequence[str]) -> Step:
     name = trials[0].component
+    derivation = catalog()[name].derivations[above]
     for trial in trials:
-        runs = [_predicted(widened(trial, factor), (below, above)) for factor in FACTORS]
+        runs = [_predicted(grown(trial, factor, derivation.grows), (below, above)) for factor in FACTORS]
         worst: dict[str, list[_Difference]] = {}
         for quantity in quantities:
             differences = [_difference(effects, quantity, below, above) for effects in runs]
@@ -215,7 +233,7 @@ def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: S
         if worst:
             quantity = max(worst, key=lambda name: worst[name][-1].value)
             label = quantity.replace("_", " ")
-            how, detail = _judged(worst[quantity], FALLS_AT_EDGES)
+            how, detail = _judged(worst[quantity], derivation)
             if how == "fails" and not _widens(trial):
                 continue  # scores of so many classes: there is no limit to take
             return Step(name, below, above, label, how, detail, worst[quantity][-1].value)
@@ -224,7 +242,7 @@ def _limit_of(trials: Sequence[Trial], below: Level, above: Level, quantities: S
 
 def _widens(trial: Trial) -> bool:
     """Whether the output has more channels in a wider layer."""
-    narrow, wide = (network_of(widened(trial, factor))[path_of(trial)].shape.channels for factor in FACTORS[:2])
+    narrow, wide = (network_of(grown(trial, factor))[path_of(trial)].shape.channels for factor in FACTORS[:2])
     return wide > narrow
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from lensnet.language.body_spec import Body
-from lensnet.language.effect_spec import Assumption, Effect, LevelName
+from lensnet.language.effect_spec import Assumption, DerivesFrom, Effect, LevelName, limit_axis
 from lensnet.language.fields import (
     Condition,
     FormulaText,
@@ -202,9 +202,27 @@ def _trial(value: Any) -> dict[str, Any]:
 Trial = Annotated[dict[str, Any], PlainValidator(_trial), WithJsonSchema({"type": "object"})]
 
 
+_STEPS = {"moments": ("kernel", "fluctuation"), "kernel": ("spectrum", "fluctuation"), "spectrum": ("fluctuation",)}
+"""For every level, those below that say something it can be held against."""
+
+
+def _check_derivation(level: LevelName, spec: DerivesFrom) -> None:
+    if level not in _STEPS:
+        raise refuse("nothing lies below the fluctuation level: it follows from no other", at=f"derives_from.{level}")
+    if spec.level is not None and spec.level not in _STEPS[level]:
+        help = f"{level} follows from {' or '.join(_STEPS[level])}"
+        raise refuse(f"{level} does not follow from {spec.level}", help, at=f"derives_from.{level}.level")
+    alone = level != "moments" or spec.level == "fluctuation"
+    if spec.limit is not None and limit_axis(spec.limit) is None and alone:
+        help = "only the kernel speaks of two samples; write channels -> oo"
+        raise refuse("there are no two samples to coincide", help, at=f"derives_from.{level}.limit")
+
+
 class ComponentSpec(Spec):
     """A component file. One of function, forward, body, implementation or effects says what it does.
 
+    derives_from: level -> the lower level that its formulas follow from, the limit and the order, where they are not
+    those of every component.
     let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
     not_modelled: level -> why nothing is claimed at it.
     observes: quantities of its own that are measured at its output though no effect predicts them.
@@ -239,6 +257,7 @@ class ComponentSpec(Spec):
     not_modelled: dict[LevelName, Text] = {}
     observes: list[SymbolName] = []
     keeps_scatter: Text = ""
+    derives_from: dict[LevelName, DerivesFrom] = {}
     needs: dict[SymbolName, Need] = {}
     let: dict[SymbolName, FormulaText] = {}
     coherence: Coherence = NamedCoherence.model_construct()
@@ -250,6 +269,8 @@ class ComponentSpec(Spec):
 
     @model_validator(mode="after")
     def _does_something(self) -> ComponentSpec:
+        for level, spec in self.derives_from.items():
+            _check_derivation(level, spec)
         given = [key for key in ("function", "forward", "body") if getattr(self, key) is not None]
         if len(given) > 1:
             raise refuse(f"`{given[0]}` and `{given[1]}` both say what the component computes", "keep one", at=given[1])

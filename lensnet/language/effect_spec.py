@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -9,6 +10,52 @@ from pydantic import model_validator
 from lensnet.language.fields import Condition, FormulaText, Spec, Text, is_number, refuse
 
 LevelName = Literal["moments", "kernel", "spectrum", "fluctuation"]
+
+
+AXES = ("channels", "positions", "examples")
+"""What may grow without bound in a limit."""
+_SAME_SAMPLE = "same sample"
+_ORDER = re.compile(r"1/(?:sqrt\(n\)|n(?:\*\*(\d{1,2}(?:\.\d{1,3})?|\d{1,2}/\d{1,2}))?)")
+
+
+def limit_axis(limit: str) -> str | None:
+    """What grows in `channels -> oo`; None for `same sample`."""
+    return None if limit == _SAME_SAMPLE else limit.partition("->")[0].strip()
+
+
+def order_exponent(order: str) -> float:
+    """p of `1/n**p`."""
+    found = _ORDER.fullmatch(order.replace(" ", ""))
+    assert found is not None  # the model has checked it
+    if "sqrt" in order:
+        return 0.5
+    above, _, below = (found.group(1) or "1").partition("/")
+    return float(above) / float(below or 1)
+
+
+class DerivesFrom(Spec):
+    """How the formulas of a level follow from a lower level; what is left out is as everywhere.
+
+    level: the lower level. limit: `same sample`, or `channels -> oo`, `positions -> oo`, `examples -> oo`.
+    order: how fast the two meet: `1/n`, `1/sqrt(n)`, `1/n**2`, n what grows; the ladder holds the component to it.
+    """
+
+    level: LevelName | None = None
+    limit: Text | None = None
+    order: Text | None = None
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> DerivesFrom:
+        if self.limit is not None and self.limit != _SAME_SAMPLE:
+            axis, arrow, end = self.limit.partition("->")
+            if not arrow or end.strip() != "oo" or axis.strip() not in AXES:
+                help = f"write {_SAME_SAMPLE}, or one of {', '.join(f'{name} -> oo' for name in AXES)}"
+                raise refuse(f"'{self.limit}' is no limit that can be taken", help, at="limit")
+        if self.order is not None and not (
+            (found := _ORDER.fullmatch(self.order.replace(" ", ""))) and (found.group(1) or "1").strip("0./")
+        ):
+            raise refuse(f"'{self.order}' is no order", "write 1/n, 1/sqrt(n) or 1/n**2, n what grows", at="order")
+        return self
 
 
 class Assumption(Spec):
