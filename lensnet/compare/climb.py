@@ -50,8 +50,10 @@ class Explanation:
 
 
 def needs_descent(report: Report) -> bool:
-    """Whether a lower level could say more: some row deviates or stands outside its regime."""
-    return any(row.verdict in ("deviates", "out-of-regime") for row in report.rows)
+    """Whether a lower level could say more: some row deviates, is out of its regime, or declares too large an error."""
+    return any(
+        row.verdict in ("deviates", "out-of-regime") or row.declared > report.settings.tolerance for row in report.rows
+    )
 
 
 def climb(report: Report, own: Collection[str] = ()) -> Report:
@@ -115,6 +117,9 @@ def _sentence(e: Explanation) -> str:
     what = f"{e.above.quantity.replace('_', ' ')}, {e.above.direction}, {e.above.view}"
     reason = next((a.text for a in e.above.assumptions if a.fails), "")
     off, share = e.off, e.share
+    if e.above.verdict == "agrees":
+        declared = f"{e.above.level} declares an error of {e.above.declared:.1%} at {e.above.component} ({what})"
+        return f"{declared}, more than the tolerance; {e.below.level} declares {e.below.declared:.1%}"
     if off is None or share is None:
         head = f"{e.above.level} does not hold at {e.above.component} ({what}); {e.below.level} does"
     else:

@@ -43,8 +43,8 @@ FACTORS = (1, 4, 16)
 EQUAL = 1e-6
 """Relative difference that rounding, quadrature and tables leave between two formulas for the same number."""
 
-ROOM = 1.3
-"""A difference of order 1/n**p may keep this times 4**-p of itself when n is four times as large."""
+ROOM, REST = 1.2, 0.05
+"""A difference of order 1/n**p may keep `ROOM` times 4**-p of itself, and `REST`, when n is four times as large."""
 
 MOST_SAMPLES = 4096
 """Samples (examples times positions) whose pairs are followed; wider trials have fewer examples."""
@@ -134,7 +134,7 @@ class _Difference:
 
 def _falls(derivation: Derivation) -> float:
     """Most that a difference may keep when what grows is four times as large."""
-    return ROOM * 4.0**-derivation.order
+    return ROOM * 4.0**-derivation.order + REST
 
 
 def _told_growth(derivation: Derivation) -> str:

@@ -50,7 +50,13 @@ def test_the_level_below_is_taken_with_the_share_that_it_explains() -> None:
 def test_a_level_that_declares_more_error_than_allowed_is_passed_over() -> None:
     coarse = row("moments", 1.0, 1.01, "agrees", declared=0.2)
     fine = row("kernel", 1.01, 1.01, "agrees", declared=0.01)
-    assert climb(report(coarse, fine)).rows == (fine,)
+    assert needs_descent(report(coarse))
+    kept = climb(report(coarse, fine))
+    assert kept.rows == (fine,)
+    assert kept.findings[0].text == (
+        "moments declares an error of 20.0% at block.7 (second moment, forward, through), more than the tolerance; "
+        "kernel declares 1.0%"
+    )
     assert climb(report(coarse, replace(fine, declared=0.3))).rows == (coarse,)
 
 
