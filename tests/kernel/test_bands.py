@@ -1,4 +1,4 @@
-"""Pairs followed by chosen displacements against every pair: the same numbers, in both directions, in parts or whole."""
+"""Chosen displacements against every pair: the same numbers, in both directions, in parts or whole."""
 
 from __future__ import annotations
 

@@ -21,8 +21,20 @@ TOGETHER = {"gather_same", "scatter_same"}
 APART = {"gather_all", "scatter_all", "window_max_kernel", "window_max_level", "window_max_gradient"}
 EVERY = {"mean_all", "everywhere_all"}
 SPREAD = {"batch_normalised", "batch_normalised_back"}
-PLAIN = {"mean_same", "everywhere_same", "at_same", "sum_ports", "sum_pairs", "mean_positions", "mean_batch", "gather"}
-_COARSE = 3
+PLAIN = {
+    "response_level",
+    "response_kernel",
+    "response_gradient",
+    "mean_same",
+    "everywhere_same",
+    "at_same",
+    "sum_ports",
+    "sum_pairs",
+    "mean_positions",
+    "mean_batch",
+    "gather",
+}
+_COARSE = 5
 
 
 def layout_of(examples: int, positions: tuple[int, ...], displacements: Displacements | None) -> Layout:

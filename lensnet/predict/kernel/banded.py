@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from lensnet.predict.kernel.propagate import Kernels, swept
 
 MOST_KEPT = 1 << 24
 """Most numbers of a pair field that is kept; more are worked out in parts."""
-MOST_NUMBERS = 1 << 28
-"""Most numbers of all pair fields together."""
+MOST_NUMBERS, MOST_OF_TWO = 1 << 26, 1 << 28
+"""Most numbers of all pair fields together: for as many examples as that allows, and for two."""
 
 
 def wanted_displacements(network: Network) -> Mapping[str, Displacements] | None:
@@ -51,6 +52,13 @@ def numbers(network: Network, wanted: Mapping[str, Displacements]) -> int:
     """Numbers of all pair fields, for one pair of examples."""
     places = {INPUT: network.input.shape.position_count, **{node.path: node.shape.position_count for node in network}}
     return sum(len(rows) * places[path] for path, rows in wanted.items())
+
+
+def affordable(network: Network, batch: int, wanted: Mapping[str, Displacements]) -> int:
+    """How many examples can be followed, 0 where not even two (or the only one)."""
+    size, few = numbers(network, wanted), min(batch, 2)
+    examples = min(batch, int((MOST_NUMBERS / size) ** 0.5))
+    return max(examples, few) if few**2 * size <= MOST_OF_TWO else 0
 
 
 def propagate_bands(network: Network, batch: Field, examples: int, wanted: Mapping[str, Displacements]) -> BandKernels:
@@ -117,6 +125,16 @@ class BandKernels(Kernels):
         given = self._given(node, made.displacements if isinstance(made, BandPairs) else np.zeros((1, 0), np.int64))
         if divide and self._too_large(node, given, made):
             return self._in_parts(node, made)
+        if (
+            isinstance(node.geometry, Pointwise)
+            and isinstance(given, BandPairs)
+            and isinstance(made, BandPairs)
+            and given != made
+        ):
+            if "batch" not in self._memory(node):  # an average over the batch sees more than is wanted behind it
+                step = self.made(node, given)
+                return step if step.state is None else replace(step, state=restricted(step.state, made))
+            given = made
         place = KernelPlace(node, given, made, node.inputs[0] in self.definite, memory=self._memory(node))
         states = [self.state(producer, given) for producer in node.inputs]
         return forward(place, states, self._crosses_at(node, given))
@@ -177,9 +195,9 @@ class BandKernels(Kernels):
                 names = operators_of(node)
                 if node.shapes_in[0].positions:
                     rows += [answers(node, names, out[producer]) for producer in node.inputs]
-                if names & SPREAD:
-                    rows.append(coarse(shape.positions))
-                if names & EVERY and shape.positions:
+                whole = prod(2 * n - 1 for n in shape.positions)
+                # a batch norm of few positions is exact where all of them are followed
+                if shape.positions and (names & EVERY or (names & SPREAD and len(coarse(shape.positions)) == whole)):
                     rows.append(every_displacement(shape.positions))
             if shape.positions:
                 out[path] = displacement_set(np.concatenate(rows), shape.positions)

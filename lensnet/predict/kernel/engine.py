@@ -9,15 +9,16 @@ import numpy as np
 
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import Mode
+from lensnet.levels.pairs import Field, Mode
 from lensnet.network.geometry import Patches
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.network.shape import Shape
 from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
-from lensnet.predict.kernel.banded import MOST_NUMBERS, numbers, propagate_bands, wanted_displacements
+from lensnet.predict.kernel.banded import affordable, propagate_bands, wanted_displacements
 from lensnet.predict.kernel.local import predict_locally
 from lensnet.predict.kernel.propagate import Gradients, Kernels, propagate, propagate_back
 from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_check
-from lensnet.predict.kernel.source import input_state, patched_state
+from lensnet.predict.kernel.source import input_state, patched_state, sample_matrix
 from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
 from lensnet.predict.prediction import Check, Effect
 from lensnet.quantities.rows import RowSample, row_sample
@@ -26,6 +27,7 @@ MOST_SAMPLES = 1536
 """Most samples (examples times positions) whose pairs are followed one by one."""
 MOST_DISPLACEMENTS = 4_000_000
 """Most numbers of a pair field that is kept by displacement."""
+_MOST_COMPARED = 32
 
 
 @dataclass
@@ -73,7 +75,8 @@ class KernelEngine:
         for path in kernels.errors:
             kernels.errors[path] += subset_error(kernels.states[INPUT], network, source)
         known = scatters(source.moments.effects), kernels.hidden_inverse_width
-        effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known)]
+        apart = subset_correlation_error(source.batch, examples, network.input.shape)
+        effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known, apart)]
         return KernelPrediction(self.level, effects, (note,), kernels.states, kernels, gradients)
 
     def local(
@@ -93,6 +96,7 @@ class KernelEngine:
         source: Source,
         scatter: Mapping[tuple[str, str, str | None], float],
         behind: float,
+        apart: float,
     ) -> list[Effect]:
         state = kernels.states.get(node.path)
         if state is None:
@@ -107,7 +111,8 @@ class KernelEngine:
         sample = rows_of(state, source)
         wide = (*checks, width_check(inverse))
         known = state.follows(sample)
-        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, error + inverse, known)
+        lost = error + inverse + apart
+        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, lost, known)
         for port, producer in zip(node.ports, node.inputs, strict=True) if gradients else ():
             assert gradients is not None
             pairs, layout = gradients.pairs.get((node.path, port)), kernels.gradient_layout(producer)
@@ -116,7 +121,7 @@ class KernelEngine:
             back = Covariance(np.zeros(layout.field_shape), pairs, layout)
             given = (*gradients.checks[node.path, port], width_check(behind))
             sample = rows_of(back, source)
-            lost = error + gradients.errors[node.path, port] + behind
+            lost = error + gradients.errors[node.path, port] + behind + apart
             known = back.follows(sample)
             out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known)
         return out
@@ -145,8 +150,8 @@ def followed(network: Network, source: Source, cut: Node | None = None) -> tuple
         return 0, "full"
     wanted = wanted_displacements(network) if cut is None else None
     if wanted is not None:
-        examples = min(batch, int((MOST_NUMBERS / numbers(network, wanted)) ** 0.5))
-        if examples >= min(batch, 2):
+        examples = affordable(network, batch, wanted)
+        if examples:
             return examples, "banded"
     examples = min(batch, int((MOST_DISPLACEMENTS / (4 * most_places)) ** 0.5))
     return (examples, "stationary") if examples >= min(batch, 2) else (0, "full")
@@ -172,6 +177,18 @@ def subset_error(given: Covariance, network: Network, source: Source) -> float:
     if len(power) >= min(batch, source.rows) or len(power) < 2 or not power.mean() > 0:
         return 0.0
     return float(2 * power.std(ddof=1) / power.mean() * np.sqrt(1 / len(power) - 1 / batch))
+
+
+def subset_correlation_error(batch: Field | None, examples: int, shape: Shape) -> float:
+    """The same of the average cosine of two examples, read off the input, where all examples are known."""
+    if batch is None or shape.kind == "ids" or not 1 < examples < len(batch):
+        return 0.0
+    x = sample_matrix(batch[:_MOST_COMPARED], shape).reshape(min(len(batch), _MOST_COMPARED), -1, shape.channels)
+    x = x / np.maximum(np.sqrt((x**2).sum(axis=2, keepdims=True)), 1e-300)
+    cosine = np.einsum("apc,bpc->ab", x, x, optimize=True) / x.shape[1]
+    every, some = (cosine[:n, :n][np.triu_indices(n, 1)] for n in (len(x), examples))
+    chance = 2 * float(every.std(ddof=1)) * np.sqrt(1 / len(some) - 1 / len(every)) if len(every) > 1 else 0.0
+    return float(max(chance, abs(every.mean() - some.mean())))
 
 
 def rows_of(state: Covariance, source: Source) -> RowSample:

@@ -270,7 +270,7 @@ def _bound(function: Callable[..., Any], environment: Environment) -> Callable[.
 
 STATE_OPERATORS: dict[str, Callable[..., Any]] = {}
 """Operators that need the whole state: attention, normalisation over a batch. Filled by `state_operator`."""
-_HOMES = ("normalisation", "attention", "max_pooling", "recurrence", "routing")
+_HOMES = ("normalisation", "attention", "max_pooling", "responses", "recurrence", "routing")
 
 
 def _state_operators() -> Mapping[str, Callable[..., Any]]:

@@ -131,8 +131,8 @@ class _Bench:
         for key, value in self.kernels.crosses(node).items() if known else ():
             layout = self.kernels.states[node.inputs[0]].layout
             sample = self._rows(node.shapes_in[0])
-            whole = sample.examples <= layout.examples and (
-                value is None or not value.ndim or layout.follows(sample.places)
-            )
-            out[key] = layout.chosen(value, sample.examples, sample.places) if whole and value is not None else None
+            if value is not None and value.ndim:
+                followed = sample.examples <= layout.examples and layout.follows(sample.places)
+                value = layout.chosen(value, sample.examples, sample.places) if followed else None
+            out[key] = value
         return out

@@ -96,36 +96,36 @@ def normalised_back(environment: Environment, p: Any, unit: Any, channels: Any) 
 
 def banded(environment: Environment, k: Any, eps: float) -> Pairs:
     """Batch normalisation where few displacements are followed: a sharp length, and means over the batch read off those
-    that are. What the length scatters is the error, 2 tr C^2/(tr C)^2."""
+    that are. A quarter of the relative variance of the length, 2 tr C^2/(tr C)^2, is the error: what it was seen to be
+    for smooth images and photographs."""
     layout, memory = environment.place.given, environment.place.memory
     if layout.complete and layout.count <= MOST_SAMPLES:
         return layout.from_full(_normalised(layout.to_full(k), eps))
     if "batch" not in memory:
         row = layout.mean_second(k).mean(axis=1)
-        total = float(row.mean())
+        total = float(max(row.mean(), 0.0))
+        most = np.sqrt(total * layout.diagonal(k))  # of a few displacements, an average may be off; never beyond this
+        row = np.clip(row, -most, most)
         power = float(np.maximum(layout.diagonal(k) - 2 * row + total, 0.0).mean())
         centred = layout.whole(k) - layout.first(row) - layout.second(row) + total
         scatter = 2 * float(layout.mean_all(centred**2).mean()) / power**2 if power > 0 else 0.0
         memory["batch"] = row, total, power, scatter
     row, total, power, scatter = memory["batch"]
-    environment.sampled = max(environment.sampled, scatter)
+    environment.sampled = max(environment.sampled, 0.25 * scatter)
     return np.asarray(
         layout.whole(layout.whole(k) - layout.first(row) - layout.second(row) + total) / (power + eps or 1.0)
     )
 
 
 def banded_back(environment: Environment, p: Any, k: Any, eps: float) -> Pairs:
-    """The gradient below it: its mean over the batch is taken off. What lies along the signal is left, 1/N of it."""
+    """The gradient below it. What is along the mean over the batch or along the signal is left in: of N samples each is
+    1/N of it, and a norm above, followed at every displacement, has taken off what all samples have in common."""
     layout = environment.place.given
     if layout.complete and layout.count <= MOST_SAMPLES:
         return layout.from_full(_normalised_back(layout.to_full(p), layout.to_full(k), eps))
-    banded(environment, k, eps)
-    power = environment.place.memory["batch"][2]
-    gradient = layout.whole(p)
-    row = layout.mean_second(gradient).mean(axis=1)
-    return np.asarray(
-        layout.whole(gradient - layout.first(row) - layout.second(row) + row.mean()) / (power + eps or 1.0)
-    )
+    if "batch" not in environment.place.memory:
+        banded(environment, k, eps)
+    return np.asarray(layout.whole(p) / (environment.place.memory["batch"][2] + eps or 1.0))
 
 
 def _centred(pairs: Pairs) -> Pairs:
