@@ -96,3 +96,9 @@ def test_bundled_names_are_right():
     for page in PAGES:
         for name in re.findall(r"specs/([a-z0-9_]+)\.yaml", page.read_text()):
             assert name in names, f"{page.name} speaks of specs/{name}.yaml"
+
+
+def test_every_bundled_network_stands_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [path.stem for path in sorted((ROOT / "specs").glob("*.yaml")) if f"`{path.stem}`" not in text]
+    assert not missing
