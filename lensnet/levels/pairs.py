@@ -1,8 +1,8 @@
 """How a covariance between samples is laid out in memory: every pair of samples, or fewer numbers that stand for them.
 
 A sample is an example at a position. A *field* `(E, *positions)` has a number for each sample, a *pair field* one for
-each pair. `full` keeps all of them; the other layouts describe the pairs of one example pair by the displacement
-between the two positions alone (`stationary`), or by whether it is zero (`averaged`).
+each pair. `full` keeps all of them; `banded` those at chosen displacements (`lensnet.levels.bands`); `stationary`
+describes the pairs of two examples by the displacement between the two positions alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float64]
 Pairs = NDArray[np.float64]
-Mode = Literal["full", "banded", "stationary", "averaged"]
+Mode = Literal["full", "banded", "stationary"]
 
 
 @dataclass(frozen=True)

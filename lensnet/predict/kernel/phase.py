@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import RectBivariateSpline
 
-from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.moment_map import HIGH, LOW, MomentMap, moment_map
 from lensnet.algebra.pointwise import PointwiseFunction
+from lensnet.predict.kernel.phase_correlation import correlations
 
 Array = NDArray[np.float64]
 
@@ -27,7 +26,6 @@ ORDERED, CHAOTIC, CRITICAL = "ordered", "chaotic", "critical"
 _PER_E_FOLD = 16
 _CONVERGED, _MOST_STEPS = 1e-13, 12
 _CRITICAL = 1e-9
-_ROOTS, _ROWS_PER_E_FOLD, _MOST_ROWS = 97, 16, 160
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def phase_diagram(
     if correlation:
         chaotic = (chi > 1.0) & np.isfinite(alone)
         if chaotic.any():
-            alone[chaotic], chi_c[chaotic], off = _correlations(function, q[chaotic], chi[chaotic])
+            alone[chaotic], chi_c[chaotic], off = correlations(function, q[chaotic], chi[chaotic])
             error = max(error, off)
     else:
         alone = np.where(chi > 1.0, np.nan, alone)
@@ -263,73 +261,3 @@ def _polished(moments: MomentMap, q: Array, low: Array, high: Array, squared: Ar
         if not active.size:
             break
     return q
-
-
-# --- the correlation ------------------------------------------------------------------------------------------------
-
-
-def _correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Array, Array, float]:
-    """c* and the slope of the correlation map there, for chaotic fixed points; and the error of the tables used.
-
-    q* gap = gain**2 D(gap) with D the semivariogram: the bias drops out, and D/(q* gap) over its value at gap 0 has to
-    be 1/chi_1. Both are tables over log q and the root of the gap.
-    """
-    low, high = float(np.log(q.min())) - 1e-3, float(np.log(q.max())) + 1e-3
-    rows = np.linspace(low, high, min(max(8, int(_ROWS_PER_E_FOLD * (high - low)) + 2), _MOST_ROWS))
-    roots = np.linspace(0.0, 1.0, _ROOTS)
-    mean_slope, slope = _slope_tables(function, np.exp(rows), roots)
-    first, second = (RectBivariateSpline(rows, roots, table, kx=5, ky=5) for table in (mean_slope, slope))
-    log_q, target = np.log(q), 1.0 / chi
-    root = _first_roots(rows, roots, mean_slope, log_q, target)
-    active = np.arange(root.size)
-    rise = first.ev(log_q, root, dy=1)
-    for _ in range(_MOST_STEPS):  # Newton's method with the first slope: the guess is good to a part in a thousand
-        now = root[active]
-        off = first.ev(log_q[active], now) - target[active]
-        with np.errstate(all="ignore"):
-            moved = now - off / rise[active]
-        lost = ~((moved >= 0.0) & (moved <= 1.0))
-        moved[lost] = np.where(off[lost] < 0, 0.5 * now[lost], 0.5 * (now[lost] + 1.0))
-        root[active] = moved
-        active = active[np.abs(off) > 1e-11]
-        if not active.size:
-            break
-    return 1.0 - root * root, chi * second.ev(log_q, root), _table_error(function, (first, second), rows, roots)
-
-
-def _table_error(
-    function: PointwiseFunction, tables: tuple[RectBivariateSpline, RectBivariateSpline], rows: Array, roots: Array
-) -> float:
-    """Largest difference between table and truth half-way between some of the knots, 1 being the value at gap 0."""
-    at = 0.5 * (rows[1:] + rows[:-1])[:: max(1, rows.size // 12)]
-    root = np.concatenate([[0.0], 0.5 * (roots[1:] + roots[:-1])[::5]])
-    truth = _slope_tables(function, np.exp(at), root)
-    return max(float(np.max(np.abs(t(at, root) - exact))) for t, exact in zip(tables, truth, strict=True))
-
-
-def _slope_tables(function: PointwiseFunction, q: Array, root: Array) -> tuple[Array, Array]:
-    """D(gap)/(q*gap) and E f'(u) f'(v), both over E f'**2, at every variance and root of the gap."""
-    activation = dual(function)
-    variance, gap = q[:, None], root[None, 1:] ** 2
-    top = expect(function, 0.0, np.sqrt(q)).slope_second_moment.value[:, None]
-    mean = activation.semivariogram(gap, variance).value / (variance * gap) / top
-    there = activation.gradient_kernel(variance, variance, variance * (1.0 - gap)).value / top
-    ones = np.ones((q.size, 1))
-    return np.concatenate([ones, mean], axis=1), np.concatenate([ones, there], axis=1)
-
-
-def _first_roots(rows: Array, roots: Array, table: Array, log_q: Array, target: Array) -> Array:
-    """Where the rows of the table on both sides, which fall with the root, meet the target, interpolated."""
-    place = (log_q - rows[0]) / (rows[1] - rows[0])
-    below = np.clip(place.astype(np.intp), 0, rows.size - 2)
-    share = place - below
-    result = np.empty(log_q.shape)
-    order = np.argsort(below, kind="stable")
-    starts = np.searchsorted(below[order], np.arange(rows.size))
-    falling = -np.minimum.accumulate(table, axis=1)
-    for row in range(rows.size - 1):
-        members = order[starts[row] : starts[row + 1]]
-        if members.size:
-            low, high = (np.interp(-target[members], falling[at], roots) for at in (row, row + 1))
-            result[members] = low + share[members] * (high - low)
-    return np.maximum(result, 1e-6)
