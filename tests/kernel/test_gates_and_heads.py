@@ -10,12 +10,15 @@ import pytest
 from scipy.special import expit
 
 from lensnet.algebra.mixing.routing import Routing
+from lensnet.levels.ladder import Level
 from lensnet.network.shape import Shape
 from lensnet.predict.kernel.backward import backward
 from lensnet.predict.kernel.environment import KernelPlace
 from lensnet.predict.kernel.forward import forward
+from lensnet.run import run
 from tests.effects.monte_carlo import place
 from tests.kernel.brute import Tried, simulate
+from tests.kernel.networks import network
 
 SEQUENCE, PICTURE, VECTOR = Shape(64, (6,)), Shape(96, (3, 4)), Shape(96, ())
 CASES = [
@@ -88,3 +91,40 @@ def test_best_two_of_four_by_counting() -> None:
     for rho, kept in product((0.0, 1.0), (1, 2, 3)):
         found, _ = Routing.draw(two(rho, 1e-6), 4, kept, True).together()
         assert found[0, 1] == pytest.approx(1 / kept if rho else 1 / 4, rel=0.02)
+
+
+PICTURE_WITH_DIMMERS = """
+- {name: c, component: conv2d, filters: 64, kernel: 3, padding: 1}
+- {name: a, component: silu}
+- {name: pool, component: global_avg_pool, from: a}
+- {name: dense, component: linear, units: 64, gain: 3}
+- {name: s, component: sigmoid}
+- {name: gate, component: gate, from: [a, s]}
+- {name: up, component: conv2d, filters: 64, kernel: 1}
+"""
+BLOCK = """
+- {name: norm, component: rmsnorm}
+- {name: q, component: linear, units: 96, from: norm}
+- {name: k, component: linear, units: 48, from: norm}
+- {name: v, component: linear, units: 48, from: norm}
+- {name: qr, component: rotary, heads: 4, from: q}
+- {name: kr, component: rotary, heads: 2, from: k}
+- {name: att, component: attend, heads: 4, key_heads: 2, causal: true, from: [qr, kr, v]}
+- {name: o, component: linear, units: 96}
+- {name: res, component: sum, from: [o, input]}
+- {name: moe, component: mixture_of_experts, experts: 4, active: 2, hidden: 96, units: 96}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "channels", "positions"),
+    [(PICTURE_WITH_DIMMERS, 16, "[4, 4]"), (BLOCK, 96, "[8]")],
+    ids=["picture", "text"],
+)
+def test_in_a_network(body: str, channels: int, positions: str) -> None:
+    """From the input on, beside eight weight draws: covariances of outputs and gradients at every component."""
+    report = run(network(body, channels, 4, positions), 8, levels=(Level.MOMENTS, Level.KERNEL), most_seeds=8)
+    rows = [row for row in report.rows if row.view == "through" and row.level == "kernel"]
+    assert not [str(row) for row in rows if row.verdict == "deviates"]
+    counted = [row for row in rows if row.quantity in ("second_moment", "correlation", "position_cosine")]
+    assert sum(row.verdict == "agrees" for row in counted) > 0.8 * len(counted)

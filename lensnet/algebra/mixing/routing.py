@@ -32,7 +32,7 @@ _SLOPE_WORK = 3e8
 """The same for products of all pairs, draw by draw."""
 _MEMORY = 1e7
 """Numbers that it may hold."""
-_MOST = 2**16
+MOST = 2**16
 """Most ratings of one sample."""
 
 
@@ -49,11 +49,11 @@ class Routing:
     ratings: Array
 
     @classmethod
-    def draw(cls, covariance: Array, count: int, kept: int, renormalised: bool) -> Routing:
-        """Sample the ratings of `count` paths for samples of this covariance (N, N); the same every time."""
+    def draw(cls, covariance: Array, count: int, kept: int, renormalised: bool, most: int = MOST) -> Routing:
+        """Sample at most `most` ratings of each sample, of covariance (N, N), by `count` paths; the same every time."""
         root = gram_root(covariance, len(covariance))
         size, rank = root.shape
-        draws = max(4, round(min(_MOST, _WORK / (2.0 * size * (size + rank)), _MEMORY / size) / count))
+        draws = max(4, round(min(most, _WORK / (2.0 * size * (size + rank)), _MEMORY / size) / count))
         source = np.random.default_rng([crc32(np.round(covariance, 9).tobytes()), count, kept])
         noise = source.standard_normal((rank, draws // 2 * count))
         noise = np.concatenate([noise, -noise], axis=1)

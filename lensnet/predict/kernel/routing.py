@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from lensnet.algebra.mixing.routing import Routing
+from lensnet.algebra.mixing.routing import MOST, Routing
 from lensnet.levels.pairs import Pairs
 from lensnet.predict.kernel.environment import Environment, state_operator
+
+_MOST_OF_ONE_DRAW = 2**13
+"""Ratings per sample where the covariance is that of one draw: what holds for each is averaged over the draws."""
 
 
 @state_operator("routed")
@@ -26,5 +30,13 @@ def routed_back(environment: Environment, ratings: Any, count: Any, kept: Any, r
 
 
 def _routing(environment: Environment, ratings: Any, *numbers: Any) -> Routing:
-    count, kept, whole = (round(float(np.max(number))) for number in numbers)
-    return Routing.draw(np.array(environment.place.given.whole(ratings)), count, kept, bool(whole))
+    place = environment.place
+    covariance = np.ascontiguousarray(place.given.whole(ratings))
+    most = _MOST_OF_ONE_DRAW if place.measured else MOST
+    return _drawn(covariance.tobytes(), len(covariance), *(round(float(np.max(number))) for number in numbers), most)
+
+
+@lru_cache(maxsize=2)
+def _drawn(covariance: bytes, size: int, count: int, kept: int, renormalised: int, most: int) -> Routing:
+    """Several formulas of one place ask for the same sample."""
+    return Routing.draw(np.frombuffer(covariance).reshape(size, size), count, kept, bool(renormalised), most)
