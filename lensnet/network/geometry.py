@@ -10,6 +10,7 @@ from math import prod
 from typing import Literal
 
 PaddingMode = Literal["zero", "circular", "ignore"]
+Edge = Literal["dark", "wrap", "mirror", "copy"]
 
 
 class GeometryError(ValueError):
@@ -123,17 +124,37 @@ class Patches:
 
 @dataclass(frozen=True)
 class Strided:
-    """Along each axis, output i is input start + i*step, and nothing (zero) where that lies outside: a slice, a crop,
-    a padding, or room for tokens in front of a sequence."""
+    """Along each axis, output i is input start + i*step: a slice, a crop, a padding, a turn, or room for tokens in
+    front of a sequence. `edge`: what lies outside, nothing (`dark`), the other edge (`wrap`), the picture mirrored at
+    its last row (`mirror`), or that row again (`copy`)."""
 
     start: tuple[int, ...]
     step: tuple[int, ...]
     size: tuple[int, ...]
+    edge: Edge = "dark"
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
         if len(positions) != len(self.size):
             raise GeometryError(f"a slice of {len(self.size)} position axes was given an input with {len(positions)}")
         return self.size
+
+    def places(self, axis: int, size: int) -> list[int]:
+        """The input position of every output position along one axis of `size`, -1 for none."""
+        return [
+            self._inside(self.start[axis] + index * self.step[axis], size) for index in range(self.size[axis])
+        ]
+
+    def _inside(self, place: int, size: int) -> int:
+        if 0 <= place < size:
+            return place
+        if self.edge == "wrap":
+            return place % size
+        if self.edge == "copy":
+            return min(max(place, 0), size - 1)
+        if self.edge == "mirror" and size > 1:
+            place %= 2 * (size - 1)
+            return min(place, 2 * (size - 1) - place)
+        return -1
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
 def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:
     rank = 2 if isinstance(component.parameters.get("size"), PairParameter) else 1
     start, step, size = (_per_axis(parameters[name], rank) for name in ("start", "step", "size"))
-    return Strided(start, step, size)
+    return Strided(start, step, size, parameters.get("edge", "dark"))
 
 
 def _per_axis(value: Any, rank: int) -> tuple[int, ...]:

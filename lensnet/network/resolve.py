@@ -245,6 +245,7 @@ def _shape_symbols(shapes: Sequence[Shape]) -> dict[str, Number | None]:
     return {
         "channels": shapes[0].channels,
         "channels_total": sum(shape.channels for shape in shapes),
+        "channels_last": shapes[-1].channels,
         "positions": shapes[0].position_count,
         "ports": len(shapes),
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
+from lensnet.network.windows import windows_of
 from lensnet.predict.operators import constants_for, operators_for
 
 Field = NDArray[np.float64]
@@ -30,9 +31,11 @@ def static_symbols(node: Node) -> dict[str, float]:
     first = node.shapes_in[0]
     out["channels"] = float(first.channels)
     out["channels_total"] = float(sum(shape.channels for shape in node.shapes_in))
+    out["channels_last"] = float(node.shapes_in[-1].channels)
     out["channels_out"] = float(node.shape.channels)
     out["positions"] = float(first.position_count)
     out["positions_out"] = float(node.shape.position_count)
+    out["windows"] = float(windows_of(node).count) if "window" in node.parameters else 1.0
     out["ports"] = float(len(node.ports))
     for name, law in node.weights.items():
         suffix = "" if name == "weight" else f"_{name}"

@@ -40,6 +40,7 @@ from lensnet.network.geometry import (
     WindowTranspose,
 )
 from lensnet.network.graph import Node
+from lensnet.network.windows import logit_bias, windows_of
 from lensnet.predict.codes import code_moments
 from lensnet.predict.neighbour_response import NeighbourResponse
 from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WindowTaps
@@ -160,6 +161,8 @@ def operators_for(node: Node, signals: Sequence[Signal] = ()) -> Mapping[str, Ca
     }
     if signals and isinstance(node.geometry, Window):
         out |= _maximum_operators(node.geometry, operators, signals[0])
+    if "window" in node.parameters:
+        out |= _window_operators(node)
     if signals and {"size", "alpha", "offset"} <= set(node.parameters):
         out |= _response_operators(node, signals[0])
     return out
@@ -180,6 +183,28 @@ def _maximum_operators(window: Window, operators: FieldOperators, signal: Signal
         "window_max_second_moment": lambda products: maximum(products).result.second_moment,
         "window_max_backward": backward,
     }
+
+
+def _window_operators(node: Node) -> dict[str, Callable[..., Field]]:
+    """`in_windows(port, field)`: (E, *positions) -> (E windows, places of one), row by row; `from_windows(port, rows)`:
+    its inverse; `window_mean(field)`: what the queries of a window see on average, from a field at the last port."""
+    windows = [windows_of(node, port) for port in range(len(node.ports))]
+
+    def split(port: float, field: Field) -> Field:
+        at, field = windows[round(float(np.max(port)))], np.asarray(field, dtype=float)
+        field = field.reshape(-1, *field.shape[1:] or (1,) * len(at.positions))
+        flat = np.broadcast_to(field, (len(field), *at.positions)).reshape(len(field), -1)
+        return flat[:, at.order].reshape(-1, at.length)
+
+    def joined(port: float, rows: Field) -> Field:
+        at = windows[round(float(np.max(port)))]
+        return rows.reshape(-1, at.count * at.length)[:, at.inverse].reshape(-1, *at.positions)
+
+    def average(field: Field) -> Field:
+        alike = split(len(windows) - 1, field).mean(axis=1, keepdims=True)
+        return joined(0, np.broadcast_to(alike, (len(alike), windows[0].length)))
+
+    return {"in_windows": split, "from_windows": joined, "window_mean": average}
 
 
 def _response_operators(node: Node, signal: Signal) -> dict[str, Callable[..., Field]]:
@@ -211,6 +236,8 @@ def constants_for(node: Node) -> Mapping[str, Field | float]:
         out["window_divisor"] = np.full_like(count, operators.window_taps) if whole else count
         out["window_largest"] = float(count.max())
         out["window_overlap"] = float(operators.scatter(np.ones((1, *operators.positions_out))).max())
+    if {"window", "bias_std"} <= set(node.parameters):
+        out["logit_bias"] = logit_bias(node, most_heads=8)
     if "encoding" in node.parameters:
         out["code_mean"], out["code_second_moment"] = _code(node)
     return out
@@ -235,9 +262,8 @@ def _axis_taps(geometry: object, positions: tuple[int, ...], positions_out: tupl
         case WindowTranspose(kernel, stride, padding, dilation, _):
             sizes = zip(positions_out, positions, kernel, stride, padding, dilation, strict=True)
             return [TransposedTaps(WindowTaps(n, o, k, s, p, d)) for n, o, k, s, p, d in sizes]
-        case Strided(start, step, size):
-            sizes = zip(positions, size, start, step, strict=True)
-            return [StridedTaps(*each) for each in sizes]
+        case Strided():
+            return [StridedTaps(size, tuple(geometry.places(axis, size))) for axis, size in enumerate(positions)]
         case Adaptive():
             return [BinTaps(n, o) for n, o in zip(positions, positions_out, strict=True)]
         case Patches(patch):

@@ -85,30 +85,28 @@ class WindowTaps:
 
 @dataclass(frozen=True)
 class StridedTaps:
-    """Output i is input start + i*step, or nothing where that lies outside."""
+    """Output i is the input at `places[i]`, or nothing where that is negative."""
 
     size_in: int
-    size_out: int
-    start: int
-    step: int
+    places: tuple[int, ...]
 
     def _kept(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(places in the output, places in the input) of what is kept."""
-        places = self.start + self.step * np.arange(self.size_out)
-        inside = np.flatnonzero((places >= 0) & (places < self.size_in))
+        places = np.array(self.places, dtype=np.int64)
+        inside = np.flatnonzero(places >= 0)
         return inside, places[inside]
 
     def gather(self, field: Field, axis: int) -> Field:
-        return self._moved(field, axis, self.size_out, *self._kept())
+        return self._moved(field, axis, len(self.places), *self._kept())
 
     def scatter(self, field: Field, axis: int) -> Field:
         return self._moved(field, axis, self.size_in, *self._kept()[::-1])
 
     def _moved(self, field: Field, axis: int, size: int, to: NDArray[np.int64], origin: NDArray[np.int64]) -> Field:
-        x = np.moveaxis(field, axis, -1)
-        out = np.zeros((*x.shape[:-1], size))
-        out[..., to] = x[..., origin]  # every place at most once
-        return np.moveaxis(out, -1, axis)
+        x = np.moveaxis(field, axis, 0)
+        out = np.zeros((size, *x.shape[1:]))
+        np.add.at(out, to, x[origin])  # a mirrored place is hit more than once
+        return np.moveaxis(out, 0, axis)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from zlib import crc32
 
 import numpy as np
@@ -37,14 +38,15 @@ _WORK, _LEAST_WORK = 1e9, 4e7
 
 @dataclass(frozen=True)
 class HeadSample:
-    """Samples of one head of one example. `query`: (S, Tq, w); `key`: (S, Tk, w); `value`: Gram matrix (Tk, Tk)."""
+    """Samples of one head of one example. `query`: (S, Tq, w); `key`: (S, Tk, w); `value`: Gram matrix (Tk, Tk);
+    `bias`: (heads, Tq, Tk), added to the logits of one sample after the other."""
 
     query: Array
     key: Array
     value: Array
     key_gram: Array
     scale: float
-    causal: bool
+    bias: Array
 
     @cached_property
     def logits(self) -> Array:
@@ -52,7 +54,7 @@ class HeadSample:
 
     @cached_property
     def weights(self) -> Array:
-        return softmax_weights(self.logits, self.causal)
+        return softmax_weights(self.logits + np.resize(self.bias, self.logits.shape), False)
 
     def mix(self) -> Array:
         a = self.weights
@@ -77,31 +79,34 @@ class HeadSample:
         return np.asarray(self.scale**2 * own_keys(self.weights, self.value, upstream * length).mean(axis=0))
 
 
-@lru_cache(maxsize=8)
-def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bool, int]) -> HeadSample:
-    queries, keys, width, scale, causal, examples = key[3], key[4], key[5], key[6], key[7], key[8]
+@lru_cache(maxsize=16)
+def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, int]) -> HeadSample:
+    queries, keys, width, scale, examples, windows = key[3], key[4], key[5], key[6], key[8], key[9]
+    bias = np.frombuffer(key[7]).reshape(-1, queries, keys)
     grams = [np.frombuffer(data).reshape(size, size) for data, size in zip(key[:3], (queries, keys, keys), strict=True)]
     roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
     work = max(_LEAST_WORK, _WORK / examples)
-    rows = min(max(_FEWEST_ROWS, _ROWS / examples), work / (keys * (width + 3 * keys)))
-    count = max(1, round(rows / queries))
+    rows = min(max(_FEWEST_ROWS / windows, _ROWS / examples), work / (keys * (width + 3 * keys)))
+    count = max(1, round(rows / queries), len(bias))
     source = np.random.default_rng([crc32(data) for data in key[:3]])
     pairs = (count + 1) // 2
     query = roots[0] @ source.standard_normal((pairs, roots[0].shape[1], width))
     other = roots[1] @ source.standard_normal((pairs, roots[1].shape[1], width))
     if count > 1:  # pairs of opposite logits
         query, other = np.concatenate([query, query]), np.concatenate([other, -other])
-    return HeadSample(query, other, grams[2], grams[1], scale, causal)
+    return HeadSample(query, other, grams[2], grams[1], scale, bias)
 
 
-def _matrix(gram: Array, field: Array, example: int) -> Array:
-    """One example's Gram matrix; a number or a number per example is a common uncentred correlation."""
+def _matrix(gram: Array, field: Array, example: int, examples: int) -> Array:
+    """One example's Gram matrix; a number or a number per example is a common uncentred correlation. An example that is
+    cut into windows counts once for each."""
     gram = np.asarray(gram, float)
+    gram = gram.reshape(-1, *gram.shape[2:]) if gram.ndim == 4 else gram
     q = np.asarray(field, float)
     q = q[min(example, len(q) - 1)] if q.ndim > 1 else np.atleast_1d(q)
     if gram.ndim == 3:
         return np.ascontiguousarray(gram[min(example, len(gram) - 1)])
-    rho = float(gram.reshape(-1)[min(example, gram.size - 1)])
+    rho = float(gram.reshape(-1)[min(example * gram.size // examples, gram.size - 1)])
     root = np.sqrt(np.maximum(q, 0.0))
     return np.outer(root, root) * (rho + (1 - rho) * np.eye(len(q)))
 
@@ -110,19 +115,23 @@ def _heads(
     q_query: Array, q_key: Array, q_value: Array, grams: tuple[Array, Array, Array], numbers: tuple[ArrayLike, ...]
 ) -> list[HeadSample | None]:
     """The sample of every example, None where a Gram matrix holds NaN or infinity."""
-    width, scale, causal = (float(np.max(number)) for number in numbers)
+    width, scale = (float(np.max(number)) for number in numbers[:2])
     fields = [np.atleast_2d(np.asarray(field, float)) for field in (q_query, q_key, q_value)]
-    lengths = [len(field) for field in fields] + [len(gram) for gram in grams if np.ndim(gram) == 3]
+    lengths = [len(field) for field in fields] + [np.shape(gram)[0] for gram in grams if np.ndim(gram) == 3]
+    lengths += [np.shape(gram)[0] * np.shape(gram)[1] for gram in grams if np.ndim(gram) == 4]
+    bias, count = np.asarray(numbers[2], float), max(lengths)
+    windows = max([np.shape(gram)[1] for gram in grams if np.ndim(gram) == 4], default=1)
+    bias = bias if bias.ndim == 4 else np.zeros((1, 1, fields[0].shape[1], fields[1].shape[1]))
     out: list[HeadSample | None] = []
-    examples = max(lengths)
-    for example in range(examples):
-        found = [_matrix(gram, field, example) for gram, field in zip(grams, fields, strict=True)]
+    for example in range(count):
+        found = [_matrix(gram, field, example, count) for gram, field in zip(grams, fields, strict=True)]
         if not all(np.isfinite(gram).all() for gram in found):
             out.append(None)
             continue
         query, key, value = (gram.tobytes() for gram in found)
+        added = np.ascontiguousarray(bias[example % len(bias)]).tobytes()
         sizes = len(found[0]), len(found[1]), round(width)
-        out.append(_samples((query, key, value, *sizes, scale, bool(causal), examples)))
+        out.append(_samples((query, key, value, *sizes, scale, added, count, windows)))
     return out
 
 
@@ -136,13 +145,14 @@ def attend_mix(
     value_gram: Array,
     width: Array,
     scale: Array,
-    causal: Array,
+    bias: Array,
 ) -> Array:
     """Second moment of what a query gathers, (E, Tq): the values' mean under a = softmax of scale * query . key.
 
-    Grams: (E, T, T), or one correlation of all pairs of tokens. width: d_head; causal: 1 when later keys are hidden.
+    Grams: (E, T, T) or (E, windows, T, T), or one correlation of all pairs of tokens; with windows, the fields have a
+    row for each window of each example. width: d_head; bias: (windows, heads, Tq, Tk), added to the logits.
     """
-    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, causal))
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, bias))
     blank = np.full(np.shape(q_query)[-1], np.nan)
     return np.stack([blank if head is None else head.mix() for head in heads])
 
@@ -160,25 +170,25 @@ def attend_gradient(
     value_gram: Array,
     width: Array,
     scale: Array,
-    causal: Array,
+    bias: Array,
 ) -> Array:
     """Second moment of the gradient at the queries (port 0), keys (1) or values (2) of one head, (E, T).
 
     p: second moment of the gradient at the output; gradient_gram: its Gram matrix, or 0 where positions are
     independent. Other arguments as for attend_mix.
     """
-    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, causal))
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, bias))
     which = round(float(np.max(port)))
     p = np.atleast_2d(np.asarray(p, float))
     queries = np.shape(q_query)[-1]
     size = queries if which == 0 else np.shape(q_key)[-1]
     gram = np.asarray(gradient_gram, float)
-    count = max(len(heads), len(p), len(gram) if gram.ndim == 3 else 1)
+    count = max(len(heads), len(p), len(gram) if gram.ndim == 3 else prod(gram.shape[:2]) if gram.ndim == 4 else 1)
     out = []
     for example in range(count):
         head = heads[min(example, len(heads) - 1)]
         power = np.broadcast_to(p[min(example, len(p) - 1)], (queries,))
-        upstream = power if not gram.any() else _matrix(gram, p, example)
+        upstream = power if not gram.any() else _matrix(gram, p, example, count)
         if head is None or not np.isfinite(upstream).all():
             out.append(np.full(size, np.nan))
         else:

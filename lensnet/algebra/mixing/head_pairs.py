@@ -65,7 +65,10 @@ class HeadPairs:
         """The samples of every example alone."""
         each = range(self.query.shape[1])
         grams = [(self.value[e, :, e], self.key_gram[e, :, e]) for e in each]
-        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, self.causal) for e in each]
+        bias = np.zeros((1, self.query.shape[2], self.key.shape[2]))
+        if self.causal:
+            bias[:, np.triu(np.ones(bias.shape[1:], bool), 1)] = -np.inf
+        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, bias) for e in each]
 
     def mix(self) -> tuple[Array, float]:
         """E[a_i^T G a_k] for all queries of all examples, (E*Tq, E*Tq), and its relative standard error."""

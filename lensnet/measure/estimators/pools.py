@@ -7,6 +7,7 @@ own precision, everything after them in float64.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -21,6 +22,20 @@ from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
 
 _TINY = 1e-12
+
+
+def _as_image(x: Tensor, node: Node) -> tuple[Tensor, Node]:
+    """A pool along a sequence (N, T, C) as one over an image of one row."""
+    window = node.geometry
+    if not isinstance(window, Window) or len(window.kernel) != 1:
+        return x, node
+    geometry = replace(
+        window, kernel=(1, *window.kernel), stride=(1, *window.stride), padding=(0, *window.padding),
+        dilation=(1, *window.dilation),
+    )  # fmt: skip
+    (given,), made = node.shapes_in, node.shape
+    shapes = [replace(shape, positions=(1, *shape.positions)) for shape in (given, made)]
+    return x.transpose(1, 2)[:, :, None], replace(node, geometry=geometry, shapes_in=(shapes[0],), shape=shapes[1])
 
 
 def axis_taps(node: Node, axis: int, like: Tensor) -> Tensor:
@@ -67,6 +82,7 @@ def window_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
     pool divides by: sum_w(E_c[(sum over taps of x - m)^2] - sum over taps of v), over sum_w((sum over taps of
     sqrt(v))^2 - sum over taps of v); 0 for windows of one tap.
     """
+    x, node = _as_image(x, node)
     centred = x - x.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).double()
     together = _window_sums(centred, node).square().mean(1, keepdim=True).double()
@@ -83,6 +99,7 @@ def gradient_window_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
     sum_i(E_c[(sum_w g)^2] - sum_w E_c[g^2]), over sum_i((sum_w sqrt(E_c g^2))^2 - sum_w E_c[g^2]); 0 where windows do
     not overlap.
     """
+    g, node = _as_image(g, node)
     share = g / _divisor(node, g)
     power = share.square().mean(1, keepdim=True).double()
     together = _window_shares(share, node).square().mean(1, keepdim=True).double()
@@ -108,6 +125,9 @@ def window_products(x: Tensor, shape: Shape, node: Node) -> Tensor:
     Taps are numbered row by row, pairs as the upper triangle of a matrix; a tap outside the input counts as 0. Windows
     that overlap share pairs: there are only as many different products as displacements between two taps.
     """
+    x, image = _as_image(x, node)
+    if image is not node:
+        return window_products(x, image.shapes_in[0], image)[:, 0]
     window = _window(node)
     reach = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
     ends = [

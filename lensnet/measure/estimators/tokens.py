@@ -8,6 +8,7 @@ from torch import Tensor
 from lensnet.measure.estimators.registry import estimator
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
+from lensnet.network.windows import windows_of
 
 
 def tokens(x: Tensor, shape: Shape) -> Tensor:
@@ -56,26 +57,27 @@ def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
 
 @estimator("query_gram")
 def query_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
-    """E_c[x_i x_j] of the queries of attention, shape (E, T, T)."""
-    return _gram(x, shape)
+    """E_c[x_i x_j] of the queries of attention, shape (E, windows, T, T): of each window."""
+    return _in_windows(x, shape, node)
 
 
 @estimator("key_gram")
 def key_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
-    """E_c[x_i x_j] of the keys of attention, shape (E, T, T)."""
-    return _gram(x, shape)
+    """E_c[x_i x_j] of the keys of attention, shape (E, windows, T, T): of each window."""
+    return _in_windows(x, shape, node)
 
 
 @estimator("value_gram")
 def value_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
-    """E_c[x_i x_j] of the values of attention, shape (E, T, T)."""
-    return _gram(x, shape)
+    """E_c[x_i x_j] of the values of attention, shape (E, windows, T, T): of each window."""
+    return _in_windows(x, shape, node)
 
 
 @estimator("gradient_gram", subject="gradient")
 def gradient_gram(g: Tensor, x: Tensor, node: Node) -> Tensor:
-    """E_c[g_i g_j] of the gradient at the component's output for all pairs of positions, shape (E, T, T)."""
-    return _gram(g, node.shape)
+    """E_c[g_i g_j] of the gradient at the component's output for all pairs of positions, shape (E, T, T), or
+    (E, windows, T, T) where the component has windows."""
+    return _in_windows(g, node.shape, node) if "window" in node.parameters else _gram(g, node.shape)
 
 
 def _gram(x: Tensor, shape: Shape) -> Tensor:
@@ -83,6 +85,14 @@ def _gram(x: Tensor, shape: Shape) -> Tensor:
     if x.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
     return torch.bmm(rows, rows.transpose(1, 2)).double() / shape.channels
+
+
+def _in_windows(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    port = next((index for index, one in enumerate(node.shapes_in) if one.positions == shape.positions), 0)
+    order = torch.from_numpy(windows_of(node, port).order).to(x.device)
+    rows = tokens(x, shape)[:, order]
+    rows = rows.float() if x.dtype in (torch.float16, torch.bfloat16) else rows
+    return (rows @ rows.transpose(-1, -2)).double() / shape.channels
 
 
 @estimator("position_mean_square")

@@ -8,6 +8,7 @@ from operator import mul
 import torch
 from torch import Tensor, nn
 
+from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import implementation, parameter
 from lensnet.network.graph import Node
 
@@ -64,19 +65,23 @@ def multiply(node: Node) -> Product:
 
 
 class Concatenation(nn.Module):
-    """The channels of the inputs one after another."""
+    """The channels of the inputs one after another; in turn, where each is cut into parts."""
 
-    def __init__(self, axis: int) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis = node.shape.channel_axis
+        self.parts = int(parameter(node, "parts", 1))
+        if any(shape.channels % self.parts for shape in node.shapes_in):
+            raise ImplementationError(f"{node.path}: {self.parts} parts do not divide the channels of every input")
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return torch.cat(xs, dim=self.axis)
+        cut = [x.unflatten(self.axis, (self.parts, -1)) for x in xs]
+        return torch.cat(cut, dim=self.axis + 1).flatten(self.axis, self.axis + 1)
 
 
 @implementation("concat")
 def concat(node: Node) -> Concatenation:
-    return Concatenation(node.shape.channel_axis)
+    return Concatenation(node)
 
 
 class Gate(nn.Module):
@@ -95,3 +100,19 @@ class Gate(nn.Module):
 @implementation("gate")
 def gate(node: Node) -> Gate:
     return Gate(node.shapes_in[0].channel_axis)
+
+
+class PositionGate(nn.Module):
+    """x times one factor per position, the same for all channels; (N, 1, *positions) or (N, T, 1)."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x * gate.narrow(self.axis, 0, 1)
+
+
+@implementation("position_gate")
+def position_gate(node: Node) -> PositionGate:
+    return PositionGate(node.shapes_in[0].channel_axis)

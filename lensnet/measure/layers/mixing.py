@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
 from lensnet.network.graph import Node
+from lensnet.network.windows import logit_bias, windows_of
 
 
 class Softmax(nn.Module):
@@ -174,29 +175,42 @@ def mixture_of_experts(node: Node) -> MixtureOfExperts:
 
 
 class Attend(nn.Module):
-    """softmax(factor Q K^T / sqrt(head width)) V per head, on (N, T, C); several query heads may share a key head."""
+    """softmax(factor Q K^T / sqrt(head width) + bias) V per head and window, on tokens or images; several query heads
+    may share a key head."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.heads = int(node.parameters["heads"])
         self.key_heads = int(node.parameters["key_heads"])
-        self.causal, self.factor = bool(node.parameters["causal"]), float(node.parameters["factor"])
-        if any(len(shape.positions) != 1 for shape in node.shapes_in):
-            raise ImplementationError(f"{node.path}: attention needs tokens (one position axis)")
+        self.factor = float(node.parameters["factor"])
+        self.shapes = node.shapes_in
+        if not all(shape.positions for shape in node.shapes_in):
+            raise ImplementationError(f"{node.path}: attention needs positions")
         if node.shapes_in[0].channels % self.heads or self.heads % self.key_heads:
             raise ImplementationError(f"{node.path}: channels, heads and key heads do not divide")
+        try:
+            self.windows = [windows_of(node, port) for port in range(3)]
+            self.bias = torch.from_numpy(logit_bias(node)).float()
+        except ValueError as error:
+            raise ImplementationError(f"{node.path}: {error}") from None
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        split = [
-            x.unflatten(-1, (heads, -1)).transpose(-3, -2)
-            for x, heads in ((query, self.heads), (key, self.key_heads), (value, self.key_heads))
-        ]
-        q, k, v = split[0], *(x.repeat_interleave(self.heads // self.key_heads, -3) for x in split[1:])
-        logits = q @ k.transpose(-2, -1) * (self.factor / sqrt(q.shape[-1]))
-        if self.causal:
-            ahead = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
-            logits = logits.masked_fill(ahead, float("-inf"))
-        return (logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2)
+        q = self._cut(query, 0, self.heads)
+        k, v = (
+            self._cut(x, port, self.key_heads).repeat_interleave(self.heads // self.key_heads, -3)
+            for port, x in ((1, key), (2, value))
+        )
+        logits = q @ k.transpose(-2, -1) * (self.factor / sqrt(q.shape[-1])) + self.bias.to(q)
+        out = (logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2).flatten(1, 2)
+        out = out[:, torch.from_numpy(self.windows[0].inverse).to(out.device)]
+        places = self.windows[0].positions
+        return out if len(places) == 1 else out.unflatten(1, places).movedim(-1, 1)
+
+    def _cut(self, x: Tensor, port: int, heads: int) -> Tensor:
+        """(N, windows, heads, places, head width)."""
+        rows = x.movedim(self.shapes[port].channel_axis, -1).flatten(1, -2)
+        order = torch.from_numpy(self.windows[port].order).to(x.device)
+        return rows[:, order].unflatten(-1, (heads, -1)).transpose(2, 3)
 
 
 @implementation("attend")

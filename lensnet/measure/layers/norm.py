@@ -198,18 +198,19 @@ def local_response_norm(node: Node) -> LocalResponseNorm:
 
 
 class HeadNorm(Norm):
-    """Root-mean-square norm over the channels of every head."""
+    """Root-mean-square norm, or layer norm, over the channels of every head."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        self.heads = int(node.parameters["heads"])
+        self.heads, self.centred = int(node.parameters["heads"]), bool(node.parameters["centred"])
         if self.shape.channels % self.heads:
             raise ImplementationError(f"{node.path}: {self.heads} heads do not divide {self.shape.channels} channels")
 
     def normalise(self, x: Tensor) -> Tensor:
         axis = self.shape.channel_axis
         heads = x.movedim(axis, -1).unflatten(-1, (self.heads, -1))
-        return F.rms_norm(heads, heads.shape[-1:], eps=self.eps).flatten(-2).movedim(-1, axis)
+        made = F.layer_norm if self.centred else F.rms_norm
+        return made(heads, heads.shape[-1:], eps=self.eps).flatten(-2).movedim(-1, axis)
 
 
 @implementation("head_norm")

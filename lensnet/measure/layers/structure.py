@@ -46,21 +46,19 @@ def slice_channels(node: Node) -> Slice:
 
 
 class Stride(nn.Module):
-    """Along each position axis, output i is input start + i*step, zero where that lies outside."""
+    """Along each position axis, output i is the input at a place of its own, zero where it has none."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         assert isinstance(node.geometry, Strided)
         self.first_axis = 1 if len(node.shapes_in[0].positions) == 1 else 2
-        places = zip(node.geometry.start, node.geometry.step, node.geometry.size, strict=True)
-        self.places = [[start + step * index for index in range(size)] for start, step, size in places]
+        self.places = [node.geometry.places(axis, size) for axis, size in enumerate(node.shapes_in[0].positions)]
 
     def forward(self, x: Tensor) -> Tensor:
         for axis, places in enumerate(self.places, self.first_axis):
             index = torch.tensor(places, device=x.device)
-            inside = (index >= 0) & (index < x.shape[axis])
             shape = [len(places) if place == axis else 1 for place in range(x.dim())]
-            x = x.index_select(axis, index.clamp(0, x.shape[axis] - 1)) * inside.view(shape)
+            x = x.index_select(axis, index.clamp_min(0)) * (index >= 0).view(shape)
         return x
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.signal import Signal
-from lensnet.network.geometry import Pointwise
+from lensnet.network.geometry import Pointwise, Strided
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.environment import linear_factor
@@ -35,6 +35,18 @@ def parts_apart(a: Node, b: Node) -> bool:
         tuple(int(node.parameters[name]) for name in ("start", "width", "period")) for node in (a, b)
     )
     return period == same and (start + width <= other or other + wide <= start)
+
+
+def places_apart(a: Node, b: Node) -> bool:
+    """Whether two components put what they take at different positions, with nothing at the other's: one is zero where
+    the other is not."""
+    if not isinstance(a.geometry, Strided) or not isinstance(b.geometry, Strided) or a.weights or b.weights:
+        return False
+    for axis, sizes in enumerate(zip(a.shapes_in[0].positions, b.shapes_in[0].positions, strict=True)):
+        mine, other = np.array(a.geometry.places(axis, sizes[0])), np.array(b.geometry.places(axis, sizes[1]))
+        if len(mine) == len(other) and not ((mine >= 0) & (other >= 0)).any():
+            return True
+    return False
 
 
 class ForwardCross:
@@ -82,6 +94,8 @@ class ForwardCross:
         coherence = node.component.coherence
         if self._parts_apart(later, earlier):
             return means
+        if earlier != INPUT and places_apart(node, self.network[earlier]):
+            return np.zeros_like(means)
         if coherence.kind == "fresh":
             return self._fresh(node, earlier, means)
         if not isinstance(node.geometry, Pointwise):
