@@ -7,9 +7,8 @@ from typing import Any
 import torch
 import yaml
 
-from lensnet.importers.draft import Item
+from lensnet.importers.draft import Draft, Item
 from lensnet.importers.layout import EXAMPLES
-from lensnet.importers.mapping import Draft
 from lensnet.language.source import Source
 from lensnet.network.build import load_network
 from lensnet.network.graph import Network

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from lensnet.importers.normalise import normalise
+from lensnet.importers.trace import TraceStopped, trace
 from lensnet.importers.untouched import quiet, untouched, unwrapped
 
 
@@ -81,7 +82,9 @@ def capture(
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # whatever a model or a tracer raises
-                    reasons.append(f"{route.__name__.strip('_')}: {type(error).__name__}: {_first_line(error)}")
+                    known = isinstance(error, TraceStopped)
+                    name = "" if known else f"{route.__name__.strip('_')}: {type(error).__name__}: "
+                    reasons.append(f"{name}{_first_line(error)}")
     raise ImportRefused(reasons[-1] if reasons else "nothing was tried")
 
 
@@ -158,8 +161,6 @@ def _buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _traced(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
-    from lensnet.importers.trace import trace
-
     graph, owned, constants, inputs = trace(model, args, kwargs)
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **_buffers(model)}
     notes = ["the graph is that of one run: what depends on the values of the input was decided by them"]

@@ -87,6 +87,20 @@ class Item:
         return [beam.path if beam is not None else "input" for _, beam in self.taps]
 
 
+@dataclass
+class Draft:
+    """What was drawn: items in order, the formulas that they define, and what should be said about it."""
+
+    items: list[Item]
+    define: dict[str, dict[str, Any]]
+    input_node: Node
+    input_beam: Beam | None
+    vocabulary: int
+    output: Node
+    operations: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
 class Names:
     """Dotted names, each used once: the path of the module, the operation where that is not the whole of it."""
 

@@ -6,18 +6,16 @@ describes becomes an `opaque` component that is measured and claimed nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import Node
 
 from lensnet.importers.capture import Captured, output_nodes
-from lensnet.importers.constants import Evaluator
 from lensnet.importers.draft import (
     Beam,
+    Draft,
     Index,
     Item,
     Lost,
@@ -27,60 +25,29 @@ from lensnet.importers.draft import (
     Value,
     module_of,
     settled,
-    sizes_of,
 )
-from lensnet.importers.inputs import beam_of, grid_parameters, lone_operations, placeholder
+from lensnet.importers.inputs import lone_operations, placeholder
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS, EXAMPLES, LayoutError
-from lensnet.importers.operations import arguments, name_of, table
+from lensnet.importers.layout import LayoutError
+from lensnet.importers.opaque import opaque
+from lensnet.importers.operations import name_of, table
 from lensnet.importers.patterns import Cluster, clusters
-
-Rule = Callable[["Mapper", Node], Value]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of one or more operations."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise ValueError(f"two rules for {name}")
-            RULES[name] = function
-        return function
-
-    return register
+from lensnet.importers.rulebook import RULES
+from lensnet.importers.statics import Statics
 
 
-@dataclass
-class Draft:
-    """What was drawn: items in order, the formulas that they define, and what should be said about it."""
-
-    items: list[Item]
-    define: dict[str, dict[str, Any]]
-    input_node: Node
-    input_beam: Beam | None
-    vocabulary: int
-    output: Node
-    operations: int = 0
-    notes: list[str] = field(default_factory=list)
-
-
-class Mapper:
+class Mapper(Statics):
     """One walk through a captured graph. `laws`: the law of every parameter and buffer by name."""
 
     def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int = 0) -> None:
-        self.captured = captured
-        self.laws = laws
+        super().__init__(captured, laws)
         self.batch_axis = batch_axis
         self.names = Names()
-        self.values: dict[Node, Value] = {}
         self.items: list[Item] = []
         self.by_path: dict[str, Item] = {}
         self.define: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self.vocabulary = 0
-        self.evaluator = Evaluator(captured)
         self.input: Node | None = None
         self.graph = captured.graph.graph
         self.alone = lone_operations(self.graph.nodes)
@@ -176,9 +143,9 @@ class Mapper:
         try:
             return self._mapped(node, name)
         except (Unmapped, LayoutError) as reason:
-            return self.opaque(node, str(reason))
+            return opaque(self, node, str(reason))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            return self.opaque(node, f"an unexpected form of {name} ({type(error).__name__})")
+            return opaque(self, node, f"an unexpected form of {name} ({type(error).__name__})")
 
     def _mapped(self, node: Node, name: str) -> Value:
         lost = [one for one in node.all_input_nodes if isinstance(self.values.get(one), Lost)]
@@ -239,58 +206,10 @@ class Mapper:
             raise Unmapped("an argument that is no signal")
         return value
 
-    def static(self, node: Any) -> bool:
-        return isinstance(node, Node) and isinstance(self.values.get(node), Static)
-
-    def number(self, value: Any) -> float | None:
-        """A plain number, or a static tensor that holds a single one."""
-        if isinstance(value, bool | int | float):
-            return float(value)
-        if self.static(value) and value.meta["val"].numel() == 1 and (found := self.evaluator(value)) is not None:
-            return float(found)
-        return None
-
-    def law(self, node: Any) -> TensorLaw:
-        """The law of a static tensor: of its parameter, or read off its value."""
-        from lensnet.importers.laws import law_of
-
-        owner = self.owner(node)
-        if owner is not None and owner in self.laws:
-            return self.laws[owner]
-        value = self.evaluator(node)
-        return TensorLaw("unknown") if value is None else law_of(value)
-
-    def owner(self, node: Any) -> str | None:
-        """The parameter or buffer whose entries a static tensor holds, in whatever order."""
-        while isinstance(node, Node) and node.op != "placeholder":
-            name = name_of(node)
-            if name == "embedding":
-                node = arguments(node)[0]
-            elif name in table()["layout"] or name in ("slice", "select", "narrow"):
-                node = arguments(node)[0]
-            else:
-                return None
-        return self.captured.owned.get(node.name) if isinstance(node, Node) else None
-
-    def is_embedding(self, node: Any) -> bool:
-        """Whether a weight is the table of an embedding that was drawn before."""
-        owner = self.owner(node)
-        tables = [name for item in self.items if item.component == "embedding" for name in item.owns]
-        held = self.captured.parameters
-        return owner is not None and any(held[owner] is held[name] for name in tables)
-
-    def constant(self, node: Any, default: float) -> float:
-        """The value of a static tensor that is one number everywhere (a norm's gain); its rms where it is not."""
-        if node is None:
-            return default
-        law = self.law(node)
-        if law.kind == "unknown":
-            return default
-        return law.mean if law.kind == "constant" else law.second_moment**0.5
-
-    def value_of(self, node: Any) -> Tensor | None:
-        """A static tensor in numbers; None on the meta device."""
-        return self.evaluator(node)
+    def name_for(self, node: Node, operation: str) -> str:
+        """A name in the node's module that says what is done, not by which operation."""
+        path, _, call = module_of(node)
+        return (f"{path}.{operation}" if path else operation) + (f"@{call}" if call else "")
 
     def name(self, node: Node, operation: str = "", own: bool = True) -> str:
         """The module's path where the operation is all of it, else path and operation."""
@@ -326,7 +245,22 @@ class Mapper:
             path, component, dict(parameters), list(taps), node, made, name_of(node), kind, module, reason, owners
         )
         self.items.append(item)
+        self.tables += owners if component == "embedding" else []
         self.by_path[path] = item
+        return made
+
+    def between(self, node: Node, source: Node) -> Node:
+        """A new place between an operation and one of its inputs, for a component that only the network needs."""
+        made = self.before(node, torch.ops.aten.alias.default, (source,))
+        node.replace_input_with(source, made)
+        return made
+
+    def before(self, node: Node, operation: Any, args: tuple[Any, ...]) -> Node:
+        """A new operation in front of another one, in the same module."""
+        with self.graph.inserting_before(node):
+            made = self.graph.call_function(operation, args)
+        shapes = torch.fx.node.map_arg(args, lambda one: torch.empty_like(one.meta["val"], device="meta"))
+        made.meta = {**node.meta, "val": operation(*shapes)}
         return made
 
     def one(
@@ -334,53 +268,6 @@ class Mapper:
     ) -> Beam:
         """A component of one input."""
         return self.add(node, component, parameters, [(source, self.beam(source))], beam, **more)
-
-    def opaque(self, node: Node, reason: str) -> Value:
-        """A component that is only measured; where even the shape of its value cannot be read, a lost value."""
-        sources: list[Node] = []
-        operations: list[str] = []
-        for one in node.all_input_nodes:
-            value = self.values.get(one)
-            if isinstance(value, Lost):
-                sources += value.sources
-                operations += value.operations
-            elif isinstance(value, Beam):
-                sources.append(one)
-        sources = list(dict.fromkeys(sources))
-        name = name_of(node)
-        operations = [*dict.fromkeys((*operations, name))]
-        value = node.meta.get("val")
-        if not sources or not torch.is_tensor(value) or isinstance(value, tuple | list):
-            return Lost(tuple(sources), reason, tuple(operations))
-        beams = [self.beam(one) for one in sources]
-        try:
-            beam = self._guess(node, beams)
-            parameters = grid_parameters(beam)
-            kind = "opaque" if len(sources) == 1 else "opaque_merge"
-            return self.add(
-                node, kind, parameters, list(zip(sources, beams, strict=True)), beam,
-                reason=f"{' '.join(operations[-4:])}: {reason}",
-            )  # fmt: skip
-        except (Unmapped, LayoutError):
-            return Lost(tuple(sources), reason, tuple(operations))
-
-    def _guess(self, node: Node, beams: Sequence[Beam]) -> Beam:
-        """How an unknown operation's value is laid out: as one of its inputs of the same shape, else by rank."""
-        sizes = sizes_of(node)
-        examples = beams[0].layout.size_of(EXAMPLES)
-        for beam in beams:
-            if beam.layout.sizes == sizes:
-                return beam
-        if len(sizes) < 2 or sizes[self.batch_axis if len(sizes) > 2 else 0] != examples:
-            raise Unmapped("a shape that does not begin with the examples")
-        for beam in beams:
-            if beam.layout.sizes[:-1] == sizes[:-1] and beam.layout.roles(-1) <= {CHANNELS}:
-                layout = beam.layout.with_axis(-1, CHANNELS, sizes[-1])
-                if layout.axes_of(CHANNELS) in ([len(sizes) - 1], []):
-                    return Beam("", layout, beam.positions, sizes[-1])
-        if len(sizes) > 4:
-            raise Unmapped("too many axes")
-        return beam_of(self.batch_axis, "", sizes, len(sizes) == 4 and sizes[1] != sizes[2])
 
 
 _STRUCTURE = ("tokens", "grid", "flatten", "slice", "take", "frame", "pick", "transpose", "fold", "prepend")

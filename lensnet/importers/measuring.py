@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.model import ImportedModel
-from lensnet.importers.probe import ModelProbe, PortGraph, in_order
+from lensnet.importers.probe import ModelProbe, PortGraph, in_order, out_of_order
 from lensnet.importers.untouched import untouched
 from lensnet.measure.device import choose_device, is_out_of_memory, quiet_state
 from lensnet.measure.draw import draw_weight, generator
@@ -113,7 +113,7 @@ class ModelBench:
     ) -> SeedStatistics:
         """One forward and backward pass with the weights of `seed`."""
         draft, captured = self.imported.draft, self.imported.captured
-        given = self.given if batch is self.plain else batch
+        given = batch if draft.input_beam is None else out_of_order(batch, draft.input_beam)
         inputs: Mapping[str, Any] = {draft.input_node.name: self.input(given, seed)}
         probe = ModelProbe(
             self.ports, network, self.items, draft.input_node, draft.input_beam, draft.output, backward, sides

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 import lensnet.importers.rules  # noqa: F401  registers the rules
 from lensnet.importers.build import network_of, spec_of, text_of
 from lensnet.importers.capture import Captured, ImportRefused, capture
-from lensnet.importers.draft import Unmapped
+from lensnet.importers.draft import Draft, Unmapped
 from lensnet.importers.laws import TensorLaw, law_of, with_biases
-from lensnet.importers.mapping import Draft, Mapper
+from lensnet.importers.mapping import Mapper
 from lensnet.importers.untouched import unwrapped
 from lensnet.language.source import SpecError
 from lensnet.network.graph import Network
@@ -57,6 +58,8 @@ def import_model(
         draft = _drawn(captured, laws)
         text, network = _written(draft, name, _about(model, captured, built))
     except (Unmapped, SpecError) as error:
+        if bad := _not_finite(captured.parameters):
+            raise ImportRefused(f"no law describes weights that are not finite: {', '.join(bad[:6])}") from error
         raise ImportRefused(
             f"{type(model).__name__} was captured, but is no network that can be described: {error}"
         ) from error
@@ -64,6 +67,14 @@ def import_model(
         raise ImportRefused(f"the graph could not be read: {type(error).__name__}: {str(error)[:200]}") from error
     notes = [_route(captured), *captured.notes, *draft.notes, *_ties(captured.parameters, draft)]
     return ImportedModel(name, captured, draft, network, text, laws, built, model, list(dict.fromkeys(notes)))
+
+
+def _not_finite(parameters: Mapping[str, Tensor]) -> list[str]:
+    """Names of the parameters and buffers that hold NaN or infinity."""
+    return [
+        name for name, tensor in parameters.items()
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all()
+    ]  # fmt: skip
 
 
 def _written(draft: Draft, name: str, about: str) -> tuple[str, Network]:

@@ -1,8 +1,8 @@
 """The captured graph in the form that the rules and the measurement expect, computing the same.
 
 A tensor that is cut into pieces becomes one operation per piece, so that each has a port of its own; operations in
-place become those that make a new tensor, so that what was measured is not overwritten; assertions about the example
-go.
+place become those that make a new tensor, so that what was measured is not overwritten; sums over named indices and
+stacks of recurrences become what they are made of; assertions about the example go.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
+from lensnet.importers.lowering import averaged, einsum, gated, recurrence
 from lensnet.importers.operations import argument, arguments, name_of, table
 
 _CUTS = ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
@@ -20,12 +21,21 @@ _CUTS = ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "
 
 def normalise(graph: Graph) -> None:
     """Rewrites a graph that belongs to us."""
+    graph.eliminate_dead_code()
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
         name = name_of(node)
         if name in _CUTS or name == "unbind":
             _apart(graph, node, name)
+        elif name == "einsum":
+            einsum(graph, node)
+        elif name in ("lstm", "gru"):
+            recurrence(graph, node)
+        elif name == "glu":
+            gated(graph, node)
+        elif name in ("sum", "adaptive_avg_pool1d"):
+            averaged(graph, node)
         else:
             _functional(node)
     for node in reversed(list(graph.nodes)):

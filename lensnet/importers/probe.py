@@ -35,6 +35,14 @@ def in_order(value: Tensor, beam: Beam, add_copies: bool = False) -> Tensor:
     return out.movedim(-1, 1) if len(beam.positions) != 1 else out
 
 
+def out_of_order(plain: Tensor, beam: Beam) -> Tensor:
+    """The tensor that the model takes for a signal as the network lays it out: undoes `in_order`."""
+    sizes, order, result = beam.layout.order(beam.positions)
+    rows = plain if len(beam.positions) == 1 else plain.movedim(1, -1)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return rows.reshape([sizes[place] for place in order]).permute(back).reshape(beam.layout.sizes)
+
+
 class PortGraph:
     """The captured graph with an alias in front of every port."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lensnet.compare.report import Report
 from lensnet.compare.row import Row
@@ -146,6 +147,8 @@ def summary(
 def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights: Weights) -> ImportedModel:
     if mode not in ("eval", "train"):
         raise InputRefused(f"mode is eval or train, not {mode!r}")
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise ImportRefused("the model has lazy modules that know no shapes yet: call it once on an input of its own")
     first: ImportRefused | None = None
     for args, kwargs in call_of(model, size, data):
         try:
@@ -204,7 +207,11 @@ def given(network: Network) -> Network:
 def _modules(model: nn.Module) -> tuple[list[tuple[str, str, int]], int]:
     """(path, class, parameters of its own) of every module, and all parameters, shared ones once."""
     out = [
-        (path, type(module).__name__, sum(p.numel() for p in module.parameters(recurse=False)))
+        (path, type(module).__name__, sum(map(_numel, module.parameters(recurse=False))))
         for path, module in model.named_modules()
     ]
-    return out, sum(parameter.numel() for parameter in model.parameters())
+    return out, sum(map(_numel, model.parameters()))
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    return 0 if is_lazy(parameter) else parameter.numel()

@@ -22,6 +22,10 @@ _READS = ("__get__", "size", "dim", "stride", "is_floating_point", "numel", "__l
           "__index__", "__float__", "is_contiguous", "has_names", "requires_grad_", "_is_view")  # fmt: skip
 
 
+class TraceStopped(Exception):
+    """The model itself raised; the message says what and behind which module."""
+
+
 class _Tracer(TorchFunctionMode):
     """Builds the graph while the model runs. Tensors are known by identity and kept alive meanwhile."""
 
@@ -144,15 +148,26 @@ def trace(
             inputs[node.name] = value
             known[id(value)] = node
     tracer = _Tracer(graph, known, stack)
-    with _watched(model, stack), tracer:
-        result = model(*args, **kwargs)
+    try:
+        with _watched(model, stack), tracer:
+            result = model(*args, **kwargs)
+    except Exception as error:  # whatever the model raises
+        done = [path for node in graph.nodes for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        after = f", after {done[-1]}" if done and done[-1] else ""
+        raise TraceStopped(f"the model raises {type(error).__name__}: {error}{after}") from error
     leaves = [one for one in torch.utils._pytree.tree_leaves(_plain(result)) if torch.is_tensor(one)]
     graph.output(tuple(known[id(one)] for one in leaves if id(one) in known))
     return graph, owned, tracer.constants, inputs
 
 
-def _plain(result: Any) -> Any:
-    """Outputs of Hugging Face models are dictionaries with attributes."""
-    return dict(result) if isinstance(result, dict) else getattr(result, "__dict__", result) if hasattr(
-        result, "__dataclass_fields__"
-    ) else result  # fmt: skip
+def _plain(result: Any, depth: int = 0) -> Any:
+    """What is returned, in containers that torch looks into: outputs of Hugging Face models, dataclasses, objects."""
+    if depth > 8 or torch.is_tensor(result):
+        return result
+    if isinstance(result, dict):
+        return {key: _plain(value, depth + 1) for key, value in result.items()}
+    if isinstance(result, tuple | list):
+        return [_plain(value, depth + 1) for value in result]
+    if hasattr(result, "__dataclass_fields__"):
+        return [_plain(getattr(result, name), depth + 1) for name in result.__dataclass_fields__]
+    return result

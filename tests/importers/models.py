@@ -167,3 +167,84 @@ class Broken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise KeyError("a mistake of the user")
+
+
+class Recurrent(nn.Module):
+    """Two layers in two directions; the last states of both directions go on."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
+        super().__init__()
+        self.rnn = kind(32, 64, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(128, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.rnn(x)[1]
+        last = states[0] if isinstance(states, tuple) else states
+        return self.head(torch.cat([last[-2], last[-1]], -1))
+
+
+class ShiftedWindows(nn.Module):
+    """Attention in windows of a picture that was turned, with a bias of relative positions (Liu et al. 2021)."""
+
+    def __init__(self, width: int = 32, side: int = 8, window: int = 4) -> None:
+        super().__init__()
+        self.stem, self.side, self.window, self.heads = nn.Conv2d(3, width, 2, 2), side, window, 2
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.bias = nn.Parameter(0.5 * torch.randn(self.heads, window**2, window**2))
+        edges = torch.zeros(side, side)
+        parts = slice(0, -window), slice(-window, -window // 2), slice(-window // 2, None)
+        for place, rows in enumerate(parts):
+            for other, columns in enumerate(parts):
+                edges[rows, columns] = 3 * place + other
+        cut = self.cut(edges[None, :, :, None]).squeeze(-1)
+        self.register_buffer("mask", -100.0 * (cut[:, None, :] != cut[:, :, None]))
+
+    def cut(self, x: Tensor) -> Tensor:
+        n, w = self.side // self.window, self.window
+        return x.view(len(x), n, w, n, w, -1).permute(0, 1, 3, 2, 4, 5).reshape(-1, w * w, x.shape[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).permute(0, 2, 3, 1)
+        n, w, width = self.side // self.window, self.window, x.shape[-1]
+        turned = self.cut(self.norm(x).roll((-w // 2, -w // 2), (1, 2)))
+        q, k, v = self.qkv(turned).reshape(len(turned), w * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + self.bias
+        logits = logits.view(-1, n * n, self.heads, w * w, w * w) + self.mask[:, None]
+        y = logits.view(-1, self.heads, w * w, w * w).softmax(-1) @ v
+        y = self.out(y.transpose(1, 2).reshape(-1, w * w, width)).view(-1, n, n, w, w, width)
+        y = y.permute(0, 1, 3, 2, 4, 5).reshape(-1, self.side, self.side, width)
+        return x + y.roll((w // 2, w // 2), (1, 2))
+
+
+class WrittenOut(nn.Module):
+    """A norm over channels, attention by `einsum`, a class token that no rotation touches: all in plain operations."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        y = self.gain * centred / (x.std(-1, keepdim=True) + 1e-6) + self.shift
+        q, k, v = (layer(y).unflatten(-1, (4, -1)) for layer in (self.q, self.k, self.v))
+        k = torch.cat([k[:, :1], k[:, 1:] * 2.0], 1)
+        weights = (torch.einsum("bqhd,bkhd->bhqk", q, k) / 4).softmax(-1)
+        return x + self.out(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(-2))
+
+
+class Sequence(nn.Module):
+    """Convolutions and pools along time, a gated linear unit, squeeze and excite, a gate for every place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(8, 64, 3, padding=1), nn.Conv1d(32, 32, 3, padding=1)
+        self.down, self.up = nn.Linear(32, 16), nn.Linear(16, 32)
+        self.place, self.head = nn.Conv1d(32, 1, 5, padding=2), nn.Linear(32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool1d(F.glu(self.first(x), 1), 2)
+        x = F.max_pool1d(self.second(x), 2)
+        x = x * torch.sigmoid(self.up(F.relu(self.down(x.mean(-1)))))[..., None]
+        x = x * torch.sigmoid(self.place(x))
+        return self.head(F.adaptive_avg_pool1d(x, 1).flatten(1))

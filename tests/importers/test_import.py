@@ -21,15 +21,20 @@ from tests.importers.models import (
     ConvNeXt,
     DataDependent,
     Numpy,
+    Recurrent,
     ResNet,
+    Sequence,
     SharedQueries,
+    ShiftedWindows,
     TopOne,
     Twice,
+    WrittenOut,
 )
 
 IDS = {"ids": torch.randint(200, (4, 12), generator=torch.Generator().manual_seed(1))}
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 ROWS = torch.randn(32, 64, generator=torch.Generator().manual_seed(3))
+STEPS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(7))
 
 MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "resnet": (ResNet, (IMAGES,), "export"),
@@ -44,7 +49,15 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "top one": (TopOne, (ROWS[:, :32],), "export"),
     "numpy": (Numpy, (ROWS[:, :32],), "trace"),
     "twice": (Twice, (ROWS,), "export"),
+    "lstm": (lambda: Recurrent(nn.LSTM), (STEPS,), "export"),
+    "gru": (lambda: Recurrent(nn.GRU), (STEPS,), "export"),
+    "windows": (ShiftedWindows, (IMAGES,), "export"),
+    "written out": (WrittenOut, (torch.randn(4, 10, 64, generator=torch.Generator().manual_seed(5)),), "export"),
+    "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
+STANDARD = [
+    "resnet", "convnext", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence",
+]  # fmt: skip
 
 
 def made(name: str) -> tuple[nn.Module, tuple[Any, ...], str]:
@@ -72,7 +85,7 @@ def test_the_captured_graph_computes_what_the_model_computes(name: str) -> None:
         assert torch.allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["resnet", "convnext", "gqa", "encoder", "twice"])
+@pytest.mark.parametrize("name", STANDARD)
 def test_every_component_of_a_standard_model_is_modelled_and_agrees(name: str) -> None:
     model, args, _ = made(name)
     found = summary(model, input_data=args, seeds=12, most_seeds=32)

@@ -4,6 +4,7 @@ from lensnet.importers.rules import (
     activations,
     attention,
     cuts,
+    joins,
     layout,
     merges,
     modules,
@@ -13,4 +14,7 @@ from lensnet.importers.rules import (
     weights,
 )
 
-__all__ = ["activations", "attention", "cuts", "layout", "merges", "modules", "norms", "pools", "recurrent", "weights"]
+__all__ = [
+    "activations", "attention", "cuts", "joins", "layout", "merges", "modules", "norms", "pools", "recurrent",
+    "weights",
+]  # fmt: skip

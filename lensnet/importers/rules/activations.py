@@ -10,8 +10,8 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Unmapped, Value
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import RULES, rule
 from lensnet.importers.operations import argument, arguments, name_of, table
+from lensnet.importers.rulebook import RULES, rule
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -64,8 +64,10 @@ def known_function(text: str) -> str | None:
     for name in ("gelu_tanh", "gelu", "silu", "square", "mish", "hardswish"):
         known = catalog()[name].function
         assert known is not None
+        defaults = {key: float(each.default) for key, each in catalog()[name].parameters.items() if each.default}
         with np.errstate(all="ignore"):
-            here = np.asarray(CompiledFormula(known, frozenset({"x"})).evaluate({"x": x}, {}), float)
+            names = frozenset({"x", *defaults})
+            here = np.asarray(CompiledFormula(known, names).evaluate({"x": x, **defaults}, {}), float)
         if np.allclose(here, wanted, rtol=1e-5, atol=1e-6):
             return name
     return None
@@ -135,7 +137,10 @@ def clamp(mapper: Mapper, node: Node) -> Value:
         else None
     )
     low, high = (None if bound is None else mapper.number(bound) for bound in (low, high))
+    low, high = (None if bound is not None and abs(bound) == float("inf") else bound for bound in (low, high))
     text = "x"
+    if low is None and high is None:
+        return mapper.beam(arguments(node)[0])
     text = text if low is None else f"max({text}, {low!r})"
     text = text if high is None else f"min({text}, {high!r})"
     return defined(mapper, node, arguments(node)[0], "clamp", text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from dataclasses import dataclass, field
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,12 +11,24 @@ from torch import Tensor
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value
-from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
-from lensnet.importers.mapping import rule
+from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rulebook import rule
+from lensnet.network.windows import Windows
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
+
+_QUIET = 1e-3  # a bias of the logits that is smaller than this is none
+
+
+@dataclass
+class _Added:
+    """What is added to the logits: tensors with their factors, masks that are true where a key is hidden or seen."""
+
+    biases: list[tuple[Any, float]] = field(default_factory=list)
+    hidden: list[Any] = field(default_factory=list)
+    seen: list[Any] = field(default_factory=list)
 
 
 @rule("scaled_dot_product_attention")
@@ -25,8 +38,10 @@ def fused(mapper: Mapper, node: Node) -> Value:
     width = mapper.beam(query).layout.sizes[-1]
     scale = argument(node, 6, "scale")
     factor = 1.0 if scale is None else float(scale) * sqrt(width)
-    masks = [] if mask is None else [mask]
-    return _attend(mapper, node, query, key, value, masks, causal, factor)
+    added = _Added()
+    if mask is not None:
+        (added.biases.append((mask, 1.0)) if mask.meta["val"].is_floating_point() else added.seen.append(mask))
+    return _attend(mapper, node, query, key, value, added, causal, factor)
 
 
 @rule("cluster attention")
@@ -37,75 +52,179 @@ def written_out(mapper: Mapper, node: Node) -> Value:
     rank = len(beam.layout.axes)
     turned = beam.laid(beam.layout.permuted([*range(rank - 2), rank - 1, rank - 2]))
     factor = info["factor"] * sqrt(mapper.beam(query).layout.sizes[-1])
-    return _attend(mapper, node, query, key, value, info["masks"], False, factor, turned)
+    if info["capped"] is not None:
+        mapper.notes.append(f"a cap of logits at {info['capped']:g} is left out: they do not come near it")
+    added = _Added(info["biases"], info["hidden"], info["seen"])
+    return _attend(mapper, node, query, key, value, added, False, factor, turned)
 
 
 def _attend(
-    mapper: Mapper, node: Node, query: Any, key: Any, value: Any, masks: list[Any], causal: bool, factor: float,
+    mapper: Mapper, node: Node, query: Any, key: Any, value: Any, added: _Added, causal: bool, factor: float,
     turned: Beam | None = None,
 ) -> Value:  # fmt: skip
     q, k, v = mapper.beam(query), turned or mapper.beam(key), mapper.beam(value)
-    heads, key_heads = _heads(q), _heads(k)
-    if _heads(v) != key_heads or q.layout.sizes[-1] != k.layout.sizes[-1] or v.channels != k.channels:
+    heads, key_heads, windows = _heads(q), _heads(k), _windows(q)
+    if _heads(v) != key_heads or q.layout.sizes[-1] != k.layout.sizes[-1]:
         raise Unmapped("attention whose heads have different widths")
-    seen = (q.positions[0], k.positions[0])
-    for mask in masks:
-        causal |= _masked(mapper, mask, seen)
+    if _windows(k) != _windows(v) or windows.count != _windows(k).count:
+        raise Unmapped("queries and keys that are cut into different windows")
     parameters: dict[str, Any] = {"heads": heads}
     if key_heads != heads:
         parameters["key_heads"] = key_heads
-    if causal:
-        parameters["causal"] = True
+    if windows.count > 1:
+        parameters["window"] = list(windows.sizes) if len(windows.sizes) > 1 else windows.sizes[0]
+        if windows.spread:
+            parameters["spread"] = True
+    parameters |= _on_logits(mapper, added, causal, windows, _windows(k), heads)
     if abs(factor - 1) > 1e-6:
         parameters["factor"] = float(f"{factor:.7g}")
-    layout = q.layout
-    if layout.sizes != tuple(node.meta["val"].shape):
-        layout = layout.reshaped(tuple(node.meta["val"].shape))
-    made = Beam("", layout, q.positions, q.channels)
-    key_beam = mapper.beam(key)
-    return mapper.add(node, "attend", parameters, [(query, q), (key, key_beam), (value, v)], made)
+    width = v.layout.sizes[-1]
+    made = Beam("", _of_width(q.layout, width), q.positions, heads * width)
+    if made.layout.sizes != tuple(node.meta["val"].shape):
+        made = made.laid(made.layout.reshaped(tuple(node.meta["val"].shape)))
+    return mapper.add(node, "attend", parameters, [(query, q), (key, mapper.beam(key)), (value, v)], made)
+
+
+def _of_width(layout: Layout, width: int) -> Layout:
+    """The layout of queries where every head has another width."""
+    old = layout.sizes[-1]
+    if old == width:
+        return layout
+    outer = tuple(
+        tuple(Atom(a.role, a.size, a.stride // old * width) if a.role == CHANNELS else a for a in axis)
+        for axis in layout.axes[:-1]
+    )
+    return Layout((*outer, (Atom(CHANNELS, width),) if width > 1 else ()))
 
 
 def _heads(beam: Beam) -> int:
     """Heads of a tensor (..., T, width): channels that do not stand on the last axis."""
     layout = beam.layout
-    if len(beam.positions) != 1:
-        raise Unmapped("attention over an image that is not a sequence")
-    if layout.roles(-1) != {CHANNELS} or not layout.roles(-2) <= {0} or layout.sizes[-2] != beam.positions[0]:
-        raise Unmapped("attention over a part of the positions (windows)" if layout.roles(-2) <= {0, 1} else
-                       "attention over something else than positions")  # fmt: skip
+    if not beam.positions:
+        raise Unmapped("attention over something without positions")
+    if layout.roles(-1) - {CHANNELS} or not all(isinstance(role, int) for role in layout.roles(-2)):
+        raise Unmapped("attention over something else than positions")
     outside = Layout(layout.axes[:-2])
-    if any(atom.role not in (EXAMPLES, CHANNELS, "copies") for atom in outside.atoms):
-        raise Unmapped("attention in windows")
+    if any(not isinstance(a.role, int) and a.role not in (EXAMPLES, CHANNELS, COPIES) for a in outside.atoms):
+        raise Unmapped("attention over something else than positions")
     return outside.size_of(CHANNELS)
 
 
-def _masked(mapper: Mapper, mask: Any, seen: tuple[int, int]) -> bool:
-    """Whether a mask hides exactly the later positions. Raises Unmapped for any other that hides or biases."""
-    filled = isinstance(mask, tuple)
-    found = mapper.value_of(mask[1] if filled else mask)
-    if found is None:
-        if not mapper.captured.on_meta and not isinstance(mapper.values.get(mask), Index):
-            raise Unmapped("logits with a bias of their own")
+def _windows(beam: Beam) -> Windows:
+    """The windows that a tensor (..., T, width) is cut into: its axis before the last holds the places of one."""
+    sizes, kinds = [], set()
+    for role, whole in enumerate(beam.positions):
+        mine = [atom for atom in beam.layout.axes[-2] if atom.role == role]
+        size = prod(atom.size for atom in mine)
+        if len(mine) > 1:
+            raise Unmapped("attention over a part of the positions that is no window")
+        if 1 < size < whole:
+            kinds.add(mine[0].stride)
+            if mine[0].stride not in (1, whole // size):
+                raise Unmapped("attention over a part of the positions that is no window")
+        sizes.append(size)
+    spread = any(stride > 1 for stride in kinds)
+    if spread and 1 in kinds:
+        raise Unmapped("attention in windows that are near along one axis and spread along another")
+    if [a.role for a in beam.layout.axes[-2]] != sorted({a.role for a in beam.layout.axes[-2]}, key=str):
+        raise Unmapped("attention over positions in another order")
+    return Windows(beam.positions, tuple(sizes), spread)
+
+
+def _on_logits(
+    mapper: Mapper, added: _Added, causal: bool, windows: Windows, other: Windows, heads: int
+) -> dict[str, Any]:
+    """Parameters for what is added to the logits."""
+    shape = (windows.length, other.length)
+    total: Tensor | None = torch.zeros(1, 1, 1, *shape)
+    laws = 0.0
+    for tensor, factor in added.biases:
+        value = mapper.value_of(tensor)
+        if value is None:
+            law = mapper.law(tensor) if mapper.owner(tensor) else None
+            total = None if law is None or law.kind == "unknown" else total
+            laws += 0.0 if law is None else factor**2 * law.std**2
+        elif total is not None:
+            total = total + _by_window(factor * value.float(), windows.count, shape)
+    for mask, means_hidden in [*((one, True) for one in added.hidden), *((one, False) for one in added.seen)]:
+        value = mapper.value_of(mask)
+        if value is None:
+            total = None
+        elif total is not None:
+            away = _by_window(value.bool() if means_hidden else ~value.bool(), windows.count, shape)
+            total = total.masked_fill(away, float("-inf"))
+    if total is None:
+        if not mapper.captured.on_meta and not any(
+            isinstance(mapper.values.get(one), Index) for one in (*added.hidden, *added.seen, *dict(added.biases))
+        ):
+            raise Unmapped("logits with a bias that depends on the input")
         mapper.notes.append("masks have no values here: where there is one, it is taken as causal")
-        return seen[0] == seen[1]
-    open_ = ~found if filled else found
-    if open_.is_floating_point():
-        open_ = _finite(open_)
-    if open_.numel() == 1 or bool(open_.all()):
+        causal, total = causal or (shape[0] == shape[1] and windows.count == 1), torch.zeros(1, 1, 1, *shape)
+    return _named(total, causal, windows, laws, heads)
+
+
+def _by_window(value: Tensor, count: int, shape: tuple[int, int]) -> Tensor:
+    """A tensor that broadcasts against logits, as (copies, windows, heads, queries, keys)."""
+    value = value.expand(*value.shape[:-2], *shape) if value.dim() >= 2 else value.expand(*shape)
+    lead = value.shape[:-2]
+    if count > 1 and len(lead) and lead[0] % count == 0 and lead[0] > 1:
+        return value.reshape(-1, count, *(lead[1:] or (1,)), *shape)[:1].reshape(1, count, -1, *shape)
+    if len(lead) == 5 - 2:
+        return value[:1] if lead[1] in (1, count) else value[:1].reshape(1, 1, -1, *shape)
+    return value.reshape(1, 1, -1, *shape) if len(lead) < 2 else value[:1].reshape(1, 1, -1, *shape)
+
+
+def _named(total: Tensor, causal: bool, windows: Windows, laws: float, heads: int) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    away = total < -50.0
+    total = total.masked_fill(away, 0.0)
+    hidden = away.flatten(0, 0)[0].any(1).numpy() if away.any() else None
+    if hidden is not None and hidden.all(-1).any():
+        hidden = hidden & ~hidden.all(-1, keepdims=True)  # a query that sees nothing sees everything
+    if hidden is not None and hidden.any():
+        ahead = Windows(windows.positions, windows.size, windows.spread).hidden(True)
+        if hidden.shape[-2] == hidden.shape[-1] and (hidden == ahead).all():
+            causal = True
+        else:
+            out |= _shifted(hidden, windows)
+    if causal:
+        out["causal"] = True
+    kept = (total - _row_mean(total, away)).masked_fill(away, 0.0)
+    power = float(kept.square().sum() / (~away).expand_as(kept).sum().clamp_min(1)) + laws
+    if power < _QUIET**2:
+        return out
+    if _is_alibi(total, away, heads):
+        return out | {"alibi": True}
+    return out | {"bias_std": float(f"{sqrt(power):.4g}")}
+
+
+def _row_mean(total: Tensor, away: Tensor) -> Tensor:
+    """A number that is the same for all keys of a query changes nothing."""
+    seen = (~away).expand_as(total).float()
+    return (total * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp_min(1)
+
+
+def _is_alibi(total: Tensor, away: Tensor, heads: int) -> bool:
+    if total.shape[:2] != (1, 1) or total.shape[2] != heads or total.shape[-2] != total.shape[-1]:
         return False
-    rows = open_.expand(*open_.shape[:-2], *seen) if open_.dim() >= 2 else open_
-    if seen[0] == seen[1] and bool((rows == torch.ones(seen, dtype=torch.bool).tril()).all()):
-        return True
+    ago = torch.arange(total.shape[-1]) - torch.arange(total.shape[-2])[:, None]
+    wanted = (2.0 ** (-8 * (torch.arange(heads) + 1) / heads))[:, None, None] * ago
+    wanted, away = wanted[None, None], away.expand_as(total)
+    difference = (wanted - _row_mean(wanted, away)) - (total - _row_mean(total, away))
+    return bool(difference.masked_fill(away, 0.0).abs().max() < 0.05)
+
+
+def _shifted(hidden: Any, windows: Windows) -> dict[str, Any]:
+    """The cyclic shift that explains a mask. Raises Unmapped where none does."""
+    from itertools import product
+
+    choices = [{0, size // 2} if 1 < size < whole else {0} for size, whole in
+               zip(windows.sizes, windows.positions, strict=True)]  # fmt: skip
+    for shift in product(*choices):
+        turned = Windows(windows.positions, windows.size, windows.spread, shift).hidden()
+        if any(shift) and turned.shape == hidden.shape and (turned == hidden).all():
+            return {"shift": list(shift) if len(shift) > 1 else shift[0]}
     raise Unmapped("attention with a mask that is neither full nor causal")
-
-
-def _finite(bias: Tensor) -> Tensor:
-    """Which logits stay, of an additive mask."""
-    kept = bias > -1e4
-    if kept.any() and float(bias[kept].abs().max()) > 1e-3:
-        raise Unmapped("logits with a bias of their own")
-    return kept
 
 
 @rule("cluster rotary")
@@ -116,8 +235,8 @@ def rotary(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a rotation of something else than tokens")
     layout = beam.layout
     width = layout.sizes[-1] if layout.roles(-1) == {CHANNELS} else beam.channels
-    for product in cluster.info["tables"]:
-        for one in arguments(product):
+    for factor in cluster.info["tables"]:
+        for one in arguments(factor):
             value = mapper.value_of(one) if mapper.static(one) else None
             if value is not None and float(value.abs().max()) > 1.0 + 1e-4:
                 raise Unmapped("a linear map that is no rotation")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Index, Unmapped, Value
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
-from lensnet.importers.mapping import rule
-from lensnet.importers.operations import argument, arguments
+from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.rulebook import rule
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -48,6 +49,28 @@ def sliced(mapper: Mapper, node: Node) -> Value:
     end = length if end is None else _inside(end, length)
     step = int(argument(node, 4, "step", 1))
     return taken(mapper, node, source, axis, start, max(0, -(-(end - start) // step)), step, False)
+
+
+@rule("index", "index_select")
+def index(mapper: Mapper, node: Node) -> Value:
+    """A fixed list of places along one axis, where they follow one another."""
+    source = arguments(node)[0]
+    beam = mapper.beam(source)
+    if name_of(node) == "index_select":
+        axis, given = int(arguments(node)[1]) % len(beam.layout.axes), arguments(node)[2]
+    else:
+        places = [(axis, one) for axis, one in enumerate(arguments(node)[1]) if one is not None]
+        if len(places) != 1:
+            raise Unmapped("a choice by several lists of places")
+        ((axis, given),) = places
+    found = mapper.value_of(given) if mapper.static(given) else None
+    if found is None or found.dim() != 1 or found.dtype == torch.bool:
+        raise Unmapped("a choice that depends on the input")
+    steps = {int(step) for step in found.diff()}
+    if len(steps) > 1 or min(steps, default=1) < 1:
+        raise Unmapped("a choice of places in no order")
+    first = int(found[0]) % beam.layout.sizes[axis]
+    return taken(mapper, node, source, axis, first, len(found), steps.pop() if steps else 1, False)
 
 
 def _inside(place: Any, length: int) -> int:
@@ -129,32 +152,64 @@ def _positions(
     return mapper.one(node, "frame", parameters, Beam("", layout, positions, beam.channels), source)
 
 
-@rule("pad", "constant_pad_nd")
+@rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 def pad(mapper: Mapper, node: Node) -> Value:
-    source = arguments(node)[0]
-    beam = mapper.beam(source)
-    assert isinstance(source, Node)
-    amounts = [int(amount) for amount in arguments(node)[1]]
+    source, amounts = arguments(node)[0], [int(amount) for amount in arguments(node)[1]]
     mode, value = argument(node, 2, "mode", "constant"), argument(node, 3, "value", None)
     if isinstance(mode, int | float):
         mode, value = "constant", mode
-    if not any(amounts):
-        return beam
-    if mode != "constant" or value not in (None, 0, 0.0):
-        raise Unmapped(f"padding in mode {mode}")
-    layout, positions = beam.layout, list(beam.positions)
-    starts = [0] * len(positions)
-    for place, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
-        axis = len(layout.axes) - 1 - place
-        if not (before or after):
+    mode = name_of(node).partition("_pad")[0] if "tion_pad" in name_of(node) else mode
+    edges = {"constant": "dark", "reflect": "mirror", "reflection": "mirror", "replicate": "copy",
+             "replication": "copy", "circular": "wrap"}  # fmt: skip
+    if mode == "constant" and value not in (None, 0, 0.0):
+        raise Unmapped(f"padding with {value}")
+    rank = len(sizes_of(node))
+    moves = {rank - 1 - place: pair for place, pair in enumerate(zip(amounts[::2], amounts[1::2], strict=True))}
+    before = {axis: -pair[0] for axis, pair in moves.items()}
+    return _framed(mapper, node, source, before, {}, edges[mode])
+
+
+@rule("roll")
+def roll(mapper: Mapper, node: Node) -> Value:
+    shifts, axes = (_each(one) for one in (arguments(node)[1], argument(node, 2, "dims", [])))
+    if not axes:
+        raise Unmapped("a roll of the flattened tensor")
+    rank = len(sizes_of(node))
+    return _framed(mapper, node, arguments(node)[0], {a % rank: -s for a, s in zip(axes, shifts, strict=True)}, {},
+                   "wrap")  # fmt: skip
+
+
+@rule("flip")
+def flip(mapper: Mapper, node: Node) -> Value:
+    sizes = sizes_of(node)
+    axes = [axis % len(sizes) for axis in _each(argument(node, 1, "dims"))]
+    start = {axis: sizes[axis] - 1 for axis in axes}
+    return _framed(mapper, node, arguments(node)[0], start, dict.fromkeys(axes, -1), "dark")
+
+
+def _each(value: Any) -> list[int]:
+    return [int(one) for one in value] if isinstance(value, list | tuple) else [int(value)]
+
+
+def _framed(mapper: Mapper, node: Node, source: Any, starts: dict[int, int], steps: dict[int, int], edge: str) -> Value:
+    """Whole position axes moved, turned, cut or padded: tensor axis -> first place and step."""
+    beam, sizes = mapper.beam(source), sizes_of(node)
+    layout, rank = beam.layout, len(beam.positions)
+    start, step, size = [0] * rank, [1] * rank, list(beam.positions)
+    for axis in starts:
+        if layout.sizes[axis] == sizes[axis] and not starts[axis] and steps.get(axis, 1) == 1:
             continue
-        roles = layout.roles(axis)
-        role = next(iter(roles), None)
-        if len(roles) != 1 or not isinstance(role, int) or layout.sizes[axis] != beam.positions[role]:
-            raise Unmapped("padding of something else than positions")
-        starts[role], positions[role] = -before, positions[role] + before + after
-        layout = layout.with_axis(axis, role, positions[role])
-    made = Beam("", layout, tuple(positions), beam.channels)
-    if len(positions) == 2:
-        return mapper.one(node, "frame", {"start": starts, "size": positions}, made, source)
-    return mapper.one(node, "take", {"start": starts[0], "size": positions[0]}, made, source)
+        role = next(iter(layout.roles(axis)), None)
+        if len(layout.axes[axis]) != 1 or not isinstance(role, int) or layout.sizes[axis] != beam.positions[role]:
+            raise Unmapped("padding or turning of something else than positions")
+        start[role], step[role], size[role] = starts[axis], steps.get(axis, 1), sizes[axis]
+        layout = layout.with_axis(axis, role, sizes[axis])
+    if tuple(size) == beam.positions and not any(start) and set(step) <= {1}:
+        return beam
+    parameters: dict[str, Any] = {"start": start, "step": step, "size": size} if rank > 1 else {
+        "start": start[0], "step": step[0], "size": size[0]}  # fmt: skip
+    parameters = {key: value for key, value in parameters.items() if key != "step" or value not in (1, [1] * rank)}
+    if edge != "dark":
+        parameters["edge"] = edge
+    made = Beam("", layout, tuple(size), beam.channels)
+    return mapper.one(node, "frame" if rank == 2 else "take", parameters, made, source)

@@ -110,19 +110,32 @@ def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout)
         if len(beam.positions) == 2 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
             made = Beam("", layout.with_axis(place, 0, prod(beam.positions)), (prod(beam.positions),), beam.channels)
             return mapper.one(node, "tokens", {}, made, source)
-    return beam.laid(layout)
+    return _as_picture(mapper, node, source, beam, layout) or beam.laid(layout)
 
 
-def as_grid(mapper: Mapper, source: Node, axes: tuple[int, ...]) -> Beam:
-    """The signal at `source` with its positions along `axes`, each one whole position axis. Draws `grid` where a
-    sequence is read as an image."""
+def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam | None:
+    """A sequence whose axis is cut into rows and columns is a picture from there on."""
+    places = layout.axes_of(0)
+    if len(beam.positions) != 1 or len(places) != 2 or any(len(layout.axes[place]) != 1 for place in places):
+        return None
+    size = tuple(layout.sizes[place] for place in places)
+    if prod(size) != beam.positions[0] or layout.axes[places[1]][0].stride != 1:
+        return None
+    for role, place in enumerate(places):
+        layout = layout.with_axis(place, role, size[role])
+    return mapper.one(node, "grid", {"size": list(size)}, Beam("", layout, size, beam.channels), source)
+
+
+def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> tuple[Node, Beam]:
+    """The signal at `source`, as `node` takes it, with its positions along `axes`, each one whole position axis, and
+    the node where it has that form. Draws `grid` where a sequence is read as an image."""
     beam = mapper.beam(source)
     sizes = beam.layout.sizes
     rank = len(axes)
     if len(beam.positions) == rank and all(
         beam.layout.roles(axis) <= {role} and sizes[axis] == beam.positions[role] for role, axis in enumerate(axes)
     ):
-        return beam
+        return source, beam
     wanted = tuple(sizes[axis] for axis in axes)
     if rank == 2 and len(beam.positions) == 1 and prod(wanted) == beam.positions[0]:
         layout = beam.layout
@@ -132,14 +145,6 @@ def as_grid(mapper: Mapper, source: Node, axes: tuple[int, ...]) -> Beam:
             for role, axis in enumerate(axes):
                 layout = layout.with_axis(axis, role, sizes[axis])
             made = Beam("", layout, wanted, beam.channels)
-            made = mapper.one(source, "grid", {"size": list(wanted)}, made, source, name=_name_of_grid(mapper, source))
-            mapper.values[source] = made
-            return made
+            here = mapper.between(node, source)
+            return here, mapper.one(here, "grid", {"size": list(wanted)}, made, source)
     raise Unmapped(f"a tensor {sizes} whose axes {axes} are not the positions {beam.positions}")
-
-
-def _name_of_grid(mapper: Mapper, source: Node) -> str:
-    from lensnet.importers.draft import module_of
-
-    path = module_of(source)[0]
-    return f"{path}.grid" if path else "grid"

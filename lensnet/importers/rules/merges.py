@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
+from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS, Atom, Layout, Role
-from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import defined
+from lensnet.importers.rules.layout import as_grid
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -46,9 +47,7 @@ def add(mapper: Mapper, node: Node) -> Value:
 
 
 def _sum(mapper: Mapper, node: Node, left: Node, right: Node, alpha: float) -> Value:
-    a, b = mapper.beam(left), mapper.beam(right)
-    if not a.layout.like(b.layout) or a.positions != b.positions or a.channels != b.channels:
-        a, b = _same_grid(mapper, left, right, a, b)
+    left, a, right, b = _met(mapper, node, left, right)
     if alpha == 1 and _above(mapper, b.path, a.path):
         left, right, a, b = right, left, b, a  # the skip is the one that the branch comes from
     if alpha == 1 and not _above(mapper, a.path, b.path):
@@ -57,24 +56,37 @@ def _sum(mapper: Mapper, node: Node, left: Node, right: Node, alpha: float) -> V
     return mapper.add(node, "residual", parameters, [(left, a), (right, b)], a)
 
 
-def _same_grid(mapper: Mapper, left: Node, right: Node, a: Beam, b: Beam) -> tuple[Beam, Beam]:
-    if a.layout.sizes == b.layout.sizes and a.positions == (b.channels,) and b.positions == (a.channels,):
-        later = left if _above(mapper, b.path, a.path) else right
-        turned = _turned_back(mapper, later)
-        return (turned, b) if later is left else (a, turned)
-    if a.layout.sizes == b.layout.sizes and a.channels == b.channels:
-        if len(a.positions) != len(b.positions) and prod(a.positions) == prod(b.positions):
-            from lensnet.importers.rules.layout import as_grid
-
-            axes = (2, 3)
-            if len(a.layout.axes) == 4:
-                return as_grid(mapper, left, axes), as_grid(mapper, right, axes)
-    raise Unmapped(
-        "a sum of tensors of different shapes" if a.layout.sizes != b.layout.sizes else "a sum across layouts"
-    )
+Met = tuple[Node, Beam, Node, Beam]
 
 
-def _turned_back(mapper: Mapper, source: Node) -> Beam:
+def _met(mapper: Mapper, node: Node, left: Node, right: Node) -> Met:
+    """Two signals of one shape in one layout, each with the node where it has it. Raises Unmapped."""
+    a, b = mapper.beam(left), mapper.beam(right)
+    if a.layout.like(b.layout) and a.positions == b.positions and a.channels == b.channels:
+        return left, a, right, b
+    if a.layout.sizes != b.layout.sizes:
+        raise Unmapped(f"{name_of(node)} of tensors of different shapes")
+    if a.positions == (b.channels,) and b.positions == (a.channels,):
+        if _above(mapper, b.path, a.path):
+            return (*_turned_back(mapper, node, left), right, b)
+        return (left, a, *_turned_back(mapper, node, right))
+    if a.channels == b.channels and prod(a.positions) == prod(b.positions):
+        if len(a.positions) < len(b.positions):
+            return (*_like_picture(mapper, node, left, b), right, b)
+        if len(b.positions) < len(a.positions):
+            return (left, a, *_like_picture(mapper, node, right, a))
+    raise Unmapped(f"{name_of(node)} across layouts")
+
+
+def _like_picture(mapper: Mapper, node: Node, source: Node, other: Beam) -> tuple[Node, Beam]:
+    """A sequence read as the picture that it meets."""
+    places = [other.layout.axes_of(role) for role in range(len(other.positions))]
+    if any(len(axes) != 1 for axes in places):
+        raise Unmapped(f"{name_of(node)} across layouts")
+    return as_grid(mapper, node, source, tuple(axes[0] for axes in places))
+
+
+def _turned_back(mapper: Mapper, node: Node, source: Node) -> tuple[Node, Beam]:
     """Tokens and channels exchanged once more, where a layer over the tokens has put one in the place of the other."""
     beam = mapper.beam(source)
     swap: dict[Role, Role] = {CHANNELS: 0, 0: CHANNELS}
@@ -82,12 +94,8 @@ def _turned_back(mapper: Mapper, source: Node) -> Beam:
         tuple(tuple(Atom(swap.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in beam.layout.axes)
     )
     made = Beam("", layout, (beam.channels,), beam.positions[0])
-    place = module_of(source)[0]
-    made = mapper.add(
-        source, "transpose", {}, [(source, beam)], made, name=f"{place}.transpose" if place else "transpose"
-    )
-    mapper.values[source] = made
-    return made
+    here = mapper.between(node, source)
+    return here, mapper.add(here, "transpose", {}, [(source, beam)], made)
 
 
 def _above(mapper: Mapper, first: str, later: str) -> bool:
@@ -162,14 +170,16 @@ def mul(mapper: Mapper, node: Node) -> Value:
 
 def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
     a, b = mapper.beam(left), mapper.beam(right)
-    if a.layout.sizes == b.layout.sizes and a.positions == (b.channels,) and b.positions == (a.channels,):
-        a, b = _same_grid(mapper, left, right, a, b)
-    if a.layout.like(b.layout) and a.positions == b.positions:
+    if a.layout.sizes == b.layout.sizes:
+        left, a, right, b = _met(mapper, node, left, right)
         return mapper.add(node, "multiply", {}, [(left, a), (right, b)], a)
     for x, gate, signal, control in ((left, right, a, b), (right, left, b, a)):
         if sizes_of(node) == signal.layout.sizes and not prod(control.positions or (1,)) > 1:
             if control.channels == signal.channels and signal.positions and not control.layout.copies > 1:
                 return mapper.add(node, "gate", {}, [(x, signal), (gate, control)], signal)
+        one = control.channels == 1 and control.positions == signal.positions and not control.layout.copies > 1
+        if sizes_of(node) == signal.layout.sizes and one:
+            return mapper.add(node, "position_gate", {}, [(x, signal), (gate, control)], signal)
     raise Unmapped("a product of tensors of different shapes")
 
 
@@ -188,38 +198,3 @@ def addcmul(mapper: Mapper, node: Node) -> Value:
     if offset:
         return defined(mapper, node, signals[0], "affine", f"{factor!r}*x + ({offset!r})")
     return beam if factor == 1 else mapper.one(node, "scale", {"factor": factor}, beam, signals[0], owns=[other])
-
-
-@rule("cat", "concat")
-def cat(mapper: Mapper, node: Node) -> Value:
-    parts = list(arguments(node)[0])
-    if len(parts) == 1:
-        return mapper.beam(parts[0])
-    axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
-    signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
-    if len(signals) == len(parts):
-        beams = [mapper.beam(one) for one in parts]
-        layouts = [beam.layout.with_axis(axis, CHANNELS, 1) for beam in beams]
-        whole = all(b.layout.roles(axis) <= {CHANNELS} and b.layout.sizes[axis] == b.channels for b in beams)
-        if whole and all(one.like(layouts[0]) for one in layouts) and len({beam.positions for beam in beams}) == 1:
-            channels = sum(beam.channels for beam in beams)
-            made = Beam("", beams[0].layout.with_axis(axis, CHANNELS, channels), beams[0].positions, channels)
-            return mapper.add(node, "concat", {}, list(zip(parts, beams, strict=True)), made)
-        raise Unmapped("signals laid side by side along their positions")
-    if len(signals) == 1 and parts[-1] is signals[0]:
-        return _prepended(mapper, node, parts, axis)
-    raise Unmapped("a signal laid beside something else")
-
-
-def _prepended(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:
-    source = parts[-1]
-    beam = mapper.beam(source)
-    if beam.layout.roles(axis) != {0} or len(beam.positions) != 1 or beam.layout.sizes[axis] != beam.positions[0]:
-        raise Unmapped("something laid beside the channels")
-    size = sizes_of(node)[axis]
-    count = size - beam.positions[0]
-    laws = [mapper.law(one) for one in parts[:-1]]
-    power = sum(law.second_moment if law.kind != "unknown" else 0.0004 for law in laws) / len(laws)
-    made = Beam("", beam.layout.with_axis(axis, 0, size), (size,), beam.channels)
-    parameters = {"start": -count, "size": size, "std": float(f"{sqrt(power):.7g}")}
-    return mapper.add(node, "prepend", parameters, [(source, beam)], made, owns=parts[:-1])

@@ -13,8 +13,8 @@ from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import rule
 from lensnet.importers.patterns import Cluster
+from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.weights import initial
 from lensnet.language.formula import FormulaError, evaluate_number
 

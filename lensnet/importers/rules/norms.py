@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import module_name
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ def layer_norm(mapper: Mapper, node: Node) -> Value:
     source, shape = arguments(node)[0], argument(node, 1, "normalized_shape")
     beam = mapper.beam(source)
     assert isinstance(source, Node)
-    if len(shape) == 1 and beam.layout.sizes[-1] != beam.channels and beam.layout.roles(-1) <= {CHANNELS}:
-        raise Unmapped("a layer norm over a part of the channels (one head)")
-    beam = _over_channels(mapper, source, shape)
     weight, bias = argument(node, 2, "weight"), argument(node, 3, "bias")
+    if len(shape) == 1 and beam.channels != shape[0] == beam.layout.sizes[-1]:
+        parameters = {"eps": argument(node, 4, "eps", 1e-5), **_affine(mapper, weight, bias)}
+        return _per_head(mapper, node, source, beam, -1, parameters, True, [weight, bias])
+    beam = _over_channels(mapper, source, shape)
     parameters = {"eps": argument(node, 4, "eps", 1e-5), **_affine(mapper, weight, bias)}
     return mapper.one(node, "layernorm", parameters, beam, source, owns=[weight, bias])
 
@@ -52,34 +54,47 @@ def rms_norm(mapper: Mapper, node: Node) -> Value:
     weight, eps = argument(node, 2, "weight"), argument(node, 3, "eps")
     eps = 1.1920929e-07 if eps is None else eps
     if len(shape) == 1 and mapper.beam(source).channels != shape[0] == mapper.beam(source).layout.sizes[-1]:
-        return _per_head(mapper, node, source, mapper.beam(source), eps, weight)
+        parameters = {"eps": eps, **_affine(mapper, weight, None)}
+        return _per_head(mapper, node, source, mapper.beam(source), -1, parameters, False, [weight])
     beam = _over_channels(mapper, source, shape)
     assert isinstance(source, Node)
     return mapper.one(node, "rmsnorm", {"eps": eps, **_affine(mapper, weight, None)}, beam, source, owns=[weight])
 
 
-@rule("cluster rmsnorm")
-def written_rmsnorm(mapper: Mapper, node: Node) -> Value:
+@rule("cluster norm")
+def written_out(mapper: Mapper, node: Node) -> Value:
     cluster = mapper.clusters[node]
-    beam = mapper.beam(cluster.source)
-    if not beam.layout.roles(-1) <= {CHANNELS} or beam.layout.sizes[-1] != beam.channels:
-        gain = cluster.info["gain"]
-        return _per_head(mapper, node, cluster.source, beam, cluster.info["eps"], gain)
-    gain = cluster.info["gain"]
-    parameters = {"eps": cluster.info["eps"], **_affine(mapper, gain, None)}
-    owns = [] if gain is None else [gain]
-    return mapper.one(node, "rmsnorm", parameters, beam, cluster.source, name=module_name(mapper, node), owns=owns)
+    info, source, beam = cluster.info, cluster.source, mapper.beam(cluster.source)
+    axis, centred = info["axis"], bool(info["centred"])
+    if not beam.layout.roles(axis) <= {CHANNELS} or not beam.layout.roles(axis):
+        raise Unmapped("a norm over something else than channels")
+    owns = [one for one in (info["gain"], info["shift"]) if one is not None]
+    affine = _affine(mapper, info["gain"], info["shift"])
+    if info["length"]:
+        affine["scale"] = affine.get("scale", 1.0) / sqrt(beam.layout.sizes[axis])
+    if beam.layout.sizes[axis] != beam.channels:
+        return _per_head(mapper, node, source, beam, axis, {"eps": info["eps"], **affine}, centred, owns)
+    if "shift" in affine and not centred:
+        raise Unmapped("a root-mean-square norm with a shift")
+    kind = "layernorm" if centred else "rmsnorm"
+    name = module_name(mapper, node)
+    return mapper.one(node, kind, {"eps": info["eps"], **affine}, beam, source, name=name, owns=owns)
 
 
-def _per_head(mapper: Mapper, node: Node, source: Node, beam: Beam, eps: float, gain: Any) -> Value:
-    """A norm over the channels of one head: the last axis is the innermost part of the channels."""
-    last = beam.layout.axes[-1]
-    if len(last) != 1 or last[0].role != CHANNELS or last[0].stride != 1 or beam.channels % last[0].size:
+def _per_head(
+    mapper: Mapper, node: Node, source: Node, beam: Beam, axis: int, parameters: dict[str, float], centred: bool,
+    owns: list[Any],
+) -> Value:  # fmt: skip
+    """A norm over the channels of one head: the innermost part of the channels."""
+    pieces = beam.layout.axes[axis]
+    if len(pieces) != 1 or pieces[0].role != CHANNELS or pieces[0].stride != 1 or beam.channels % pieces[0].size:
         raise Unmapped("a norm over something else than the channels of a head")
-    parameters = {"heads": beam.channels // last[0].size, "eps": eps, **_affine(mapper, gain, None)}
-    owns = [] if gain is None else [gain]
+    if "shift" in parameters:
+        raise Unmapped("a norm of single heads with a shift")
+    found: dict[str, Any] = {"heads": beam.channels // pieces[0].size, **parameters}
+    found |= {"centred": True} if centred else {}
     name = module_name(mapper, node) if node in mapper.clusters else ""
-    return mapper.one(node, "head_norm", parameters, beam, source, name=name, owns=owns)
+    return mapper.one(node, "head_norm", found, beam, source, name=name, owns=owns)
 
 
 @rule("batch_norm")

@@ -8,8 +8,8 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import rule
-from lensnet.importers.operations import argument, arguments
+from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.layout import as_grid
 
 if TYPE_CHECKING:
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]) -> Value:
     source = arguments(node)[0]
     assert isinstance(source, Node)
-    beam = as_grid(mapper, source, (2, 3))
+    out = sizes_of(node)
+    axes = tuple(range(2, len(out)))
+    source, beam = as_grid(mapper, node, source, axes)
     if not beam.layout.roles(1) <= {CHANNELS}:
         raise Unmapped("a pool whose second axis is not the channels")
-    out = sizes_of(node)
-    layout = beam.layout.with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    layout = beam.layout
+    for role, axis in enumerate(axes):
+        layout = layout.with_axis(axis, role, out[axis])
     return mapper.one(node, component, parameters, Beam("", layout, tuple(out[2:]), beam.channels), source)
 
 
@@ -34,24 +37,35 @@ def _pair(value: Any, default: Any = None) -> Any:
     return values[0] if len(set(values)) == 1 else values
 
 
-@rule("max_pool2d", "max_pool2d_with_indices")
+def _rounded_up(node: Node, kernel: Any, padding: Any) -> bool:
+    """Whether the last window reaches beyond the picture."""
+    stride = argument(node, 2, "stride") or kernel
+    source = arguments(node)[0]
+    lists = [list(one) if isinstance(one, list | tuple) else [one] for one in (kernel, stride, padding or 0)]
+    places = sizes_of(source)[2:]
+    sizes = zip(places, *((each * len(places))[: len(places)] for each in lists), strict=True)
+    return any((size + 2 * around - width) % step for size, width, step, around in sizes)
+
+
+@rule("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool1d_with_indices")
 def max_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
-    if argument(node, 5, "ceil_mode", False):
+    if argument(node, 5, "ceil_mode", False) and _rounded_up(node, kernel, argument(node, 3, "padding")):
         raise Unmapped("a pool that rounds its size up")
     parameters = {"kernel": kernel}
     for place, name, default in ((2, "stride", kernel), (3, "padding", 0), (4, "dilation", 1)):
         value = _pair(argument(node, place, name), default)
         if value != default:
             parameters[name] = value
-    return _pooled(mapper, node, "max_pool2d", parameters)
+    return _pooled(mapper, node, name_of(node).removesuffix("_with_indices"), parameters)
 
 
-@rule("avg_pool2d")
+@rule("avg_pool1d", "avg_pool2d")
 def avg_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
     padding = _pair(argument(node, 3, "padding"), 0)
-    if argument(node, 4, "ceil_mode", False) or argument(node, 6, "divisor_override") is not None:
+    up = bool(argument(node, 4, "ceil_mode", False)) and _rounded_up(node, kernel, padding)
+    if up or argument(node, 6, "divisor_override") is not None:
         raise Unmapped("a pool that rounds its size up or divides by another number")
     parameters = {"kernel": kernel}
     stride = _pair(argument(node, 2, "stride"), kernel)
@@ -60,7 +74,7 @@ def avg_pool(mapper: Mapper, node: Node) -> Value:
         parameters["padding"] = padding
         if not argument(node, 5, "count_include_pad", True):
             parameters["padding_mode"] = "ignore"
-    return _pooled(mapper, node, "avg_pool2d", parameters)
+    return _pooled(mapper, node, name_of(node), parameters)
 
 
 @rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
@@ -69,7 +83,7 @@ def adaptive(mapper: Mapper, node: Node) -> Value:
     if tuple(out) == (1, 1):
         source = arguments(node)[0]
         assert isinstance(source, Node)
-        beam = as_grid(mapper, source, (2, 3))
+        source, beam = as_grid(mapper, node, source, (2, 3))
         return _collapsed(mapper, node, source, beam, beam.layout.without((2, 3), keep=True))
     return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
 

@@ -9,8 +9,8 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, name_of
+from lensnet.importers.rulebook import rule
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper

@@ -10,8 +10,8 @@ from torch.fx import Node
 from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.mapping import rule
 from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.layout import as_grid
 
 if TYPE_CHECKING:
@@ -105,10 +105,8 @@ def _turned(mapper: Mapper, node: Node, source: Node, beam: Beam) -> tuple[Node,
         raise Unmapped("a dense layer over tokens whose channels are cut")
     turned = layout.with_axis(axis[0], 0, beam.channels).with_axis(-1, CHANNELS, beam.positions[0])
     made = Beam("", turned, (beam.channels,), beam.positions[0])
-    value = mapper.values[source]
-    made = mapper.add(source, "transpose", {}, [(source, beam)], made, name=f"{_place(node)}transpose")
-    mapper.values[source] = value
-    return source, made
+    here = mapper.between(node, source)
+    return here, mapper.add(here, "transpose", {}, [(source, beam)], made, name=f"{_place(node)}transpose")
 
 
 def _place(node: Node) -> str:
@@ -131,7 +129,7 @@ def conv(mapper: Mapper, node: Node) -> Value:
     assert isinstance(source, Node)
     if not mapper.beam(source).positions and set(sizes[2:]) == {1} and groups == 1:
         return _after_pool(mapper, node, source, weight, bias)
-    beam = as_grid(mapper, source, tuple(range(2, 2 + rank)))
+    source, beam = as_grid(mapper, node, source, tuple(range(2, 2 + rank)))
     if not beam.layout.roles(1) <= {CHANNELS} or beam.channels != sizes[1] * groups:
         raise Unmapped("a convolution whose second axis is not the channels")
     kernel = list(sizes[2:])
@@ -181,7 +179,7 @@ def conv_transpose(mapper: Mapper, node: Node) -> Value:
     groups = int(argument(node, 6, "groups", 1))
     source = arguments(node)[0]
     assert isinstance(source, Node)
-    beam = as_grid(mapper, source, (2, 3))
+    source, beam = as_grid(mapper, node, source, (2, 3))
     sizes, out = sizes_of(weight), sizes_of(node)
     parameters: dict[str, Any] = {"filters": sizes[1] * groups, "kernel": _plain(sizes[2:])}
     for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "output_padding", 0), (7, "dilation", 1)):
@@ -195,7 +193,8 @@ def conv_transpose(mapper: Mapper, node: Node) -> Value:
     parameters |= initial(*laws, sizes[0] * prod(sizes[2:]) // groups)
     if parameters.get("init") == "torch":
         parameters.pop("init")
-        parameters |= {"init": "uniform", "std": laws[0].std}
+        parameters |= {"init": "uniform", "std": _short(laws[0].std)}
+        parameters |= {"bias_std": _short(laws[1].std)} if laws[1] is not None and laws[1].std else {}
     layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
     made = Beam("", layout, tuple(out[2:]), out[1])
     return mapper.one(node, "conv_transpose2d", parameters, made, source, owns=[weight, bias])

@@ -1,0 +1,154 @@
+"""Operations that stand for several: what they are made of, as operations of the graph."""
+
+from __future__ import annotations
+
+import operator
+from math import prod
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+from lensnet.importers.operations import argument, arguments, name_of
+
+ATEN = torch.ops.aten
+
+
+class Writer:
+    """Writes operations in front of a node, in its module; shapes are followed on the meta device."""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.graph, self.node = graph, node
+
+    def __call__(self, operation: Any, *args: Any) -> Node:
+        with self.graph.inserting_before(self.node):
+            made = self.graph.call_function(operation, args)
+        made.meta = {**self.node.meta, "val": operation(*_shapes(args))}
+        return made
+
+
+def _shapes(args: Any) -> Any:
+    return torch.fx.node.map_arg(args, lambda one: torch.utils._pytree.tree_map(_bare, one.meta["val"]))
+
+
+def _bare(value: Any) -> Any:
+    return torch.empty_like(value, device="meta") if torch.is_tensor(value) else value
+
+
+def einsum(graph: Graph, node: Node) -> bool:
+    """einsum of two tensors as one matrix product between permutations and views; whether it could be written so."""
+    text, operands = arguments(node)[0], list(arguments(node)[1])
+    if len(operands) != 2 or "." in text or "->" not in text:
+        return False
+    (left, right), out = text.replace(" ", "").split("->")[0].split(","), text.replace(" ", "").split("->")[1]
+    if any(len(set(side)) < len(side) for side in (left, right, out)) or set(out) - set(left + right):
+        return False
+    if any(index not in right + out for index in left) or any(index not in left + out for index in right):
+        return False
+    write, a, b = Writer(graph, node), *operands
+    size = dict(zip(left, a.meta["val"].shape, strict=True)) | dict(zip(right, b.meta["val"].shape, strict=True))
+    both = [index for index in out if index in left and index in right]
+    rows, columns = ([i for i in out if i in one and i not in two] for one, two in ((left, right), (right, left)))
+    summed = [index for index in left if index in right and index not in out]
+    if not summed:
+        return False
+    first = _ordered(write, a, left, [*both, *rows, *summed])
+    second = _ordered(write, b, right, [*both, *summed, *columns])
+    shape = [size[i] for i in both], prod(size[i] for i in rows), prod(size[i] for i in columns)
+    inner = prod(size[i] for i in summed)
+    first = write(ATEN.reshape.default, first, [*shape[0], shape[1], inner])
+    second = write(ATEN.reshape.default, second, [*shape[0], inner, shape[2]])
+    made = write(ATEN.matmul.default, first, second)
+    made = write(ATEN.reshape.default, made, [size[index] for index in (*both, *rows, *columns)])
+    made = _ordered(write, made, "".join((*both, *rows, *columns)), list(out))
+    node.replace_all_uses_with(made)
+    graph.erase_node(node)
+    return True
+
+
+def _ordered(write: Writer, node: Node, have: str, want: list[str]) -> Node:
+    order = [have.index(index) for index in want]
+    return node if order == sorted(order) else write(ATEN.permute.default, node, order)
+
+
+def recurrence(graph: Graph, node: Node) -> None:
+    """LSTM, GRU and plain recurrences of several layers or two directions, one operation for each; the last state as
+    the last step of the sequence. What looks at an LSTM's cell state keeps it as it is."""
+    for user in list(node.users):
+        if user.target is operator.getitem and not user.users:
+            graph.erase_node(user)
+    long, takes = name_of(node) == "lstm", [int(arguments(user)[1]) for user in node.users if len(user.args) > 1]
+    if any(user.target is not operator.getitem for user in node.users) or max(takes, default=9) > 1:
+        return
+    source, hidden, params = (arguments(node)[place] for place in (0, 1, 2))
+    biased, layers = bool(argument(node, 3, "has_biases")), int(argument(node, 4, "num_layers"))
+    both, first = bool(argument(node, 7, "bidirectional")), bool(argument(node, 8, "batch_first"))
+    if not isinstance(params, list | tuple) or len(params) != (4 if biased else 2) * layers * (1 + both):
+        return
+    operation = node.target
+    assert callable(operation)
+    write, time, each = Writer(graph, node), 1 if first else 0, 4 if biased else 2
+    last: list[Node] = []
+    for layer in range(layers):
+        sides = []
+        for direction in range(1 + both):
+            place = layer * (1 + both) + direction
+            states = [write(ATEN.narrow.default, one, 0, place, 1) for one in (hidden if long else [hidden])]
+            taken = write(ATEN.flip.default, source, [time]) if direction else source
+            rest = (params[place * each : (place + 1) * each], biased, 1, 0.0, False, False, first)
+            with graph.inserting_before(node):
+                state: Any = states if long else states[0]
+                made = graph.call_function(operation, (taken, state, *rest))
+                out = graph.call_function(operator.getitem, (made, 0))
+            given = taken.meta["val"]
+            width = int(params[place * each + 1].meta["val"].shape[1])
+            shaped = torch.empty((*given.shape[:-1], width), dtype=given.dtype, device="meta")
+            made.meta, out.meta = {**node.meta, "val": (shaped,)}, {**node.meta, "val": shaped}
+            last.append(write(ATEN.select.int, out, time, -1))
+            sides.append(write(ATEN.flip.default, out, [time]) if direction else out)
+        source = write(ATEN.cat.default, sides, -1) if both else sides[0]
+    for user in list(node.users):
+        if int(arguments(user)[1]) == 0:
+            user.replace_all_uses_with(source)
+        else:
+            _states(graph, user, last)
+        graph.erase_node(user)
+    graph.erase_node(node)
+
+
+def _states(graph: Graph, user: Node, last: list[Node]) -> None:
+    """The last states of all layers: each alone where one is picked, else stacked."""
+    for one in list(user.users):
+        if name_of(one) == "select" and int(arguments(one)[1]) == 0:
+            one.replace_all_uses_with(last[int(arguments(one)[2])])
+            graph.erase_node(one)
+    if user.users:
+        user.replace_all_uses_with(Writer(graph, user)(ATEN.stack.default, last, 0))
+
+
+def gated(graph: Graph, node: Node) -> None:
+    """glu(x): one half times the sigmoid of the other."""
+    source, write = arguments(node)[0], Writer(graph, node)
+    axis = int(argument(node, 1, "dim", -1)) % source.meta["val"].dim()
+    half = int(source.meta["val"].shape[axis]) // 2
+    value = write(ATEN.slice.Tensor, source, axis, 0, half)
+    gate = write(ATEN.sigmoid.default, write(ATEN.slice.Tensor, source, axis, half, 2 * half))
+    node.target, node.args, node.kwargs = ATEN.mul.Tensor, (value, gate), {}
+
+
+def averaged(graph: Graph, node: Node) -> None:
+    """A sum over axes, or an average of everything along the last axis, as a mean and a factor."""
+    source = arguments(node)[0]
+    rank = source.meta["val"].dim()
+    if name_of(node) == "adaptive_avg_pool1d":
+        if int(node.meta["val"].shape[-1]) == 1:
+            node.target, node.args, node.kwargs = ATEN.mean.dim, (source, [rank - 1], True), {}
+        return
+    axes = argument(node, 1, "dim")
+    axes = list(range(rank)) if axes is None else [axes] if isinstance(axes, int) else list(axes)
+    keep = bool(argument(node, 2, "keepdim", False))
+    if not source.meta["val"].is_floating_point() or not axes:
+        return
+    count = prod(int(source.meta["val"].shape[axis]) for axis in axes)
+    mean = Writer(graph, node)(ATEN.mean.dim, source, axes, keep)
+    node.target, node.args, node.kwargs = ATEN.mul.Tensor, (mean, float(count)), {}

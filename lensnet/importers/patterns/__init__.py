@@ -1,0 +1,41 @@
+"""Groups of operations that are one component: activations written out, norms written out, rotary positions, attention.
+
+A group is found by what it computes, not by the name of a class, so that it is found in any library. A search is a
+function of one node, the last of the group; it is added to `SEARCHES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.fx import Graph, Node
+
+from lensnet.importers.patterns.attention import attention
+from lensnet.importers.patterns.cluster import Cluster, Find, IsSignal, Looker
+from lensnet.importers.patterns.functions import written_out
+from lensnet.importers.patterns.norms import norm
+from lensnet.importers.patterns.rotary import rotary
+
+SEARCHES: tuple[Find, ...] = (attention, norm, rotary, written_out)
+
+
+def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] | None = None) -> Iterator[Cluster]:
+    """The groups of a graph, none of which overlap one another or `taken`."""
+    taken = set(taken or ())
+    for find in SEARCHES:
+        for node in reversed(list(graph.nodes)):
+            if node.op not in ("call_function", "call_method") or node in taken:
+                continue
+            found = find(node, is_signal, look)
+            if found is not None and not (found.members & taken) and _closed(found, is_signal):
+                taken |= found.members
+                yield found
+
+
+def _closed(cluster: Cluster, is_signal: IsSignal) -> bool:
+    """Whether nothing outside looks into the group."""
+    inner = cluster.members - {cluster.root}
+    return all(user in cluster.members or not is_signal(user) for node in inner for user in node.users)
+
+
+__all__ = ["Cluster", "Looker", "clusters"]

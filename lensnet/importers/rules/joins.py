@@ -1,0 +1,138 @@
+"""Signals laid side by side: along their channels (`concat`), or along their positions (padded, and added)."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
+from lensnet.importers.layout import CHANNELS, Atom, Layout
+from lensnet.importers.operations import argument, arguments
+from lensnet.importers.rulebook import rule
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+@rule("cat", "concat")
+def cat(mapper: Mapper, node: Node) -> Value:
+    parts = [one for one in arguments(node)[0] if 0 not in sizes_of(one)]
+    if len(parts) == 1:
+        return mapper.beam(parts[0])
+    axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
+    signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
+    if len(signals) == len(parts):
+        beams = [mapper.beam(one) for one in parts]
+        if all(beam.layout.roles(axis) <= {CHANNELS} for beam in beams) and beams[0].layout.roles(axis):
+            return _channels(mapper, node, parts, beams, axis)
+        return _positions(mapper, node, parts, axis)
+    if len(signals) == 1 and parts[-1] is signals[0]:
+        return _prepended(mapper, node, parts, axis)
+    raise Unmapped("a signal laid beside something else")
+
+
+@rule("stack")
+def stack(mapper: Mapper, node: Node) -> Value:
+    """Several tensors along a new axis: channels in groups of their own."""
+    parts, axis = list(arguments(node)[0]), int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
+    beams = [mapper.beam(one) for one in parts]
+    if not all(beam.layout.like(beams[0].layout) and beam.positions == beams[0].positions for beam in beams):
+        raise Unmapped("a stack of tensors of different layouts")
+    channels = beams[0].channels
+    axes = beams[0].layout.axes
+    layout = Layout((*axes[:axis], (Atom(CHANNELS, len(parts), channels),), *axes[axis:]))
+    made = Beam("", layout, beams[0].positions, channels * len(parts))
+    return mapper.add(node, "concat", {}, list(zip(parts, beams, strict=True)), made)
+
+
+def _channels(mapper: Mapper, node: Node, parts: list[Any], beams: list[Beam], axis: int) -> Value:
+    """Whole channels, or those of every head."""
+    sizes = [beam.layout.sizes[axis] for beam in beams]
+    heads = {beam.channels // size for beam, size in zip(beams, sizes, strict=True)}
+    inner = all(len(b.layout.axes[axis]) <= 1 and all(a.stride == 1 for a in b.layout.axes[axis]) for b in beams)
+    if len(heads) > 1 or (heads != {1} and not inner) or len({beam.positions for beam in beams}) > 1:
+        raise Unmapped("channels of different heads laid side by side")
+    total = sum(sizes)
+    layouts = [_of_heads(beam.layout, axis, size, total) for beam, size in zip(beams, sizes, strict=True)]
+    if not all(one.like(layouts[0]) for one in layouts):
+        raise Unmapped("channels laid side by side across layouts")
+    (count,) = heads
+    parameters = {"parts": count} if count > 1 else {}
+    made = Beam("", layouts[0], beams[0].positions, total * count)
+    return mapper.add(node, "concat", parameters, list(zip(parts, beams, strict=True)), made)
+
+
+def _of_heads(layout: Layout, axis: int, old: int, new: int) -> Layout:
+    """The layout where every head has `new` channels instead of `old`."""
+    axes = [
+        tuple(Atom(a.role, a.size, a.stride // old * new) if a.role == CHANNELS else a for a in pieces)
+        for pieces in layout.axes
+    ]
+    axes[axis] = (Atom(CHANNELS, new),)
+    return Layout(tuple(axes))
+
+
+def _positions(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:
+    """Each part is given dark places before and behind it, and all are added: nothing meets anything."""
+    sizes = [sizes_of(one)[axis] for one in parts]
+    beams = [mapper.beam(one) for one in parts]
+    first = next((beam for beam in beams if beam.layout.axes[axis]), beams[0])
+    role = next(iter(first.layout.roles(axis)), 0)
+    if not isinstance(role, int) or len({beam.channels for beam in beams}) > 1:
+        raise Unmapped("signals laid side by side along something else than positions")
+    placed: list[Node] = []
+    for index, part in enumerate(parts):
+        placed.append(_placed(mapper, node, part, axis, role, sum(sizes[:index]), sum(sizes)))
+    total = placed[0]
+    for index, one in enumerate(placed[1:], 1):
+        here = node if index == len(placed) - 1 else mapper.before(node, torch.ops.aten.add.Tensor, (total, one))
+        beam = mapper.beam(total)
+        if not beam.layout.like(mapper.beam(one).layout) or beam.positions != mapper.beam(one).positions:
+            raise Unmapped("signals laid side by side across layouts")
+        if here is node:
+            node.target, node.args, node.kwargs = torch.ops.aten.add.Tensor, (total, one), {}
+        taps = [(total, beam), (one, mapper.beam(one))]
+        made = mapper.add(here, "sum", {}, taps, beam, name=mapper.name_for(here, "join"))
+        mapper.values[here], total = made, here
+    return mapper.values[node]
+
+
+def _placed(mapper: Mapper, node: Node, part: Node, axis: int, role: int, before: int, total: int) -> Node:
+    """A part among dark places."""
+    beam = mapper.beam(part)
+    if not beam.positions and role == 0:
+        layout = beam.layout
+        here = mapper.before(node, torch.ops.aten.alias.default, (part,))
+        mapper.values[here] = mapper.one(here, "tokens", {}, Beam("", layout, (1,), beam.channels), part)
+        part, beam = here, mapper.beam(here)
+    pieces = beam.layout.axes[axis]
+    if beam.positions[role] != beam.layout.sizes[axis] or len(pieces) > 1 or any(a.role != role for a in pieces):
+        raise Unmapped("a part of the positions laid beside others")
+    rank = len(beam.layout.axes)
+    behind = total - before - beam.positions[role]
+    amounts = [0] * (2 * (rank - 1 - axis)) + [before, behind]
+    here = mapper.before(node, torch.ops.aten.constant_pad_nd.default, (part, amounts))
+    start = [-before if place == role else 0 for place in range(len(beam.positions))]
+    size = [total if place == role else whole for place, whole in enumerate(beam.positions)]
+    many = len(size) > 1
+    parameters = {"start": start if many else start[0], "size": size if many else size[0]}
+    made = Beam("", beam.layout.with_axis(axis, role, total), tuple(size), beam.channels)
+    mapper.values[here] = mapper.one(here, "frame" if many else "take", parameters, made, part)
+    return here
+
+
+def _prepended(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:
+    source = parts[-1]
+    beam = mapper.beam(source)
+    if beam.layout.roles(axis) != {0} or len(beam.positions) != 1 or beam.layout.sizes[axis] != beam.positions[0]:
+        raise Unmapped("something laid beside the channels")
+    size = sizes_of(node)[axis]
+    count = size - beam.positions[0]
+    laws = [mapper.law(one) for one in parts[:-1]]
+    power = sum(law.second_moment if law.kind != "unknown" else 0.0004 for law in laws) / len(laws)
+    made = Beam("", beam.layout.with_axis(axis, 0, size), (size,), beam.channels)
+    parameters = {"start": -count, "size": size, "std": float(f"{sqrt(power):.7g}")}
+    return mapper.add(node, "prepend", parameters, [(source, beam)], made, owns=parts[:-1])

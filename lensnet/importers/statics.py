@@ -1,0 +1,83 @@
+"""What a walk knows about tensors that do not depend on the input: their values, and the laws of what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.fx import Node
+
+from lensnet.importers.capture import Captured
+from lensnet.importers.constants import Evaluator
+from lensnet.importers.draft import Static, Value
+from lensnet.importers.laws import TensorLaw, law_of
+from lensnet.importers.operations import arguments, name_of, table
+
+
+class Statics:
+    """`values`: what each node was found to be; `tables`: the parameters that embeddings have read."""
+
+    def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw]) -> None:
+        self.captured = captured
+        self.laws = laws
+        self.values: dict[Node, Value] = {}
+        self.tables: list[str] = []
+        self.evaluator = Evaluator(captured)
+
+    def static(self, node: Any) -> bool:
+        return isinstance(node, Node) and isinstance(self.values.get(node), Static)
+
+    def number(self, value: Any) -> float | None:
+        """A plain number, or a static tensor that holds a single one."""
+        if isinstance(value, bool | int | float):
+            return float(value)
+        if self.static(value) and value.meta["val"].numel() == 1 and (found := self.evaluator(value)) is not None:
+            return float(found)
+        return None
+
+    def scale(self, value: Any) -> float | None:
+        """A factor: a plain number, or the root mean square of a static tensor (one number for each head)."""
+        number = self.number(value)
+        if number is None and self.static(value) and (found := self.evaluator(value)) is not None:
+            number = float(found.double().square().mean().sqrt())
+        return number
+
+    def law(self, node: Any) -> TensorLaw:
+        """The law of a static tensor: of its parameter, or read off its value."""
+        owner = self.owner(node)
+        if owner is not None and owner in self.laws:
+            return self.laws[owner]
+        value = self.evaluator(node)
+        return TensorLaw("unknown") if value is None else law_of(value)
+
+    def owner(self, node: Any) -> str | None:
+        """The parameter or buffer whose entries a static tensor holds, in whatever order."""
+        while isinstance(node, Node) and node.op != "placeholder":
+            name = name_of(node)
+            if name == "embedding":
+                node = arguments(node)[0]
+            elif name in table()["layout"] or name in ("slice", "select", "narrow"):
+                node = arguments(node)[0]
+            else:
+                return None
+        return self.captured.owned.get(node.name) if isinstance(node, Node) else None
+
+    def is_embedding(self, node: Any) -> bool:
+        """Whether a weight is the table of an embedding that was drawn before."""
+        owner = self.owner(node)
+        held = self.captured.parameters
+        return owner is not None and any(held[owner] is held[name] for name in self.tables)
+
+    def constant(self, node: Any, default: float) -> float:
+        """The value of a static tensor that is one number everywhere (a norm's gain); its rms where it is not."""
+        if node is None:
+            return default
+        law = self.law(node)
+        if law.kind == "unknown":
+            return default
+        return law.mean if law.kind == "constant" else law.second_moment**0.5
+
+    def value_of(self, node: Any) -> Tensor | None:
+        """A static tensor in numbers; None on the meta device."""
+        return self.evaluator(node)
