@@ -15,9 +15,10 @@ from lensnet.measure.ensemble import Progress
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.measure.steps.ensemble import measure_steps
-from lensnet.network.graph import Network
+from lensnet.network.graph import INPUT, Network
 from lensnet.predict.engine import LevelError
-from lensnet.predict.steps.propagate import objective_of, predict_steps_locally, propagate_steps
+from lensnet.predict.prediction import Prediction
+from lensnet.predict.steps.propagate import averaged, objective_of, predict_steps_locally, propagate_steps
 from lensnet.quantities.quantity import QUANTITIES
 
 DTYPE = "float64"
@@ -77,10 +78,15 @@ def run(
     chosen = _levels(network, levels)
     rounding = unit_roundoff(dtype)
     through = propagate_steps(network, rounding)
+    drawn = objective_of(network).drawn
+    by_draw: list[Prediction] = []
     ensemble = Ensemble()
 
     def take(seed: SeedStatistics) -> None:
-        ensemble.add(seed, predict_steps_locally(network, seed.states, rounding))
+        if drawn:
+            by_draw.append(propagate_steps(network, rounding, seed.states[INPUT]))
+        local = predict_steps_locally(network, seed.states, rounding)
+        ensemble.add(seed, local, by_draw[-1].effects if drawn else ())
 
     most = 4 * seeds if most_seeds is None else most_seeds
     results: list[Measurement] = []
@@ -92,7 +98,8 @@ def run(
             )
         )
         start += todo
-        report = report_on(network, through, ensemble, _circumstances(results, chosen), settings)
+        whole = averaged(by_draw) if by_draw else through
+        report = report_on(network, whole, ensemble, _circumstances(results, chosen), settings)
         done, wanted = start - first_seed, report.seeds_within(most)
         if results[-1].interrupted or wanted is None or done >= most:
             return report

@@ -11,6 +11,7 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from lensnet.algebra.derivative import derivative
+from lensnet.algebra.linear_product import product_curvatures, product_error, product_slope
 from lensnet.algebra.tape import Tape, compile_tape
 from lensnet.catalog.effects import CompiledFormula, EffectModel
 from lensnet.language.component_spec import ComponentSpec
@@ -22,12 +23,17 @@ __all__ = ["ITERATE", "NOISE", "OPERATORS", "PROBLEM_SYMBOLS", "Modes", "Objecti
 Modes = NDArray[np.float64]
 """One number for every mode, flat: pairs are counted row by row. Of a noisy state `(draws, modes)`."""
 
-OPERATORS: Mapping[str, Callable[[Any], Any]] = {
+OPERATORS: Mapping[str, Callable[..., Any]] = {
     "sum_modes": lambda x: np.sum(np.atleast_1d(x), axis=-1, keepdims=True),
     "max_modes": lambda x: np.max(np.atleast_1d(x), axis=-1, keepdims=True),
     "min_modes": lambda x: np.min(np.atleast_1d(x), axis=-1, keepdims=True),
     "first_mode": lambda x: np.atleast_1d(x)[..., :1],
     "last_mode": lambda x: np.atleast_1d(x)[..., -1:],
+    "entry": lambda x, n: np.atleast_1d(x)[..., int(np.ravel(n)[0]), None],
+    "product_error": product_error,
+    "product_slope": product_slope,
+    "product_largest": lambda w, outputs, inputs: product_curvatures(w, outputs, inputs)[0],
+    "product_smallest": lambda w, outputs, inputs: product_curvatures(w, outputs, inputs)[1],
 }
 """Over the modes, the last axis; what is in front of it (draws of a noisy state) stays."""
 
@@ -70,16 +76,19 @@ class ObjectiveModel:
 
     def gradient(self, env: Mapping[str, Any]) -> dict[str, Modes]:
         """Derivative of a mode's loss by each of its coordinates."""
-        return {name: self._of_modes(tape, env) for name, tape in self._slopes.items()}
+        slopes = self._declared_slopes if self.spec.gradient else self._slopes
+        return {name: self._of_modes(tape, env) for name, tape in slopes.items()}
 
     def hessian(self, env: Mapping[str, Any]) -> NDArray[np.float64]:
-        """Second derivatives of a mode's loss, `(modes, coordinates, coordinates)`."""
+        """Second derivatives of a mode's loss, `(modes, coordinates, coordinates)`; NaN where modes mix."""
+        if self.spec.gradient:
+            return np.full((*self._shape(env), len(self.coordinates), len(self.coordinates)), np.nan)
         rows = [[self._of_modes(tape, env) for tape in row] for row in self._second_slopes]
         return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
     def curvature(self, env: Mapping[str, Any]) -> Modes:
         """Of every mode: sum over its coordinates of (d residual/dz)**2, the eigenvalue of J J^T; NaN without one."""
-        if self.spec.residual is None:
+        if self.spec.residual is None or self.spec.gradient:
             return np.full(self._shape(env), np.nan)
         total = np.zeros(self._shape(env))
         for tape in self._residual_slopes:
@@ -100,7 +109,12 @@ class ObjectiveModel:
 
     @cached_property
     def symbolic(self) -> dict[str, tuple[sp.Expr, sp.Expr]]:
-        """For every coordinate the derivative of a mode's loss by it, and the curvature of the mode, as formulas."""
+        """For every coordinate the derivative of a mode's loss by it, and the curvature of the mode, as formulas.
+
+        Empty where modes mix.
+        """
+        if self.spec.gradient:
+            return {}
         loss, curvature = self._formula("loss").expression, sp.nan
         if self.spec.residual is not None:
             residual = self._formula("residual").expression
@@ -122,6 +136,10 @@ class ObjectiveModel:
         return {name: self._formula(text) for name, text in texts.items()}
 
     @cached_property
+    def _declared_slopes(self) -> dict[str, Tape]:
+        return {name: self._formula(text).tape for name, text in self.spec.gradient.items()}
+
+    @cached_property
     def _slopes(self) -> dict[str, Tape]:
         return {name: compile_tape(slope) for name, (slope, _) in self.symbolic.items()}
 
@@ -139,6 +157,8 @@ class ObjectiveModel:
 
     def _of_modes(self, tape: Tape, env: Mapping[str, Any]) -> Modes:
         values = tape({name: env.get(name, np.nan) for name in tape.symbols}, operators=OPERATORS)
+        if self.spec.gradient:  # what is not of the iterate's own shape stays so
+            return np.asarray(values, dtype=float)
         return np.broadcast_to(values, self._shape(env)).astype(float)
 
     def _shape(self, env: Mapping[str, Any]) -> tuple[int, ...]:

@@ -163,7 +163,8 @@ def _rows(
             size = _size(network, node, key, ensemble, effects)
             if ensemble.seeds and level != "fluctuation" and key.quantity not in OF_THE_WHOLE_WAY:
                 yield _local_row(node, key, ensemble, size, settings)
-            yield _through_row(node, key, effect, values, size, depth, settings, scatter.get(key.measured))
+            paired = ensemble.through_pairs(key)
+            yield _through_row(node, key, effect, values, size, depth, settings, scatter.get(key.measured), paired)
 
 
 def _known_scatter(effects: Mapping[Key, Predicted]) -> dict[Key, float]:
@@ -200,14 +201,17 @@ def _through_row(
     depth: int,
     settings: Settings,
     scatter: float | None,
+    paired: tuple[Sequence[float], Sequence[float]] = ((), ()),
 ) -> Row:
+    """`paired`: measured and predicted draw by draw, where each draw has a prediction of the whole way of its own."""
     assumptions: tuple[Assumption, ...] = ()
     if effect is not None:
         checks = [Assumption(check.text, check.margin, check.below) for check in effect.checks]
         assumptions = certain(checks, effect.status == "out-of-regime")
     pair = Pair(
         predicted=None if effect is None else _value(effect),
-        measured=values,
+        measured=paired[0] or values,
+        local=paired[1] or None,
         scale=scale_of(key.quantity),
         size=size,
         declared=0.0 if effect is None else effect.error,

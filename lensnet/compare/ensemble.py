@@ -127,10 +127,12 @@ class Ensemble:
     invariant: dict[str, dict[int, float]] = field(default_factory=dict)
     nonfinite: dict[int, list[str]] = field(default_factory=dict)
     _local: dict[Key, _Local] = field(default_factory=dict)
+    _through: dict[Key, dict[int, float]] = field(default_factory=dict)
 
-    def add(self, statistics: Statistics, local: Iterable[Predicted] = ()) -> None:
+    def add(self, statistics: Statistics, local: Iterable[Predicted] = (), through: Iterable[Predicted] = ()) -> None:
         """Take in one weight draw and the predictions made from its own statistics.
 
+        `through`: predictions of the whole way made for this draw alone, where it draws what goes in.
         Raises ValueError when the seed is already there: the same draw twice would fake a smaller error bar.
         """
         seed = statistics.seed
@@ -151,6 +153,9 @@ class Ensemble:
             self.nonfinite[seed] = list(statistics.nonfinite)
         for effect in local:
             self._predict(effect, seed)
+        for effect in through:
+            if effect.value is not None:
+                self._through.setdefault(key_of(effect), {})[seed] = effect.value
 
     def _measure(self, key: Key, seed: int, values: NDArray[np.float64]) -> None:
         with np.errstate(all="ignore"):
@@ -172,9 +177,16 @@ class Ensemble:
 
     def pairs(self, key: Key) -> tuple[list[float], list[float]]:
         """(measured, locally predicted), one number each per seed that has both."""
-        measured, local = self.measured.get(key.measured, {}), self._local.get(key, _Local()).values
-        both = [seed for seed in self.seeds if seed in measured and seed in local]
-        return [measured[seed] for seed in both], [local[seed] for seed in both]
+        return self._both(key, self._local.get(key, _Local()).values)
+
+    def through_pairs(self, key: Key) -> tuple[list[float], list[float]]:
+        """(measured, predicted for the draw), one number each per seed that has both."""
+        return self._both(key, self._through.get(key, {}))
+
+    def _both(self, key: Key, predicted: Mapping[int, float]) -> tuple[list[float], list[float]]:
+        measured = self.measured.get(key.measured, {})
+        both = [seed for seed in self.seeds if seed in measured and seed in predicted]
+        return [measured[seed] for seed in both], [predicted[seed] for seed in both]
 
     def values(self, key: Key) -> list[float]:
         """One measured number per seed, in the order of the seeds."""

@@ -16,6 +16,7 @@ from lensnet.language.symbols import (
     MODE_INDICES,
     NOISE,
     OPERATORS,
+    PRODUCT_OPERATORS,
     SPECIAL,
     TENSOR_OPERATORS,
     constant_symbols,
@@ -89,8 +90,11 @@ class _Checker:
                 numbers.add(name)
         before: dict[str, str] = {}
         for name, text in objective.per_mode.items():
-            self.formula((*path, name), text, numbers, let=before)
+            mixed = PRODUCT_OPERATORS if objective.gradient else None
+            self.formula((*path, name), text, numbers, mixed, let=before)
             before[name] = text
+        for name, text in objective.gradient.items():
+            self.effect_formula((*path, "gradient", name), text)
         for place in CurvatureSpec.model_fields:
             self.effect_formula((*path, "curvature", place), getattr(objective.curvature, place))
         for name, quantity in objective.quantities.items():

@@ -35,12 +35,16 @@ class ObjectiveSpec(Spec):
     loss: of one mode; where `residual` is given it is residual**2/2. error: of one mode, zero at the solution; target:
     the size of what has to be found there. quantities: what is predicted at every step, formulas over all modes.
     size: how many numbers the iterate has. curvature: see CurvatureSpec.
+    gradient: derivative of the loss by each coordinate, where modes mix and the loss of one does not tell it.
+    drawn: the seed draws the start; the prediction of a run is given it, as that of a network is given its batch.
     """
 
     size: FormulaText
     modes: Annotated[Annotated[FormulaText, Tag("<one>")] | Annotated[Axes, Tag("<axes>")], Discriminator(_axes_kind)]
     spectrum: dict[SymbolName, FormulaText] = {}
     coordinates: dict[SymbolName, FormulaText]
+    gradient: dict[SymbolName, FormulaText] = {}
+    drawn: bool = False
     residual: FormulaText | None = None
     loss: FormulaText | None = None
     error: FormulaText | None = None
@@ -53,6 +57,8 @@ class ObjectiveSpec(Spec):
         for key in ("coordinates", "quantities"):
             if not getattr(self, key):
                 raise refuse(f"an objective has at least one entry under `{key}`", at=key)
+        if self.gradient and self.gradient.keys() != self.coordinates.keys():
+            raise refuse("`gradient` has one entry for every coordinate, or none at all", at="gradient")
         if self.loss is None and self.residual is None:
             raise refuse("nothing says what is minimised", "give `loss:` of one mode, or its `residual:`")
         return self

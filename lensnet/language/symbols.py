@@ -113,9 +113,17 @@ MODE_OPERATORS: dict[str, int | tuple[int, int]] = {
     "min_modes": 1,
     "first_mode": 1,
     "last_mode": 1,
+    "entry": 2,
+}
+# On the product of two matrices whose entries are one coordinate: see lensnet.algebra.linear_product.
+PRODUCT_OPERATORS: dict[str, int | tuple[int, int]] = {
+    "product_error": 4,
+    "product_slope": 4,
+    "product_largest": 3,
+    "product_smallest": 3,
 }
 # Operators on fields over positions, and numeric functions of one family: name -> number of arguments.
-OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
+FIELD_OPERATORS: dict[str, int | tuple[int, int]] = {
     "gather": 1,
     "scatter": 1,
     "mean_positions": 1,
@@ -166,6 +174,7 @@ OPERATORS: dict[str, int | tuple[int, int]] = MODE_OPERATORS | {
     "routed": 4,
     "routed_back": 4,
 }
+OPERATORS = MODE_OPERATORS | PRODUCT_OPERATORS | FIELD_OPERATORS
 # Numeric special functions of lensnet.algebra.special, named here so that a check needs no numpy.
 SPECIAL: dict[str, int | tuple[int, int]] = {
     "normal_cdf": 1,

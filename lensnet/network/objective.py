@@ -53,6 +53,11 @@ class Objective:
         return list(spec.quantities) if spec is not None else []
 
     @property
+    def drawn(self) -> bool:
+        """Whether the seed draws the start."""
+        return self.component.spec.objective is not None and self.component.spec.objective.drawn
+
+    @property
     def numbers(self) -> dict[str, float]:
         """The parameters as numbers, by name and symbol, and the number of modes."""
         given = numeric_symbols(self.component, self.parameters)
@@ -93,8 +98,12 @@ def objective_source(
     if prod(axes) > MOST_MODES:
         told = f"{component.name} would have {prod(axes):,} modes; {MOST_MODES:,} are the most"
         raise Refused([document.problem(place, told)])
-    if each_mode and (spec.error is None or prod(axes) > MOST_SHOWN):
-        why = "has no error" if spec.error is None else f"has {prod(axes)} modes, {MOST_SHOWN} are the most"
+    if each_mode and (spec.error is None or spec.gradient or prod(axes) > MOST_SHOWN):
+        why = (
+            "has no modes of its own"
+            if spec.error is None or spec.gradient
+            else f"has {prod(axes)} modes, {MOST_SHOWN} are the most"
+        )
         raise Refused([document.problem((*place, EACH_MODE), f"no row for each mode: {component.name} {why}")])
     scope["modes"] = prod(axes)
     spectrum: dict[str, list[float]] = {name: [] for name in spec.spectrum}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,14 +30,20 @@ class ObservedState(Protocol):
     def memory(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
-def propagate_steps(network: Network, unit_roundoff: float = UNIT_ROUNDOFF) -> Prediction:
+def propagate_steps(
+    network: Network, unit_roundoff: float = UNIT_ROUNDOFF, start: ObservedState | None = None
+) -> Prediction:
     """Predict the quantities of the algorithm at the start (component `"input"`) and after every step.
 
+    start: of one draw, where the objective says that the seed draws it; without, nothing of it is predicted.
     unit_roundoff: relative rounding error of the measurement's number format, for the assumptions that ask for it.
     """
     objective = objective_of(network)
     out = Prediction()
-    states = {INPUT: start_of(objective)}
+    if objective.drawn and start is None:
+        out.effects += [effect for node in network for effect in _unknown(node, objective)]
+        return out
+    states = {INPUT: start_of(objective) if start is None else _state(start)}
     doubts: dict[str, tuple[Check, ...]] = {INPUT: ()}
     env = environment(objective, states[INPUT], unit_roundoff)
     envs = {INPUT: env}
@@ -67,13 +74,30 @@ def predict_steps_locally(
         observed = states.get(node.inputs[0])
         if observed is None:
             continue
-        before = State(
-            {name: np.asarray(values, dtype=float) for name, values in observed.coordinates.items()}, observed.memory
-        )
+        before = _state(observed)
         env = environment(objective, before, unit_roundoff)
         after, checks, there = _step(node, objective, before, env, unit_roundoff)
         out += _unknown(node, objective) if there is None else _quantities(node.path, objective, there, checks, ())
     return out
+
+
+def averaged(predictions: Sequence[Prediction]) -> Prediction:
+    """Over draws of the start: geometric means of what compares as a ratio, else means; in doubt where any is."""
+    out = Prediction()
+    for effects in zip(*(prediction.effects for prediction in predictions), strict=True):
+        values = np.array([effect.value for effect in effects if effect.value is not None])
+        doubtful = next((effect for effect in effects if effect.status != "ok"), effects[0])
+        if len(values) == len(effects):
+            ratio = QUANTITIES[doubtful.quantity].scale == "log" and np.all(values > 0)
+            mean = np.exp(np.mean(np.log(values))) if ratio else np.mean(values)
+            doubtful = replace(doubtful, field=np.array(mean))
+        out.effects.append(doubtful)
+    return out
+
+
+def _state(observed: ObservedState) -> State:
+    coordinates = {name: np.asarray(values, dtype=float) for name, values in observed.coordinates.items()}
+    return State(coordinates, observed.memory)
 
 
 def objective_of(network: Network) -> Objective:
@@ -92,7 +116,7 @@ def _step(
     if node.component.is_fork:
         return before, (), environment(objective, before, unit_roundoff)
     after = move(node, objective, before, env)
-    if after is None:
+    if after is None or (_says_nothing(after) and not _says_nothing(before)):
         return None, (), None
     checks = _checks(node.component, own_symbols(node, env))
     if NOISE in node.component.effects(level_of(node) or ""):
@@ -100,6 +124,11 @@ def _step(
         text = "noise stays in the modes: the iterate has no numbers beside them"
         checks = (*checks, Check(text, -1.0 if beside else None))
     return after, checks, environment(objective, after, unit_roundoff)
+
+
+def _says_nothing(state: State) -> bool:
+    """Where a step's formula names what the objective does not have, such as the curvature of a mode."""
+    return all(np.isnan(values).all() for values in state.coordinates.values())
 
 
 def _checks(component: Component, env: Mapping[str, Any]) -> tuple[Check, ...]:

@@ -1,4 +1,4 @@
-"""The two-layer linear network: from an aligned start, and near its balanced solution."""
+"""The two-layer linear network: from an aligned start, from a random one, and near its balanced solution."""
 
 from __future__ import annotations
 
@@ -99,6 +99,28 @@ class AlignedStart(_TwoLayer):
             "a": torch.einsum("om,oh,hm->m", self.u, first, self.r),
             "b": torch.einsum("hm,hi,im->m", self.r, second, self.v),
         }
+
+    def remaining(self, x: Tensor) -> Tensor:
+        return torch.einsum("om,oi,im->m", self.u, self.map_error(x), self.v) / self.strengths
+
+
+@problem("two_layer_random")
+class RandomStart(_TwoLayer):
+    """Every weight drawn from N(0, start^2). Coordinates: the weights in the frame of the target's directions."""
+
+    def draw(self) -> None:
+        super().draw()
+        self.rows, self.columns = _completed(self.u), _completed(self.v)
+
+    def singular_values(self) -> Tensor:
+        return self.spectrum("s")[: min(self.outputs, self.inputs)]
+
+    def start(self) -> Tensor:
+        return float(self.parameters["start"]) * self.gauss("weights", self.hidden * (self.outputs + self.inputs))
+
+    def coordinates(self, x: Tensor) -> dict[str, Tensor]:
+        first, second = self.layers(x)
+        return {"w": torch.cat([(self.rows.T @ first).reshape(-1), (second @ self.columns).reshape(-1)])}
 
     def remaining(self, x: Tensor) -> Tensor:
         return torch.einsum("om,oi,im->m", self.u, self.map_error(x), self.v) / self.strengths
