@@ -15,7 +15,7 @@ help:
 	@echo "make check      ruff and mypy alone"
 	@echo "make ladder     every step between two levels, for every component; writes docs/ladder.md"
 	@echo "make truth      every component against Monte Carlo on the full grid; writes docs/truth.md"
-	@echo "make benchmark  what measuring costs beside a bare forward pass, and how predict grows with depth"
+	@echo "make benchmark  what measuring, predicting and the quick verbs cost, beside what was asked"
 	@echo "make clean      remove $(VENV) and everything built"
 
 install: $(STAMP)
