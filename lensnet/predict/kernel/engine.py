@@ -18,7 +18,7 @@ from lensnet.predict.kernel.banded import affordable, propagate_bands, wanted_di
 from lensnet.predict.kernel.local import predict_locally
 from lensnet.predict.kernel.propagate import Gradients, Kernels, propagate, propagate_back
 from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_check
-from lensnet.predict.kernel.source import input_state, patched_state, sample_matrix
+from lensnet.predict.kernel.source import input_state, patch_matrix, patched_state, sample_matrix
 from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
 from lensnet.predict.prediction import Check, Effect
 from lensnet.quantities.rows import RowSample, row_sample
@@ -75,7 +75,7 @@ class KernelEngine:
         for path in kernels.errors:
             kernels.errors[path] += subset_error(kernels.states[INPUT], network, source)
         known = scatters(source.moments.effects), kernels.hidden_inverse_width
-        apart = subset_correlation_error(source.batch, examples, network.input.shape)
+        apart = subset_correlation_error(source.batch, examples, network.input.shape, cut)
         effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known, apart)]
         return KernelPrediction(self.level, effects, (note,), kernels.states, kernels, gradients)
 
@@ -179,22 +179,24 @@ def subset_error(given: Covariance, network: Network, source: Source) -> float:
     return float(2 * power.std(ddof=1) / power.mean() * np.sqrt(1 / len(power) - 1 / batch))
 
 
-def subset_correlation_error(batch: Field | None, examples: int, shape: Shape) -> float:
-    """The same of the average cosine of two examples, read off the input, where all examples are known."""
+def subset_correlation_error(batch: Field | None, examples: int, shape: Shape, cut: Node | None = None) -> float:
+    """The same of the average cosine of two examples, read off the input (off its patches), where all are known."""
     if batch is None or shape.kind == "ids" or not 1 < examples < len(batch):
         return 0.0
-    x = sample_matrix(batch[:_MOST_COMPARED], shape).reshape(min(len(batch), _MOST_COMPARED), -1, shape.channels)
-    x = x / np.maximum(np.sqrt((x**2).sum(axis=2, keepdims=True)), 1e-300)
-    cosine = np.einsum("apc,bpc->ab", x, x, optimize=True) / x.shape[1]
-    every, some = (cosine[:n, :n][np.triu_indices(n, 1)] for n in (len(x), examples))
-    chance = 2 * float(every.std(ddof=1)) * np.sqrt(1 / len(some) - 1 / len(every)) if len(every) > 1 else 0.0
-    return float(max(chance, abs(every.mean() - some.mean())))
+    some = batch[:_MOST_COMPARED]
+    x = sample_matrix(some, shape) if cut is None else patch_matrix(cut, some)
+    x = (x / np.maximum(np.sqrt((x**2).sum(axis=1, keepdims=True)), 1e-300)).reshape(len(some), -1)
+    cosine = x @ x.T / np.diag(x @ x.T).mean()
+    every, few = (cosine[:n, :n][np.triu_indices(n, 1)] for n in (len(some), examples))
+    chance = 2 * float(every.std(ddof=1)) * np.sqrt(1 / len(few) - 1 / len(every)) if len(every) > 1 else 0.0
+    return float(max(chance, abs(every.mean() - few.mean())))
 
 
 def rows_of(state: Covariance, source: Source) -> RowSample:
-    """The rows at which numbers are read: the same that are measured."""
+    """The rows at which numbers are read: of the examples that are followed, those that are measured."""
     examples = state.layout.examples if source.batch is None else len(source.batch)
-    return row_sample(min(examples, state.layout.examples), state.layout.places, source.rows)
+    whole = row_sample(examples, state.layout.places, source.rows)
+    return RowSample(min(whole.examples, state.layout.examples), whole.places)
 
 
 def not_modelled(network: Network) -> list[Effect]:

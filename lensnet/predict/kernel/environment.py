@@ -22,6 +22,7 @@ from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.band_operators import BandOperators
 from lensnet.predict.kernel.operators import PairOperators
 from lensnet.predict.operators import constants_for
+from lensnet.predict.prediction import Check
 
 _UNKNOWN = float("nan")
 CrossPairs = Mapping[tuple[int, int], Pairs | None]
@@ -79,6 +80,7 @@ class Environment:
         self.mean = mean
         self.sampled = 0.0  # largest relative standard error that a sampled average has left
         self.passed: Pairs | None = None  # the gradient below times the slopes of the function before the component
+        self.checks: list[Check] = []  # what an operator took for granted
         self.missing: set[str] = set()
         self._known: dict[str, Any] = {}
 

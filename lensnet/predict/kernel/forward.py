@@ -47,7 +47,7 @@ def forward(place: KernelPlace, states: Sequence[Covariance], crosses: CrossPair
     mean = mean_after(place, states, crosses)
     environment = Environment(place, states, crosses, mean=mean)
     pairs = np.asarray(place.made.whole(environment.evaluate(models[KERNEL].formula)))
-    checks = [*_unknown_crosses(environment), *assumed(models[KERNEL], environment)]
+    checks = [*_unknown_crosses(environment), *assumed(models[KERNEL], environment), *environment.checks]
     error = stated_error(models[KERNEL], environment) + environment.sampled
     state = Covariance(mean, pairs, place.made)
     return Step(replace(state, population=population_after(place, states, state)), tuple(checks), error)

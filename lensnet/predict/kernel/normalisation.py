@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from lensnet.levels.bands import BandPairs
+from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Pairs
 from lensnet.predict.kernel.environment import Environment, state_operator
+from lensnet.predict.prediction import Check
 
 _STEP, _FROM, _TO = 0.25, -34.0, 40.0
 MOST_SAMPLES = 1536
 """Most samples whose covariance is diagonalised; beyond them the length of a channel is taken as sharp."""
+_SHARP = 0.2
 
 
 @state_operator("batch_normalised")
@@ -112,6 +115,8 @@ def banded(environment: Environment, k: Any, eps: float) -> Pairs:
         memory["batch"] = row, total, power, scatter
     row, total, power, scatter = memory["batch"]
     environment.sampled = max(environment.sampled, 0.25 * scatter)
+    text = f"the length of a channel over the batch is sharp (relative variance at most {_SHARP:g})"
+    environment.checks.append(Check(text, max(1.0 - scatter / _SHARP, -1.0), Level.FLUCTUATION))
     return np.asarray(
         layout.whole(layout.whole(k) - layout.first(row) - layout.second(row) + total) / (power + eps or 1.0)
     )

@@ -39,13 +39,18 @@ def input_state(network: Network, batch: Array | None, examples: int | None = No
 
 def patched_state(node: Node, batch: Array, examples: int) -> Covariance:
     """The state of an image cut into patches: one sample per patch, all its pixels in the channels."""
+    values = patch_matrix(node, batch[:examples])
+    layout = FullPairs(min(len(batch), examples), node.shape.positions)
+    return Covariance(values.mean(axis=1).reshape(layout.field_shape), values @ values.T / values.shape[1], layout)
+
+
+def patch_matrix(node: Node, batch: Array) -> Array:
+    """Images in torch layout as rows: one per example and patch, the pixels of all channels in the columns."""
     assert isinstance(node.geometry, Patches)
     (a, b), (rows, columns) = node.geometry.patch, node.shapes_in[0].positions
-    x = np.asarray(batch[:examples], dtype=float)
+    x = np.asarray(batch, dtype=float)
     cut = x.reshape(len(x), x.shape[1], rows // a, a, columns // b, b).transpose(0, 2, 4, 1, 3, 5)
-    layout = FullPairs(len(x), node.shape.positions)
-    values = cut.reshape(layout.count, -1)
-    return Covariance(values.mean(axis=1).reshape(layout.field_shape), values @ values.T / values.shape[1], layout)
+    return cut.reshape(len(x) * (rows // a) * (columns // b), -1)
 
 
 def sample_matrix(batch: Array, shape: Shape) -> Array:
