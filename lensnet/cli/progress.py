@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class SeedBar:
-    """Counts weight draws (or what `counted` says); silent when stderr is not a terminal. Use as a context manager."""
+class _Bar:
+    """Shown from entering to leaving; silent when stderr is not a terminal. Use as a context manager."""
 
-    def __init__(self, label: str, silent: bool = False, counted: str = "weight seeds") -> None:
+    def __init__(self, label: str, silent: bool) -> None:
         self.label = label
-        self.counted = counted
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._silent = silent or not sys.stderr.isatty()
         self._done = 0
 
-    def __enter__(self) -> SeedBar:
+    def __enter__(self) -> Self:
         if not self._silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,6 +35,14 @@ class SeedBar:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class SeedBar(_Bar):
+    """Counts weight draws (or what `counted` says)."""
+
+    def __init__(self, label: str, silent: bool = False, counted: str = "weight seeds") -> None:
+        super().__init__(label, silent)
+        self.counted = counted
 
     def start(self, total: int) -> None:
         """`total` more seeds are to be measured (from the beginning again when the batch was halved)."""
@@ -52,35 +59,18 @@ class SeedBar:
             self._bar.advance(self._task, seeds)
 
 
-class StepBar:
-    """Counts named steps of a known number; silent when stderr is not a terminal. Use as a context manager."""
+class StepBar(_Bar):
+    """Counts named steps of a known number."""
 
     def __init__(self, label: str, total: int, silent: bool = False) -> None:
-        self.label, self.total = label, total
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._silent = silent or not sys.stderr.isatty()
-        self._begun = 0
-
-    def __enter__(self) -> StepBar:
-        if not self._silent:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(file=sys.stderr, markup=False), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        super().__init__(label, silent)
+        self.total = total
 
     def begin(self, name: str) -> None:
         """The step `name` begins; the one before it is done."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._begun, description=f"{self.label}: {name}")
-        self._begun += 1
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(self.label, total=self.total)
+        self._bar.update(self._task, completed=self._done, description=f"{self.label}: {name}")
+        self._done += 1

@@ -63,4 +63,5 @@ def _guess(batch_axis: int, node: Node, beams: Sequence[Beam]) -> Beam:
                 return Beam("", layout, beam.positions, sizes[-1])
     if len(sizes) > 4:
         raise Unmapped("too many axes")
-    return beam_of(batch_axis, "", sizes, len(sizes) == 4 and sizes[1] != sizes[2])
+    images = [beam.layout.roles(1) == {CHANNELS} for beam in beams if len(beam.layout.axes) == 4]
+    return beam_of(batch_axis, "", sizes, len(sizes) == 4 and (any(images) or sizes[1] != sizes[2]))

@@ -88,6 +88,16 @@ def adaptive(mapper: Mapper, node: Node) -> Value:
     return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
 
 
+@rule("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
+def upsample(mapper: Mapper, node: Node) -> Value:
+    """By a whole factor and without smoothing; of a single place, whatever the way."""
+    before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
+    whole = all(large % small == 0 for large, small in zip(after, before, strict=True))
+    if tuple(before) != (1, 1) and not (whole and name_of(node) == "upsample_nearest2d"):
+        raise Unmapped("an enlargement that smooths, or by no whole factor")
+    return _pooled(mapper, node, "upsample2d", {"output": _pair(after)})
+
+
 def _collapsed(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Any) -> Value:
     component = "token_mean" if len(beam.positions) == 1 else "global_avg_pool"
     return mapper.one(node, component, {}, Beam("", layout, (), beam.channels), source)

@@ -82,6 +82,24 @@ def adaptive_average_pool(node: Node) -> AdaptiveAveragePool:
     return AdaptiveAveragePool(node.geometry.output)
 
 
+class Upsample(nn.Module):
+    """Every position becomes a block of copies."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.output = node.shape.positions
+        if any(large % small for large, small in zip(self.output, node.shapes_in[0].positions, strict=True)):
+            raise ImplementationError(f"{node.path}: {self.output} is no multiple of {node.shapes_in[0].positions}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.output, mode="nearest")
+
+
+@implementation("upsample2d")
+def upsample(node: Node) -> Upsample:
+    return Upsample(node)
+
+
 class PositionMean(nn.Module):
     """The average over all positions of an example."""
 
