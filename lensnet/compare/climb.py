@@ -4,7 +4,8 @@ A report on several levels has one row for a number at each level that predicts 
 
 - the first, from the cheapest level on, that agrees and whose declared error is within the tolerance;
 - else the first that agrees;
-- else the one closest to what was measured, of those within their regime; else the first.
+- else the one closest to what was measured, of those within their regime, if it explains a tenth of the disagreement;
+- else the first.
 
 When that is not the cheapest, a finding says how far off the cheap level is, and which share of it the other explains:
 1 - |error there| / |error here|, with errors as logarithms of measured over predicted.
@@ -24,6 +25,9 @@ from lensnet.levels.ladder import Level
 
 MOST_TOLD = 4
 """Components that get a finding of their own; the rest is counted."""
+
+LEAST_SHARE = 0.1
+"""Part of a disagreement that a lower level must explain to be taken where none holds."""
 
 NOTHING = 1e-3
 """Relative error that needs no explanation."""
@@ -95,7 +99,9 @@ def _chosen(rows: Sequence[Row], tolerance: float) -> Row:
     if good:
         return next((row for row in good if row.declared <= tolerance), good[0])
     inside = [row for row in rows if row.verdict in ("deviates", "undecided") and _log_error(row) is not None]
-    return min(inside, key=lambda row: abs(_log_error(row) or 0.0), default=rows[0])
+    closest = min(inside, key=lambda row: abs(_log_error(row) or 0.0), default=rows[0])
+    share = Explanation(rows[0], closest).share
+    return closest if share is None or share > LEAST_SHARE else rows[0]
 
 
 def told(explanations: Iterable[Explanation]) -> list[Finding]:

@@ -60,6 +60,12 @@ def test_a_level_that_declares_more_error_than_allowed_is_passed_over() -> None:
     assert climb(report(coarse, replace(fine, declared=0.3))).rows == (coarse,)
 
 
+def test_a_level_that_explains_nothing_is_not_named() -> None:
+    above, below = row("moments", 1.0, 2.0, "deviates"), row("kernel", 1.02, 2.0, "deviates")
+    kept = climb(report(above, below))
+    assert kept.rows == (above,) and not kept.findings
+
+
 def test_where_nothing_agrees_the_closest_is_kept_and_still_deviates() -> None:
     kept = climb(report(row("moments", 1.0, 2.0, "deviates"), row("kernel", 1.6, 2.0, "deviates")))
     assert [r.level for r in kept.rows] == ["kernel"] and kept.exit_status == 1

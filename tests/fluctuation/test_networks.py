@@ -57,6 +57,8 @@ NETWORKS = {
     "leaky": (DENSE % "gain: 1.3" + "- {name: act, component: leaky_relu, slope: 0.2}", 24, 4),
     "uniform": (DENSE % "init: uniform, gain: sqrt(2)" + "- {name: act, component: relu}", 16, 4),
     "orthogonal": (DENSE % "init: orthogonal, gain: sqrt(2)" + "- {name: act, component: relu}", 24, 4),
+    "truncated": (DENSE % "init: truncated_normal, gain: sqrt(2)" + "- {name: act, component: relu}", 12, 3),
+    "dropout": (DENSE % "init: he" + "- {name: act, component: relu}\n      - {component: dropout, rate: 0.3}", 96, 2),
     "normed": (DENSE % "init: he" + "- {component: layernorm}\n      - {name: act, component: relu}", 32, 3),
     "residual": (
         "- {name: add, component: residual, branch_scale: 0.7, branch: [{component: linear, units: width, gain: 1.4},"

@@ -22,7 +22,7 @@ import numpy as np
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
 from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unrelated
-from lensnet.predict.fluctuation.forward import STEP, Forward, average, one_by_one, orthogonal, scaled
+from lensnet.predict.fluctuation.forward import STEP, Forward, average, mask_law, one_by_one, orthogonal, scaled
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.response import Response, Sources, met
@@ -50,7 +50,7 @@ class Backward:
         self.cross = BackwardCross(network, forward.signals, gradients)
         last = network.nodes[-1]
         rows, units = last.examples * last.shape.position_count, last.shape.channels
-        start = Response(self.sources.add(OUTPUT[0], "question", chi_square(units), 1.0 if rows == 1 else 0.0))
+        start = Response(self.sources.add(OUTPUT[0], "question", chi_square(units), 1.0 if rows == 1 else 0.0, 1.0))
         self.responses: dict[Edge, GradientResponse] = {
             OUTPUT: GradientResponse(start, EQUAL if rows == 1 else unrelated(units))
         }
@@ -86,11 +86,18 @@ class Backward:
         base = self.forward.responses[origin]
         n = node.shape.channels
         pairs = self.forward.pairs(origin)
-        pair = pairs.average(gate.pair)
-        overlap = pairs.average(lambda c: slope_overlap(function_of(node), mean, std, c) ** 2) if not law.chain else 1.0
-        row = gate.slope_law(n)
+        close = self.forward.closeness[origin]
+        pair = pairs.average(close.averaged(gate.pair))
+
+        def turn(c: Field) -> Field:
+            return slope_overlap(function_of(node), mean, std, c) ** 2
+
+        overlap = pairs.average(close.averaged(turn)) if not law.chain else 1.0
+        plain = gate.slope_law(n)
+        row = plain + self._masked_gates(node, gate.variance)
         share = pair * (1 + 2 * after.alike.mean) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
-        own = self.sources.add(node.path, "slopes", row, share)
+        share *= plain.variance / row.variance if row.variance > 0 else 1.0  # masks are each row's own
+        own = self.sources.add(node.path, "slopes", row, share, 2 * (1 - after.alike.mean) / 3)
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
         batch, single = self.sources.variance(base.gains, pairs.rows), self.sources.variance(base.gains)
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
@@ -103,15 +110,25 @@ class Backward:
         if not node.component.homogeneous and not (node.component.coherence.kind == "fresh" and len(node.weights) == 1):
             for place, e in enumerate(self._sensitivities(node, port)):
                 response = met([response, self.forward.responses[node.inputs[place]].passed(e)], [1.0, 1.0])
+        mask = mask_law(node, 3.0)  # a gradient is Gaussian from channel to channel
+        if mask.variance:
+            response = response.with_noise(self.sources.add(node.path, "mask back", mask, 0.0), node.shape.channels)
         if node.component.coherence.kind == "fresh" and node.weights:
             n = node.shapes_in[index].channels
             row = LogLaw()
             for law in node.weights.values():
                 one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
                 row = row + one
-            response = response.with_noise(self.sources.add(node.path, "weights", row, a.mean), n, one_by_one(node))
+            response = response.with_noise(
+                self.sources.add(node.path, "weights", row, a.mean, 1.0), n, one_by_one(node)
+            )
             a = a.mixed(n)
         return GradientResponse(response, self._spread_over_positions(node, index, a))
+
+    def _masked_gates(self, node: Node, slope_variance: float) -> LogLaw:
+        """What gates add because a mask behind them has left few channels to the gradient."""
+        users = [user for user, _ in self.network.consumers(node.path)]
+        return mask_law(users[0], 3.0 * slope_variance) if len(users) == 1 else LogLaw()
 
     @staticmethod
     def _spread_over_positions(node: Node, index: int, alike: Alignment) -> Alignment:

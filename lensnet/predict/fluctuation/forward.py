@@ -19,8 +19,9 @@ from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.weights import WeightLaw
 from lensnet.predict.environment import linear_factor
+from lensnet.predict.fluctuation.closeness import Closeness
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square, dead_probability
-from lensnet.predict.fluctuation.neuron import Energy, energy
+from lensnet.predict.fluctuation.neuron import Energy, energy, joint_energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.pairs import RowPairs
 from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources, met
 from lensnet.predict.moments.cross import ForwardCross
@@ -55,8 +56,10 @@ class Forward:
         self.sources = sources
         self.cross = ForwardCross(network, signals)
         self.responses: dict[str, Response] = {INPUT: Response(np.zeros(sources.most), head_start)}
+        self.closeness: dict[str, Closeness] = {INPUT: Closeness()}
         for node in network:
             self.responses[node.path] = self._after(node)
+            self.closeness[node.path] = self._close(node)
 
     def _after(self, node: Node) -> Response:
         signals = [self.signals[producer] for producer in node.inputs]
@@ -68,7 +71,41 @@ class Forward:
         if len(node.ports) > 1:
             return self._merge(node, signals, before)
         e = 1.0 if node.component.homogeneous else self._elasticities(node, signals)[0]
-        return self._doubted(node, before[0].passed(e))
+        response = self._doubted(node, before[0].passed(e))
+        row = mask_law(node, self.input_kurtosis(node))
+        if not row.variance:
+            return response
+        return response.with_noise(self.sources.add(node.path, "mask", row, 0.0), node.shape.channels)
+
+    def _close(self, node: Node) -> Closeness:
+        """How alike two rows are behind a component; what does neither mix nor bend leaves that as it was."""
+        before = self.closeness[node.inputs[0]]
+        if node.shape.channels < 2 or len(node.inputs) > 1:
+            return before
+        if node.component.function is not None:
+            law = gaussian_behind(self.signals[node.inputs[0]])
+            mean, std = average(law)
+            if law.origin not in self.network or law.chain or not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+                return before
+            function = function_of(node)
+            slopes, values = slope_energy(function, mean, std), energy(function, mean, std)
+            if not (slopes.level > 0 and values.level > 0):
+                return before
+            steep, large = 3 * slopes.moments[1] - 1, values.moments[1] - 1
+            noise = steep + large - 2 * (joint_energy(function, mean, std) - 1)
+            drift = (large - steep) / 2 - slopes.moments[1]
+
+            def overlap(c: Field) -> Field:
+                return slope_overlap(function, mean, std, c)
+
+            correlation = self.pairs(law.origin).average(lambda c: c)
+            return self.closeness[law.origin].activated(node.shape.channels, correlation, overlap, noise, drift)
+        if node.component.coherence.kind == "fresh" and len(node.weights) == 1:
+            (weights,) = node.weights.values()
+            if weights.distribution != "orthogonal":
+                correlation = self.pairs(node.path).average(lambda c: c)
+                return before.dense(node.shape.channels, correlation)
+        return before
 
     def _doubted(self, node: Node, response: Response) -> Response:
         """Whoever mixes channels in a way that no rule knows brings noise that is not modelled."""
@@ -131,7 +168,9 @@ class Forward:
         gains = to_variance * base.gains
         n = node.shape.channels
         pairs = self.pairs(origin)
-        centred = origin in self.network and removes_mean(self.network[origin])
+        centred = origin in self.network and (
+            removes_mean(self.network[origin]) or standardises_batch(self.network[origin])
+        )
         row_variance = float(neuron.pair(1.0, True, centred))
         share = pairs.average(lambda c: neuron.pair(c, True, centred)) / row_variance if row_variance > 1e-9 else 1.0
         own = neuron.own_law(n, centred) + LogLaw(
@@ -235,6 +274,23 @@ def _dead(node: Node, neuron: Energy) -> tuple[str, ...]:
 def one_by_one(node: Node) -> tuple[str, ...]:
     """What is in doubt where several weight layers work together in one component."""
     return (f"the noise of {node.path} is that of its weight layers one by one",) if len(node.weights) > 1 else ()
+
+
+def standardises_batch(node: Node) -> bool:
+    """Whether every channel leaves with a fixed mean and power over the batch: an average over the batch keeps neither
+    the mean nor the power of its neurons as noise."""
+    component = node.component
+    batch = any(need.startswith("batch_") for need in component.needs) and node.parameters.get("mode") != "eval"
+    return component.scale_invariant and batch
+
+
+def mask_law(node: Node, kurtosis: float) -> LogLaw:
+    """What a dropout mask, drawn anew for every row, adds to ln q: the variance rate/(1 - rate) E x^4/(E x^2)^2/n."""
+    if node.component.implementation != "dropout" or node.parameters.get("mode") == "eval":
+        return LogLaw()
+    rate = float(node.parameters["rate"])
+    variance = rate / (1 - rate) * kurtosis / node.shape.channels
+    return LogLaw(-variance / 2, variance)
 
 
 def removes_mean(node: Node) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, inf, isfinite, log, sqrt
+from math import exp, inf, isfinite, log, pi, sqrt
 
 import numpy as np
 
@@ -125,14 +125,43 @@ def rectified(n: int) -> LogLaw:
     return LogLaw(center, variance, skew, moment - 3 * variance**2)
 
 
-def average_of(row: LogLaw, rows: int) -> LogLaw:
+def average_of(row: LogLaw, rows: int, turned: float = 0.0) -> LogLaw:
     """ln of the average of `rows` independent factors, each with this law and mean 1.
 
-    While the factors are near 1 the variance falls as 1/rows. Widely scattered ones are dominated by the largest: then
-    the law is that of an average of log-normal factors (sampled once per number of rows, interpolated in the variance).
+    While the factors are near 1 the variance falls as 1/rows. Widely scattered ones are dominated by the largest, and
+    the upper tail of their law matters. Rows that go through gates of their own differ by products of many factors: an
+    average of log-normal ones (sampled once per number of rows, interpolated in the variance). Rows that are sent
+    through the same matrices and only point elsewhere differ by r^T A r for normal r: chi-square factors, of as few
+    degrees of freedom as A has directions left, whose average is much smaller at the same variance of the logarithm.
+    `turned`: part of the variance that is of the second kind; `HALF` of it counts, for gates are never quite the same.
     """
     if rows <= 1 or row.variance <= NARROW:
         return row.averaged(1 / max(rows, 1))
+    apart = _lognormal_average(row, rows)
+    if not turned:
+        return apart
+    m = _freedom(min(row.variance, _LEAST_FREE))
+    common = row.mean - chi_square(m).mean + chi_square(m * rows).mean
+    return apart + LogLaw(HALF * turned * (common - apart.mean))
+
+
+HALF = 0.5
+"""Measured on stacks of rectifiers, width 32 to 128, depth 30 to 100: typical gradients within 10 % up to 60 layers of
+width 128, 30 of width 32 and 75 of width 64, the deepest within 15 %."""
+_LEAST_FREE = pi**2 / 2
+"""Variance of ln chi^2_1: a single direction is left."""
+
+
+@lru_cache(maxsize=1024)
+def _freedom(variance: float) -> float:
+    """m with Var ln chi^2_m = psi'(m/2) = `variance`."""
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+
+    return 2 * exp(float(brentq(lambda half: float(polygamma(1, exp(half))) - variance, -2.0, 10.0)))
+
+
+def _lognormal_average(row: LogLaw, rows: int) -> LogLaw:
     variances, cumulants = _averages(min(rows, MOST_ROWS))
     found = [float(np.interp(log(row.variance), np.log(variances), column)) for column in cumulants.T]
     excess = min(rows, MOST_ROWS) / rows  # more rows than were sampled: the rest of the 1/rows law

@@ -147,6 +147,17 @@ def slope_overlap(function: PointwiseFunction, mean: float, std: float, correlat
     return _polynomial(np.asarray(correlation, dtype=np.float64), weights)
 
 
+def joint_energy(function: PointwiseFunction, mean: float, std: float) -> float:
+    """E f'^2 f^2/(E f'^2 E f^2): whether the neurons that answer strongly are those that speak."""
+    mean, std = _rounded(mean), _rounded(std)
+    z, weight = gaussian_nodes(function, mean, std)
+    with np.errstate(all="ignore"):
+        slope, value = function.derivative(mean + std * z) ** 2, function(mean + std * z) ** 2
+    both = np.where(np.isfinite(slope * value), slope * value, 0.0)
+    apart = slope_energy(function, mean, std).level * energy(function, mean, std).level
+    return float(weight @ both) / apart if apart > 0 else 1.0
+
+
 def _polynomial(x: Array, coefficients: Array) -> Array:
     out: Array = np.zeros_like(x)
     for coefficient in coefficients[::-1]:

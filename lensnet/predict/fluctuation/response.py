@@ -30,18 +30,24 @@ class Sources:
         self.names: list[tuple[str, str]] = []
         self._common = np.zeros((most, 4))
         self._row = np.zeros((most, 4))
+        self._turned = np.zeros(most)
 
     @property
     def most(self) -> int:
         return len(self._row)
 
-    def add(self, path: str, kind: str, row: LogLaw, share: float) -> Array:
+    def add(self, path: str, kind: str, row: LogLaw, share: float, turned: float = 0.0) -> Array:
         """A new source, of which two different rows share so much of the variance; returns the gains of an edge that
-        sees it alone, undiminished."""
+        sees it alone, undiminished.
+
+        `turned`: the part of the variance that rows do not share only because they point elsewhere.
+        """
         index = len(self.names)
         self.names.append((path, kind))
         self._row[index] = row.cumulants
-        self._common[index] = row.averaged(min(max(share, 0.0), 1.0)).cumulants
+        common = min(max(share, 0.0), 1.0)
+        self._common[index] = row.averaged(common).cumulants
+        self._turned[index] = row.variance * min(max(turned, 0.0), 1.0 - common)
         gains = np.zeros(self.most)
         gains[index] = 1.0
         return gains
@@ -51,7 +57,9 @@ class Sources:
         powers = response.gains[:, None] ** np.arange(1, 5)
         common = LogLaw(*(float(value) for value in np.sum(powers * self._common, axis=0)))
         row = LogLaw(*(float(value) for value in np.sum(powers * self._row, axis=0)))
-        return common + average_of(row - common, rows) + LogLaw(response.shift)
+        own = row - common
+        turned = float(response.gains**2 @ self._turned) / own.variance if own.variance > 0 else 0.0
+        return common + average_of(own, rows, turned) + LogLaw(response.shift)
 
     def variance(self, gains: Array, rows: int = 1) -> float:
         """Of ln Q averaged over so many rows, to leading order; of a single row by default."""
