@@ -1,8 +1,8 @@
 """How alike two rows are in a network of finite width, against the kernel level's average over infinite width.
 
 With g = 1 - c, c the correlation of two rows, a dense layer of n units multiplies g by a random factor: c becomes a
-sample correlation (Fisher's z has the variance 1/n and the bias c/(2n)), so ln g has the variance (1 + c)^2/n and drifts
-by -(1 + c)/(2n). An activation adds noise of its own, for close rows by the slopes and values of n neurons,
+sample correlation (Fisher's z has the variance 1/n and the bias c/(2n)), so ln g has the variance (1 + c)^2/n and
+drifts by -(1 + c)/(2n). An activation adds noise of its own, for close rows by the slopes and values of n neurons,
 
     Var ln g = (3 k_s - 1 + k_e - 1 - 2 (x - 1))/n     E ln g = -((3 k_s - 1) - (k_e - 1))/(2n) - k_s/n
 
