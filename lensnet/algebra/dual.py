@@ -223,13 +223,7 @@ class _Product:
         return "series" if self._centred is None else "closed form"
 
     def of(
-        self,
-        k11: ArrayLike,
-        k22: ArrayLike,
-        k12: ArrayLike,
-        mean1: ArrayLike,
-        mean2: ArrayLike,
-        law: Law | None = None,
+        self, k11: ArrayLike, k22: ArrayLike, k12: ArrayLike, mean1: ArrayLike, mean2: ArrayLike, law: Law | None = None
     ) -> Bounded:
         """`law`: that of these moments, where it is there already."""
         if self.sides is not None and _zero(mean1) and _zero(mean2):

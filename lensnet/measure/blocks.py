@@ -1,4 +1,4 @@
-"""Sums over the channels of float32 images on the CPU, at the speed of reading them.
+"""Sums over the channels of images on the CPU, at the speed of reading them.
 
 torch has no one-pass sum of products over a middle axis: squaring first writes and reads a copy of the whole tensor.
 numpy's `einsum` multiplies and adds row by row into a result that stays in the core's cache. It runs on one core and
@@ -19,7 +19,7 @@ from torch import Tensor
 # Below this many numbers starting a thread costs more than it saves.
 _ALONE = 1 << 18
 
-Rows = NDArray[np.float32]
+Rows = NDArray[np.float32]  # products of displaced taps: of float64 images too
 
 
 def channel_sums(x: Tensor) -> tuple[Tensor, Tensor]:
