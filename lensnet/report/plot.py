@@ -81,7 +81,7 @@ def _draw(report: Report, figure_class: type[Figure]) -> Figure:
         panels.append("budget")
     heights = [_HEIGHTS.get(name, 1.9) for name in panels] or [1.0]
     named = len(components) <= NAMES_UP_TO
-    least = 10.5 if len(report.levels) > 1 else 7.5  # more levels, more kinds of verdicts in the legend
+    least = 12.5 if len(report.levels) > 1 else 7.5  # more levels, more kinds of verdicts in the legend
     width = min(max(least, 2.2 + 0.26 * len(components)), 15.0)
     below = panels_of(report)
     over = 1.5 + sum(heights) + (1.1 if named else 0.2)
