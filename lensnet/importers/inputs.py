@@ -32,9 +32,12 @@ def placeholder(mapper: Mapper, node: Node) -> Value:
         for place, axis in enumerate(axis for axis in range(len(sizes)) if roles[axis] is None):
             roles[axis] = place
         return Index(Layout.of(roles, sizes), ids=True)
-    return (
-        _second(mapper, node) if mapper.input is not node else beam_of(mapper.batch_axis, "input", sizes, _image(node))
-    )
+    if mapper.input is not node:
+        return _second(mapper, node)
+    first = _first_with_weights(node)
+    if len(sizes) == 2 and first is not None and name_of(first) == "conv1d":
+        return Beam("input", Layout.of([EXAMPLES, 0], sizes), (sizes[1],), 1)  # a wave: one channel along time
+    return beam_of(mapper.batch_axis, "input", sizes, _image(node))
 
 
 def _is_float(node: Node) -> bool:
