@@ -140,9 +140,7 @@ class Strided:
 
     def places(self, axis: int, size: int) -> list[int]:
         """The input position of every output position along one axis of `size`, -1 for none."""
-        return [
-            self._inside(self.start[axis] + index * self.step[axis], size) for index in range(self.size[axis])
-        ]
+        return [self._inside(self.start[axis] + index * self.step[axis], size) for index in range(self.size[axis])]
 
     def _inside(self, place: int, size: int) -> int:
         if 0 <= place < size:

@@ -111,8 +111,8 @@ class KernelEngine:
         sample = rows_of(state, source)
         wide = (*checks, width_check(inverse))
         known = state.follows(sample)
-        lost = error + inverse + apart
-        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, lost, known)
+        lost = error + inverse
+        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, lost, known, apart)
         for port, producer in zip(node.ports, node.inputs, strict=True) if gradients else ():
             assert gradients is not None
             pairs, layout = gradients.pairs.get((node.path, port)), kernels.gradient_layout(producer)
@@ -121,9 +121,9 @@ class KernelEngine:
             back = Covariance(np.zeros(layout.field_shape), pairs, layout)
             given = (*gradients.checks[node.path, port], width_check(behind))
             sample = rows_of(back, source)
-            lost = error + gradients.errors[node.path, port] + behind + apart
+            lost = error + gradients.errors[node.path, port] + behind
             known = back.follows(sample)
-            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known)
+            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known, apart)
         return out
 
 

@@ -35,10 +35,12 @@ def gram_effects(
     checks: Sequence[Check],
     error: float,
     apart: bool = True,
+    between: float = 0.0,
 ) -> Iterator[Effect]:
     """The numbers that both sides read off a Gram matrix of the sampled rows; none where the matrix is unknown.
 
-    `apart`: it is known between different positions too.
+    `apart`: it is known between different positions too. `between`: what the average cosine of two examples may be off
+    by, in cosines; `error` is relative.
     """
     asked = [("correlation", of_gram.correlation)] if sample.examples > 1 else []
     asked += [("position_cosine", of_gram.position_cosine)] if len(sample.places) > 1 else []
@@ -46,7 +48,9 @@ def gram_effects(
         if gram is None or (quantity == "position_cosine" and not apart):
             yield effect(path, quantity, direction, port, None, 0.0, (), 0.0)
         else:
-            yield effect(path, quantity, direction, port, np.array([read(gram, sample)]), error, checks, 0.0)
+            value = read(gram, sample)
+            more = between / max(abs(value), 1e-9) if between and quantity == "correlation" else 0.0
+            yield effect(path, quantity, direction, port, np.array([value]), error + more, checks, 0.0)
 
 
 def effect(
