@@ -22,7 +22,8 @@ import numpy as np
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
 from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unrelated
-from lensnet.predict.fluctuation.forward import STEP, Forward, average, mask_law, one_by_one, orthogonal, scaled
+from lensnet.predict.fluctuation.forward import STEP, Forward
+from lensnet.predict.fluctuation.laws import average, mask_law, one_by_one, orthogonal, scaled
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.response import Response, Sources, met

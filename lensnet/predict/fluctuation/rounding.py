@@ -25,7 +25,8 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.environment import linear_factor
-from lensnet.predict.fluctuation.forward import Forward, average
+from lensnet.predict.fluctuation.forward import Forward
+from lensnet.predict.fluctuation.laws import average
 from lensnet.predict.fluctuation.neuron import slope_energy
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.pointwise import function_of
