@@ -91,6 +91,8 @@ class _Builder:
     def network(self) -> Network:
         expansion = Expander(self.spec, self.document, self.components, self.wrong, self.refused).run()
         self.add(expansion.problems)
+        if not expansion.complete:
+            raise SpecError([*self.told, *self.found.values()])  # what is left of it tells nothing
         wired, problems = wire(expansion, self.document)
         self.add(problems)
         source = self.input()

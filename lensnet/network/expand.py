@@ -132,6 +132,7 @@ class Expander:
     def _full(self, place: Path) -> bool:
         if len(self.out.placed) < MAX_COMPONENTS and self._items < MAX_ITEMS:
             return False
+        self.out.complete = False
         self._problem(place, _TOO_MANY)
         return True
 

@@ -53,12 +53,13 @@ class Unread:
 class Expansion:
     """The flat result: components in the order written, and the output path of every group (repeat, block).
 
-    names_known, sources_known: false where an item's name or `from:` could not be read, so that nobody can tell whether
-    a reference leads nowhere, or what is never used.
+    complete: false where it ended early, with too many components. names_known, sources_known: false where an item's
+    name or `from:` could not be read, so that nobody can tell whether a reference leads nowhere, or what is never used.
     """
 
     placed: list[Placed | Unread] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    complete: bool = True
     names_known: bool = True
     sources_known: bool = True
