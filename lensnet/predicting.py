@@ -33,9 +33,13 @@ def predict(
     gradients: bool = True,
     levels: Sequence[Level] = (Level.MOMENTS,),
     rows: int = DEFAULT_ROWS,
+    batch: Tensor | None = None,
 ) -> Report:
-    """The prediction alone, from the declared input or the moments of the actual batch; no forward pass."""
-    batch = _loaded(network) if _is_below(levels) else None
+    """The prediction alone, from the declared input or the moments of the actual batch; no forward pass.
+
+    `batch`: the input in place of the declared one, in torch's layout for its shape.
+    """
+    batch = _loaded(network) if batch is None and _is_below(levels) else batch
     through = propagate(network, input_signal(network, batch), gradients=gradients)
     return _report(network, through, batch, settings, gradients, levels, rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ def _input(draft: Draft) -> dict[str, Any]:
     value = draft.input_node.meta["val"]
     if draft.input_beam is None:
         sizes = tuple(value.shape)
-        return {"source": "tokens", "length": sizes[-1], "vocabulary": max(draft.vocabulary, 1), "batch": sizes[0]}
+        ids = {"length": sizes[-1], "vocabulary": max(draft.vocabulary, 1), "batch": sizes[0]}
+        return {"source": "tokens", **ids, "distribution": "uniform"}
     beam = draft.input_beam
     out: dict[str, Any] = {"source": "gaussian", "channels": beam.channels, "batch": beam.layout.size_of(EXAMPLES)}
     if beam.positions:
@@ -49,11 +51,12 @@ def _input(draft: Draft) -> dict[str, Any]:
     return out
 
 
-def text_of(spec: dict[str, Any]) -> str:
-    """The file: head in blocks, one line per component."""
+def text_of(spec: dict[str, Any], remarks: Sequence[str] = ()) -> str:
+    """The file: head in blocks, one line per component. `remarks`: comments above the input."""
     head = {key: value for key, value in spec.items() if key not in ("body", "input")}
     lines = ["# yaml-language-server: $schema=./lensnet-spec.schema.json"]
     lines += yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip().splitlines()
+    lines += [f"# {remark}" for remark in remarks]
     lines.append(f"input: {_flow(spec['input'])}")
     lines.append("body:")
     lines += [f"  - {_flow(item)}" for item in spec["body"]]

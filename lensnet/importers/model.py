@@ -24,19 +24,25 @@ Weights = Literal["auto", "designed", "built"]
 
 @dataclass
 class ImportedModel:
-    """`network`: as any other. `text`: its file. `draft`: where each component stands in the captured graph. `laws`:
-    of every parameter by name. `built`: whether the given weights are measured, or draws from their laws."""
+    """`network`: as any other. `spec`: its file as plain data. `draft`: where each component stands in the captured
+    graph. `laws`: of every parameter by name. `built`: whether the given weights are measured, or draws from these.
+    `synthetic`: whether the example inputs were drawn for a size, not given."""
 
     name: str
     captured: Captured
     draft: Draft
     network: Network
-    text: str
+    spec: dict[str, Any]
     laws: dict[str, TensorLaw]
     built: bool
     model: nn.Module
     notes: list[str] = field(default_factory=list)
     synthetic: bool = True
+
+    @property
+    def text(self) -> str:
+        """The network file, with the declared input."""
+        return text_of(self.spec)
 
 
 def import_model(
@@ -56,7 +62,7 @@ def import_model(
     name = name or type(model).__name__
     try:
         draft = _drawn(captured, laws)
-        text, network = _written(draft, name, _about(model, captured, built))
+        spec, network = _written(draft, name, _about(model, captured, built))
     except (Unmapped, SpecError) as error:
         if bad := _not_finite(captured.parameters):
             raise ImportRefused(f"no law describes weights that are not finite: {', '.join(bad[:6])}") from error
@@ -66,7 +72,7 @@ def import_model(
     except Exception as error:  # an operation that nobody has thought of must not end in a traceback
         raise ImportRefused(f"the graph could not be read: {type(error).__name__}: {str(error)[:200]}") from error
     notes = [_route(captured), *captured.notes, *draft.notes, *_ties(captured.parameters, draft)]
-    return ImportedModel(name, captured, draft, network, text, laws, built, model, list(dict.fromkeys(notes)))
+    return ImportedModel(name, captured, draft, network, spec, laws, built, model, list(dict.fromkeys(notes)))
 
 
 def _not_finite(parameters: Mapping[str, Tensor]) -> list[str]:
@@ -77,16 +83,16 @@ def _not_finite(parameters: Mapping[str, Tensor]) -> list[str]:
     ]  # fmt: skip
 
 
-def _written(draft: Draft, name: str, about: str) -> tuple[str, Network]:
+def _written(draft: Draft, name: str, about: str) -> tuple[dict[str, Any], Network]:
     """The file and its network; without shared weights where the language has no way to share them."""
-    text = text_of(spec_of(draft, _network_name(name), about))
+    spec = spec_of(draft, _network_name(name), about)
     try:
-        return text, network_of(text, name)
+        return spec, network_of(text_of(spec), name)
     except SpecError:
-        if "weights_of" not in text:
+        if not any("weights_of" in item for item in spec["body"]):
             raise
-    text = text_of(spec_of(draft, _network_name(name), about, sharing=False))
-    return text, network_of(text, name)
+    spec = spec_of(draft, _network_name(name), about, sharing=False)
+    return spec, network_of(text_of(spec), name)
 
 
 def _drawn(captured: Captured, laws: Mapping[str, TensorLaw]) -> Draft:

@@ -58,14 +58,22 @@ class Summary:
 
     @property
     def spec(self) -> str:
-        """The imported network as a file that `lensnet lint` and `lensnet run` take. Raises ImportRefused."""
+        """The network as a file that `lensnet run` takes, its input declared by a law. Raises ImportRefused."""
         if self.imported is None:
             raise ImportRefused(self.reason)
         return self.imported.text
 
     def save(self, path: str | Path) -> None:
-        """Write the network file."""
-        Path(path).write_text(self.spec, encoding="utf-8")
+        """Write the network file.
+
+        Where tensors were given (`input_data`), they are written beside it as `NAME.input.safetensors` and are its
+        input, so that the file predicts from what was measured here. Raises ImportRefused, OSError.
+        """
+        from lensnet.importers.sample import write
+
+        if self.imported is None:
+            raise ImportRefused(self.reason)
+        write(self.imported, Path(path))
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rows as a table; needs pandas."""
@@ -177,13 +185,14 @@ def _reported(
     settings: Settings | None, progress: Progress | None,
 ) -> None:  # fmt: skip
     from lensnet.importers.measuring import ModelBench
+    from lensnet.importers.sample import sample_of
     from lensnet.measure.errors import MeasureError
     from lensnet.predicting import predict
     from lensnet.run import run
 
-    network = imported.network
+    network, bench = imported.network, ModelBench(imported)
+    out.notes = [*imported.notes, *sample_of(imported).remarks]
     if measure:
-        bench = ModelBench(imported)
         try:
             out.report = run(
                 given(network), seeds, settings=settings, backward=backward, most_seeds=most, progress=progress,
@@ -194,7 +203,10 @@ def _reported(
             out.reason = f"not measured: {error}"
     elif imported.captured.on_meta:
         out.notes.append("not measured: the model is on the meta device and has no numbers")
-    out.report = predict(network, settings, gradients=backward)
+    if imported.synthetic or bench.batch().is_meta:
+        out.report = predict(network, settings, gradients=backward)
+    else:
+        out.report = predict(given(network), settings, gradients=backward, batch=bench.batch())
 
 
 def given(network: Network) -> Network:
