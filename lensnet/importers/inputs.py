@@ -74,7 +74,7 @@ def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Be
     """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W)."""
     rank = len(sizes)
     if not 2 <= rank <= 4:
-        raise Unmapped(f"a tensor of {rank} axes")
+        raise Unmapped(f"a tensor of {rank} axes; signals are (N, C), (N, T, C) or (N, C, H, W)")
     roles: list[Any] = [None] * rank
     roles[batch_axis if rank > 2 else 0] = EXAMPLES
     rest = [axis for axis in range(rank) if roles[axis] is None]

@@ -157,6 +157,11 @@ def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights
         raise InputRefused(f"mode is eval or train, not {mode!r}")
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ImportRefused("the model has lazy modules that know no shapes yet: call it once on an input of its own")
+    if quantised := _quantised(model):
+        raise ImportRefused(
+            f"quantised modules have no weights that a law describes ({', '.join(quantised[:6])}): "
+            "give the model as it was before it was quantised"
+        )
     first: ImportRefused | None = None
     for args, kwargs in call_of(model, size, data):
         try:
@@ -168,6 +173,14 @@ def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights
         return imported
     assert first is not None
     raise first
+
+
+def _quantised(model: nn.Module) -> list[str]:
+    """Paths of the modules of torch's quantised layers; the packed weights inside them are not named."""
+    return [
+        path or type(module).__name__ for path, module in model.named_modules()
+        if ".quantized." in f"{type(module).__module__}." and not type(module).__name__.endswith("PackedParams")
+    ]  # fmt: skip
 
 
 def _measured(

@@ -220,6 +220,7 @@ def test_a_hostile_model_ends_in_a_report_or_a_reason(name: str) -> None:
         ("raises half way", "the model raises RuntimeError: half way, after first"),
         ("infinite weights", "not finite: 0.weight"),
         ("lazy", "lazy modules"),
+        ("quantised", "quantised modules have no weights that a law describes (0)"),
         ("returns whole numbers", "no output of the model is a float tensor"),
     ],
 )
