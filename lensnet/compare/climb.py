@@ -54,10 +54,25 @@ class Explanation:
 
 
 def needs_descent(report: Report) -> bool:
-    """Whether a lower level could say more: some row deviates, is out of its regime, or declares too large an error."""
-    return any(
-        row.verdict in ("deviates", "out-of-regime") or row.declared > report.settings.tolerance for row in report.rows
-    )
+    """Whether a lower level could say more: some row deviates, is out of its regime, or declares too large an error.
+
+    Along a network the declared errors add up, at every level alike: what counts in the through view is the share that
+    a single component adds.
+    """
+    if any(row.verdict in ("deviates", "out-of-regime") for row in report.rows):
+        return True
+    reached: dict[tuple[str, str], float] = {}
+    along = [row for row in report.rows if row.direction == "forward"]
+    along += [row for row in reversed(report.rows) if row.direction == "backward"]
+    for row in along:
+        if row.view == "local":
+            before = 0.0
+        else:
+            before = reached.get((row.quantity, row.direction), 0.0)
+            reached[row.quantity, row.direction] = max(before, row.declared)
+        if row.declared - before > report.settings.tolerance:
+            return True
+    return False
 
 
 def climb(report: Report, own: Collection[str] = ()) -> Report:

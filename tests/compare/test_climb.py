@@ -47,6 +47,22 @@ def test_the_level_below_is_taken_with_the_share_that_it_explains() -> None:
     )
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_small_errors_that_add_up_along_the_way_do_not_send_down_but_a_large_one_does(direction: str) -> None:
+    """A hundred layers of 1 % each are as coarse one level below; one formula of 20 % among them is not."""
+    places = range(100) if direction == "forward" else range(99, -1, -1)
+    rows = [
+        row(
+            "moments", 1.0, 1.01, "agrees", declared=0.01 * (place + 1), component=f"block.{place}", direction=direction
+        )
+        for place in places
+    ]
+    assert not needs_descent(report(*rows))
+    jump = [replace(one, declared=one.declared + 0.2 * (one.declared > 0.5)) for one in rows]
+    assert needs_descent(report(*jump))
+    assert needs_descent(report(replace(rows[0], view="local", declared=0.2)))
+
+
 def test_a_level_that_declares_more_error_than_allowed_is_passed_over() -> None:
     coarse = row("moments", 1.0, 1.01, "agrees", declared=0.2)
     fine = row("kernel", 1.01, 1.01, "agrees", declared=0.01)
