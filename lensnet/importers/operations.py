@@ -53,3 +53,10 @@ def argument(node: Node, place: int, name: str, default: Any = None) -> Any:
     if len(node.args) > place:
         return node.args[place]
     return node.kwargs.get(name, default)
+
+
+def axes_of(node: Node, place: int) -> list[int]:
+    """The axes that a reduction runs over, of its argument `dim`; none where it runs over all. An exported graph has a
+    list, a traced one what the user wrote."""
+    axes = argument(node, place, "dim")
+    return [axes] if isinstance(axes, int) else list(axes or [])

@@ -23,6 +23,7 @@ from tests.importers.models import (
     Numpy,
     Recurrent,
     ResNet,
+    RMSNorm,
     Sequence,
     SharedQueries,
     ShiftedWindows,
@@ -48,6 +49,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "data dependent": (DataDependent, (ROWS,), "draft export"),
     "top one": (TopOne, (ROWS[:, :32],), "export"),
     "numpy": (Numpy, (ROWS[:, :32],), "trace"),
+    "traced norm": (lambda: nn.Sequential(Numpy(), RMSNorm(32), nn.Linear(32, 8)), (ROWS[:, :32],), "trace"),
     "twice": (Twice, (ROWS,), "export"),
     "lstm": (lambda: Recurrent(nn.LSTM), (STEPS,), "export"),
     "gru": (lambda: Recurrent(nn.GRU), (STEPS,), "export"),
@@ -203,6 +205,14 @@ def test_on_the_meta_device_the_laws_are_those_of_the_initialiser() -> None:
         for row in found.rows
         if row.quantity == "second_moment"
     )
+
+
+def test_a_norm_is_known_in_a_traced_graph_too() -> None:
+    """There an average has its axis as a number, not in a list."""
+    found = summary(made("traced norm")[0], input_data=ROWS[:, :32], seeds=4, most_seeds=4)
+    assert found.network is not None and "rmsnorm" in found.network["model.1"].kind
+    rows = [r for r in found.rows if (r.component, r.quantity, r.direction) == ("model.1", "second_moment", "forward")]
+    assert rows and all(r.measured == pytest.approx(1, abs=1e-3) == r.predicted for r in rows)
 
 
 def test_the_summary_is_public_and_shows_itself() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, between, computes, through
 
 
@@ -51,7 +51,7 @@ def _size(node: Any, divides: bool, look: Looker) -> _Size | None:
     while computes(node, "expand", "expand_as", "to", "_to_copy", "clamp_min", "clamp"):
         node = arguments(node)[0]  # an expansion, or a floor under a length
     if divides and computes(node, "linalg_vector_norm", "norm"):
-        axes = list(argument(node, 2, "dim") or [])
+        axes = axes_of(node, 2)
         if len(axes) != 1 or argument(node, 1, "ord", 2) != 2:
             return None
         source = arguments(node)[0]
@@ -76,7 +76,7 @@ def _mean_square(inside: Any, look: Looker) -> _Size | None:
         return None if found is None else _Size(found.of, found.direct, found.axis, eps, True)
     if not computes(inside, "mean"):
         return None
-    axes = list(argument(inside, 1, "dim") or [])
+    axes = axes_of(inside, 1)
     if len(axes) != 1 or not argument(inside, 2, "keepdim", False):
         return None
     direct = _squared(through(arguments(inside)[0]), look)
@@ -88,8 +88,7 @@ def _mean_square(inside: Any, look: Looker) -> _Size | None:
 
 
 def _variance(node: Node) -> _Size | None:
-    axes = argument(node, 1, "dim")
-    axes = [axes] if isinstance(axes, int) else list(axes or [])
+    axes = axes_of(node, 1)
     if len(axes) != 1:
         return None
     source = arguments(node)[0]
@@ -100,7 +99,7 @@ def _centre(node: Any, axis: int) -> tuple[Any, bool]:
     """x - mean(x) over an axis: x and True."""
     if computes(node, "sub") and computes(through(arguments(node)[1]), "mean"):
         x, mean = arguments(node)[0], through(arguments(node)[1])
-        axes = list(argument(mean, 1, "dim") or [])
+        axes = axes_of(mean, 1)
         if through(arguments(mean)[0]) is through(x) and [_axis(one, node) for one in axes] == [axis]:
             return x, True
     return node, False

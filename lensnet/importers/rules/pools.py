@@ -8,7 +8,7 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS
-from lensnet.importers.operations import argument, arguments, name_of
+from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.layout import as_grid
 
@@ -108,10 +108,9 @@ def mean(mapper: Mapper, node: Node) -> Value:
     source = arguments(node)[0]
     beam = mapper.beam(source)
     assert isinstance(source, Node)
-    axes = argument(node, 1, "dim")
-    if axes is None:
+    axes = axes_of(node, 1)
+    if not axes:
         raise Unmapped("an average over everything")
-    axes = [axes] if isinstance(axes, int) else list(axes)
     places = [axis % len(beam.layout.axes) for axis in axes]
     roles = {atom.role for place in places for atom in beam.layout.axes[place]}
     if not roles:
