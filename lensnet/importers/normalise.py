@@ -1,22 +1,33 @@
 """The captured graph in the form that the rules and the measurement expect, computing the same.
 
 A tensor that is cut into pieces becomes one operation per piece, so that each has a port of its own; operations in
-place become those that make a new tensor, so that what was measured is not overwritten; sums over named indices and
-stacks of recurrences become what they are made of; assertions about the example go.
+place become those that make a new tensor, so that what was measured is not overwritten; functions of a traced graph
+become the operations that an exported one has; sums over named indices and stacks of recurrences become what they are
+made of; assertions about the example go.
 """
 
 from __future__ import annotations
 
+import inspect
 import operator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.fx import Graph, Node
 
 from lensnet.importers.lowering import averaged, einsum, gated, recurrence
 from lensnet.importers.operations import argument, arguments, name_of, table
 
 _CUTS = ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+_ATEN = torch.ops.aten
+_MOVING = ("input", "weight", "bias", "running_mean", "running_var")
+_REORDERED: dict[Any, tuple[Any, tuple[str, ...]]] = {
+    F.embedding: (_ATEN.embedding.default, ("weight", "input")),
+    F.batch_norm: (_ATEN.batch_norm.default, (*_MOVING, "training", "momentum", "eps")),
+    F.instance_norm: (_ATEN.instance_norm.default, (*_MOVING, "use_input_stats", "momentum", "eps")),
+}
+"""Functions whose operation takes the same arguments in another order: the operation, and their names in its order."""
 
 
 def normalise(graph: Graph) -> None:
@@ -25,6 +36,7 @@ def normalise(graph: Graph) -> None:
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
+        _reordered(node)
         name = name_of(node)
         if name in _CUTS or name == "unbind":
             _apart(graph, node, name)
@@ -62,6 +74,19 @@ def _apart(graph: Graph, node: Node, name: str) -> None:
         user.replace_all_uses_with(made)
         graph.erase_node(user)
     graph.erase_node(node)
+
+
+def _reordered(node: Node) -> None:
+    operation, names = _REORDERED.get(node.target, (None, ()))
+    if operation is None:
+        return
+    given = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+    given.apply_defaults()
+    values = given.arguments
+    if values.get("max_norm") is not None:  # the table is shortened before it is read
+        return
+    last = (False,) * ("eps" in names)  # cudnn
+    node.target, node.args, node.kwargs = operation, (*(values[name] for name in names), *last), {}
 
 
 def _functional(node: Node) -> None:

@@ -142,13 +142,24 @@ class TopOne(nn.Module):
 class Numpy(nn.Module):
     """What no exporter follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
-        self.dense = nn.Linear(32, 32)
+        self.dense = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         factor = 2.0 if float(x.detach().numpy().sum()) > -1e9 else 1.0
         return torch.relu(self.dense(x)) * factor
+
+
+class TracedTokens(nn.Module):
+    """Token ids, and a step that no exporter follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.body = nn.Embedding(200, 96), RMSNorm(96), Numpy(96)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.body(self.norm(self.embed(ids)))
 
 
 class Twice(nn.Module):

@@ -28,6 +28,7 @@ from tests.importers.models import (
     SharedQueries,
     ShiftedWindows,
     TopOne,
+    TracedTokens,
     Twice,
     WrittenOut,
 )
@@ -50,6 +51,14 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "top one": (TopOne, (ROWS[:, :32],), "export"),
     "numpy": (Numpy, (ROWS[:, :32],), "trace"),
     "traced norm": (lambda: nn.Sequential(Numpy(), RMSNorm(32), nn.Linear(32, 8)), (ROWS[:, :32],), "trace"),
+    "traced net": (
+        lambda: nn.Sequential(
+            Numpy(), nn.BatchNorm1d(32), nn.LayerNorm(32), nn.Linear(32, 96), nn.GELU(), nn.Linear(96, 96)
+        ),
+        (ROWS[:, :32],),
+        "trace",
+    ),
+    "traced tokens": (TracedTokens, (IDS["ids"],), "trace"),
     "twice": (Twice, (ROWS,), "export"),
     "lstm": (lambda: Recurrent(nn.LSTM), (STEPS,), "export"),
     "gru": (lambda: Recurrent(nn.GRU), (STEPS,), "export"),
@@ -59,6 +68,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
 }
 STANDARD = [
     "resnet", "convnext", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence",
+    "traced net", "traced tokens",
 ]  # fmt: skip
 
 
