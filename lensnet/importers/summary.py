@@ -179,7 +179,8 @@ def _quantised(model: nn.Module) -> list[str]:
     """Paths of the modules of torch's quantised layers; the packed weights inside them are not named."""
     return [
         path or type(module).__name__ for path, module in model.named_modules()
-        if ".quantized." in f"{type(module).__module__}." and not type(module).__name__.endswith("PackedParams")
+        if type(module).__module__.startswith("torch.") and ".quantized." in f"{type(module).__module__}."
+        and not type(module).__name__.endswith("PackedParams")
     ]  # fmt: skip
 
 
