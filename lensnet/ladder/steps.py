@@ -23,6 +23,7 @@ from lensnet.ladder.symbolic import proof
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field
+from lensnet.network.graph import Network
 from lensnet.predict.engine import Descent, Source
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Effect, Prediction
@@ -171,13 +172,12 @@ def _diagonal_difference(trial: Trial, direction: str) -> _Difference | None:
     from lensnet.predict.kernel.propagate import propagate as propagate_kernel
     from lensnet.predict.kernel.source import input_state
 
-    network, path = network_of(trial), path_of(trial)
-    most = max([network.input.shape.position_count, *(node.shape.position_count for node in network)])
-    if network.input.batch * most > MOST_SAMPLES:
-        network = network_of(trial.at(batch=max(MOST_SAMPLES // most, 1)))
+    network, path = _followed(trial), path_of(trial)
     moments = propagate(network, input_signal(network), gradients=direction == "backward")
     kernels = propagate_kernel(network, input_state(network, None))
     if path not in kernels.states or not _in_regime(moments, trial, direction):
+        return None
+    if any(check.margin is not None and check.margin < 0 for check in kernels.checks[path]):
         return None
     declared = sum(e.error for e in moments.effects if e.component == path and e.quantity == "second_moment")
     if direction == "forward":
@@ -192,6 +192,15 @@ def _diagonal_difference(trial: Trial, direction: str) -> _Difference | None:
             worst = max(worst or 0.0, _relative(layout.diagonal(layout.whole(pairs)), p))
             declared += gradients.errors[path, port]
     return None if worst is None else _Difference(worst, declared)
+
+
+def _followed(trial: Trial) -> Network:
+    """The network of a trial, with no more examples than pairs can be kept of."""
+    network = network_of(trial)
+    most = max([network.input.shape.position_count, *(node.shape.position_count for node in network)])
+    if network.input.batch * most > MOST_SAMPLES:
+        network = network_of(trial.at(batch=max(MOST_SAMPLES // most, 1)))
+    return network
 
 
 def _in_regime(moments: Prediction, trial: Trial, direction: str) -> bool:
@@ -247,7 +256,7 @@ def _widens(trial: Trial) -> bool:
 
 
 def _predicted(trial: Trial, levels: tuple[Level, ...]) -> list[Effect]:
-    network, path = network_of(trial), path_of(trial)
+    network, path = _followed(trial), path_of(trial)
     moments = propagate(network, input_signal(network), gradients=False)
     descent = Descent(network, Source(moments, None, ROWS, gradients=False), levels)
     return [effect for effect in descent.effects if effect.component == path and effect.direction == "forward"]
