@@ -57,6 +57,11 @@ class Constructed:
     seconds: float = 0.0
 
     @property
+    def redunet_layers(self) -> dict[str, RedunetLayer]:
+        """The ReduNet layers by path, in order."""
+        return {path: layer for path, layer in layers(self.module).items() if isinstance(layer, RedunetLayer)}
+
+    @property
     def wanted(self) -> list[str]:
         """The paths of all layers that are made from data."""
         return [path for path, layer in layers(self.module).items() if isinstance(layer, ConstructedLayer)]
@@ -120,7 +125,7 @@ def _construct(
     if progress is not None:
         progress.start(todo)
 
-    ascents = [path for path, layer in layers(made.module).items() if isinstance(layer, RedunetLayer)]
+    ascents = list(made.redunet_layers)
 
     def on_layer(path: str, layer: ConstructedLayer, output: Tensor) -> None:
         nonlocal saved

@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lensnet.construct.features import by_layer, labelled_batch
 from lensnet.construct.network import OUTPUT, Constructed, Progress
 from lensnet.measure.errors import MeasureError
-from lensnet.measure.labelled import load_labels
 from lensnet.measure.layers.redunet import RedunetLayer
-from lensnet.measure.module import layers
-from lensnet.measure.sources import load_batch
 
 RATE = 0.002
 """Step of Adam, relative to the root mean square of an operator's entries."""
@@ -41,14 +39,16 @@ def fine_tune(made: Constructed, epochs: int, progress: Progress | None = None) 
 
     Raises MeasureError for a network without a ReduNet layer or one that is not finished.
     """
-    ascents = {path: layer for path, layer in layers(made.module).items() if isinstance(layer, RedunetLayer)}
-    labels = load_labels(made.network.input)
-    if not ascents or labels is None or len(made.done) < len(made.wanted):
+    given = labelled_batch(made)
+    if given is None or len(made.done) < len(made.wanted):
         raise MeasureError(f"{made.network.name} has no finished ReduNet layers to tune")
-    like = next(iter(ascents.values())).expansion
-    batch, labels = load_batch(made.network.input, dtype=like.dtype).to(like.device), labels.to(like.device)
+    (batch, labels), ascents = given, made.redunet_layers
+
+    def reduction(layer: RedunetLayer, features: Tensor) -> float:
+        return float(layer.rates_of(features, labels).reduction)
+
     before = {path: _copies(layer) for path, layer in ascents.items()}
-    start = _reductions(made, ascents, batch, labels)
+    start = by_layer(made, batch, reduction)
     groups: list[dict[str, Any]] = [
         {"params": [tensor.requires_grad_()], "lr": RATE * float(tensor.detach().square().mean().sqrt())}
         for layer in ascents.values()
@@ -72,7 +72,7 @@ def fine_tune(made: Constructed, epochs: int, progress: Progress | None = None) 
         for tensor in (group["params"][0] for group in groups):
             tensor.requires_grad_(False)
             tensor.grad = None
-    end = _reductions(made, ascents, batch, labels)
+    end = by_layer(made, batch, reduction)
     out = []
     for path, layer in ascents.items():
         moved = [_relative(a, b) for a, b in zip(_copies(layer), before[path], strict=True)]
@@ -108,23 +108,3 @@ def _behind(made: Constructed, last: nn.Module, batch: Tensor) -> Tensor:
     finally:
         hook.remove()
     return held[0]
-
-
-def _reductions(made: Constructed, ascents: dict[str, RedunetLayer], batch: Tensor, labels: Tensor) -> dict[str, float]:
-    """R - Rc of the features that enter each layer, and of those that leave the last."""
-    found: dict[str, float] = {}
-    names = {layer: path for path, layer in ascents.items()}
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, RedunetLayer)
-        found[names[module]] = float(module.rates_of(inputs[0], labels).reduction)
-        found[OUTPUT] = float(module.rates_of(output, labels).reduction)
-
-    hooks = [layer.register_forward_hook(look) for layer in ascents.values()]
-    try:
-        with torch.no_grad():
-            made.module(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
