@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.levels.pairs import Field, Mode, Pairs
+from lensnet.levels.pairs import Field, Mode, Pairs, Samples
 
 Displacements = NDArray[np.int64]
 """Rows of integers, `(D, axes)`, sorted, without repetition, with each its negative."""
@@ -33,14 +33,12 @@ def every_displacement(positions: tuple[int, ...]) -> Displacements:
 
 
 @dataclass(frozen=True, eq=False)
-class BandPairs:
+class BandPairs(Samples):
     """Chosen displacements at every position: a pair field is `(E, E, D, *positions)`.
 
     Entry [e, f, d, p] is the pair of example e at p with example f at p + displacements[d]; 0 where that is outside.
     """
 
-    examples: int
-    positions: tuple[int, ...]
     displacements: Displacements
     mode: Mode = "banded"
 
@@ -55,20 +53,8 @@ class BandPairs:
         return self.examples, self.positions, self.displacements.tobytes()
 
     @property
-    def places(self) -> int:
-        return prod(self.positions)
-
-    @property
-    def count(self) -> int:
-        return self.examples * self.places
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return (self.examples, self.examples, len(self.displacements), *self.positions)
-
-    @property
-    def field_shape(self) -> tuple[int, ...]:
-        return (self.examples, *self.positions)
 
     @cached_property
     def index(self) -> dict[tuple[int, ...], int]:

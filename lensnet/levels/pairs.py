@@ -21,12 +21,11 @@ Mode = Literal["full", "banded", "stationary"]
 
 
 @dataclass(frozen=True)
-class FullPairs:
-    """Every pair: a pair field is a matrix `(N, N)` over the samples, example-major, N = examples * positions."""
+class Samples:
+    """The samples of a batch, example-major: `examples` at each of `positions`."""
 
     examples: int
     positions: tuple[int, ...]
-    mode: Mode = "full"
 
     @property
     def places(self) -> int:
@@ -37,12 +36,19 @@ class FullPairs:
         return self.examples * self.places
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return (self.count, self.count)
-
-    @property
     def field_shape(self) -> tuple[int, ...]:
         return (self.examples, *self.positions)
+
+
+@dataclass(frozen=True)
+class FullPairs(Samples):
+    """Every pair: a pair field is a matrix `(N, N)` over the samples, example-major, N = examples * positions."""
+
+    mode: Mode = "full"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.count, self.count)
 
     def flat(self, field: Any) -> Field:
         """A field as a vector over samples, `(N,)`."""
@@ -120,24 +126,14 @@ class FullPairs:
 
 
 @dataclass(frozen=True)
-class StationaryPairs:
+class StationaryPairs(Samples):
     """Displacements only: a pair field is `(E, E, *D)`, its average over all positions p and p + delta of two examples.
 
     Axis i of D has 2 n_i - 1 entries, for delta_i from -(n_i - 1) to n_i - 1. What differs from place to place (dark
     rims, bright patches) is kept in fields beside it; of pairs only the average at each displacement is known.
     """
 
-    examples: int
-    positions: tuple[int, ...]
     mode: Mode = "stationary"
-
-    @property
-    def places(self) -> int:
-        return prod(self.positions)
-
-    @property
-    def count(self) -> int:
-        return self.examples * self.places
 
     @property
     def spread(self) -> tuple[int, ...]:
@@ -146,10 +142,6 @@ class StationaryPairs:
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.examples, self.examples, *self.spread)
-
-    @property
-    def field_shape(self) -> tuple[int, ...]:
-        return (self.examples, *self.positions)
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -49,6 +49,28 @@ def through(node: Any) -> Any:
     return node
 
 
+def grown(
+    root: Node, belongs: Callable[[Node, set[Node]], bool], inner: Callable[[Node], bool]
+) -> tuple[set[Node], set[Node]]:
+    """From `root` back along the inputs that are `inner`, as far as operations belong: these, and what they end at.
+
+    `belongs` is told what belongs so far.
+    """
+    members: set[Node] = set()
+    ends: set[Node] = set()
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if node in members or node in ends:
+            continue
+        if len(members) > MOST or not belongs(node, members):
+            ends.add(node)
+            continue
+        members.add(node)
+        todo += [one for one in node.all_input_nodes if inner(one)]
+    return members, ends
+
+
 def between(root: Node, source: Node) -> set[Node]:
     """Every operation on a way from `source` to `root`, the root included."""
     reach: dict[Node, bool] = {source: True}

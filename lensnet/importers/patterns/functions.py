@@ -7,7 +7,7 @@ from typing import Any
 from torch.fx import Node
 
 from lensnet.importers.operations import arguments, name_of
-from lensnet.importers.patterns.cluster import MOST, Cluster, IsSignal, Looker, between, through
+from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, between, grown, through
 
 TEXTS = {
     "relu": "relu({0})", "sigmoid": "sigmoid({0})", "tanh": "tanh({0})", "exp": "exp({0})", "erf": "erf({0})",
@@ -25,19 +25,12 @@ def written_out(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None
         return None
     if sum(isinstance(one, Node) and is_signal(one) for one in arguments(root)[:2]) < 2:
         return None
-    members: set[Node] = set()
-    ends: set[Node] = set()
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if node in members or node in ends:
-            continue
-        inner = node is root or all(user in members for user in node.users)
-        if not inner or not _pointwise(node, look) or len(members) > MOST:
-            ends.add(node)
-            continue
-        members.add(node)
-        todo += [one for one in node.all_input_nodes if is_signal(one)]
+
+    def belongs(node: Node, members: set[Node]) -> bool:
+        inside = node is root or all(user in members for user in node.users)
+        return inside and _pointwise(node, look)
+
+    members, ends = grown(root, belongs, is_signal)
     if len(ends) != 1:
         ends = _retry(root, members, ends, is_signal)
     if len(ends) != 1:

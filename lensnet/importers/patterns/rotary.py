@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx import Node
 
 from lensnet.importers.operations import argument, arguments, name_of, table
-from lensnet.importers.patterns.cluster import MOST, Cluster, IsSignal, Looker, between
+from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, between, grown
 
 _CUTS = ("slice", "split", "chunk", "getitem", "select", "unbind", "split_with_sizes", "narrow", "tensor_split")
 _LINEAR = {"neg", "cat", "concat", "stack", "add", "sub", *_CUTS}
@@ -20,23 +20,16 @@ def rotary(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
         if not (isinstance(under, Node) and name_of(under) in ("stack", "cat")):
             return None
     layout = table()["layout"]
-    members: set[Node] = set()
-    ends: set[Node] = set()
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if node in members or node in ends:
-            continue
+
+    def belongs(node: Node, members: set[Node]) -> bool:
         name = name_of(node) if node.op != "placeholder" else "placeholder"
         by_table = name == "mul" and any(look.static(one) and one.meta["val"].dim() >= 2 for one in arguments(node))
         cut = (
             name == "slice" and int(argument(node, 1, "dim", 0)) % node.meta["val"].dim() != node.meta["val"].dim() - 1
         )
-        if cut or not (name in _LINEAR or name in layout or by_table) or len(members) > MOST:
-            ends.add(node)
-            continue
-        members.add(node)
-        todo += [one for one in node.all_input_nodes if not look.static(one)]
+        return not cut and (name in _LINEAR or name in layout or by_table)
+
+    members, ends = grown(root, belongs, lambda one: not look.static(one))
     tables = [n for n in members if name_of(n) == "mul"]
     if len(ends) != 1 or len(tables) < 2 or not any(name_of(n) in ("neg", "sub") for n in members):
         return None

@@ -21,6 +21,7 @@ import numpy as np
 
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
+from lensnet.predict.edges import OUTPUT, Edge
 from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unrelated
 from lensnet.predict.fluctuation.forward import STEP, Forward
 from lensnet.predict.fluctuation.laws import average, mask_law, one_by_one, orthogonal, scaled
@@ -28,7 +29,7 @@ from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.response import Response, Sources, met
 from lensnet.predict.moments.backward import backward
-from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge
+from lensnet.predict.moments.cross import BackwardCross
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
 
 

@@ -17,13 +17,11 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Network, Node
+from lensnet.predict.edges import OUTPUT, Edge, total_of, uses_of
 from lensnet.predict.kernel.cross import ForwardCross, Places, is_linear, linear_factor, source_of
 from lensnet.predict.kernel.environment import Environment
 from lensnet.predict.kernel.pointwise import behind, between, mean_slopes
 from lensnet.predict.moments.pointwise import function_of, slope_of
-
-Edge = tuple[str, str]
-OUTPUT: Edge = ("", "output")
 
 
 class BackwardCross:
@@ -123,9 +121,7 @@ class BackwardCross:
 
     def outputs(self, a: str, b: str) -> Pairs | None:
         """E[g_a g_b] of the gradients at the outputs of two components; None where no rule reaches."""
-        parts = [self._beyond(a, edge) for edge in self.uses(b)]
-        known = [part for part in parts if part is not None]
-        return np.asarray(sum(known)) if len(known) == len(parts) else None
+        return total_of(self._beyond(a, edge) for edge in uses_of(self.network, b))
 
     def _joint_slopes(self, a: Node, b: Node) -> Pairs | None:
         """E f'(x) g'(y) of two functions of different Gaussians that the graph knows to be correlated, else None."""
@@ -159,7 +155,7 @@ class BackwardCross:
 
     def _beyond_both(self, path: str) -> Pairs | None:
         """The gradient's own covariance at a component's output."""
-        uses = self.uses(path)
+        uses = uses_of(self.network, path)
         return self.gradients.get(uses[0]) if len(uses) == 1 else None
 
     def _twins(self, a: Node, b: Node) -> bool:
@@ -179,18 +175,9 @@ class BackwardCross:
         )
         return np.asarray(slopes * beyond)
 
-    def uses(self, path: str) -> list[Edge]:
-        return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]
-
     def _beyond(self, path: str, edge: Edge) -> Pairs | None:
         """Cross moment of the gradient at a component's output with that of another edge."""
-        total: Pairs | None = None
-        for use in self.uses(path):
-            part = self.moment(use, edge)
-            if part is None:
-                return None
-            total = part if total is None else total + part
-        return total
+        return total_of(self.moment(use, edge) for use in uses_of(self.network, path))
 
     def _changes_sign(self, edge: Edge, other: Edge) -> bool:
         """Whether a gradient is a linear function, of any geometry, of fresh weights that the other does not pass."""
@@ -198,7 +185,7 @@ class BackwardCross:
             node = self.network[edge[0]]
             if node.component.coherence.kind == "fresh":
                 return not self.network.sharing(node) and self.order[node.path] < self.order[other[0]]
-            uses = self.uses(node.path)
+            uses = uses_of(self.network, node.path)
             if not is_linear(node) or len(node.ports) > 1 or len(uses) > 1:
                 return False
             edge = uses[0]

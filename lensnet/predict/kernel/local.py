@@ -11,9 +11,9 @@ from lensnet.levels.pairs import Field, FullPairs
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
+from lensnet.predict.edges import OUTPUT
 from lensnet.predict.engine import Draw, Source
 from lensnet.predict.kernel.backward import backward
-from lensnet.predict.kernel.cross_back import OUTPUT
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import forward, operators_of, placed
 from lensnet.predict.kernel.propagate import Kernels

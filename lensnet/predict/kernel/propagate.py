@@ -14,9 +14,10 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.geometry import Patches, Pointwise
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.edges import OUTPUT, Edge, uses_of
 from lensnet.predict.kernel.backward import BackStep, backward, gathered_uses
 from lensnet.predict.kernel.cross import ForwardCross
-from lensnet.predict.kernel.cross_back import OUTPUT, BackwardCross, Edge
+from lensnet.predict.kernel.cross_back import BackwardCross
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import Step, forward
 from lensnet.predict.prediction import Check
@@ -148,7 +149,7 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
     assert kernels.cross is not None
     cross = out.cross = BackwardCross(network, kernels.states, out.pairs, kernels.gradient_place, kernels.cross)
     for node in reversed(network.nodes):
-        uses = cross.uses(node.path)
+        uses = uses_of(network, node.path)
         if any(use not in out.pairs for use in uses) or node.path not in kernels.states:
             continue
         checks = {c.text: c for use in uses for c in out.checks[use] if _fails(c)}

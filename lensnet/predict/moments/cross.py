@@ -17,13 +17,11 @@ from lensnet.levels.signal import Signal
 from lensnet.network.geometry import Pointwise, Strided
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
+from lensnet.predict.edges import OUTPUT, Edge, total_of, uses_of
 from lensnet.predict.environment import linear_factor
 from lensnet.predict.moments.pointwise import mean_product, mean_slope, mean_slope_product, stein_factor
 
 Field = NDArray[np.float64]
-Edge = tuple[str, str]
-
-OUTPUT: Edge = ("", "output")
 _SHALLOW = 32
 
 
@@ -196,7 +194,7 @@ class BackwardCross:
             node = self.network[edge[0]]
             if node.component.coherence.kind == "fresh":
                 return self.order[node.path] < self.order[other[0]]
-            uses = self._uses(node.path)
+            uses = uses_of(self.network, node.path)
             if node.component.coherence.kind != "linear" or len(node.ports) > 1 or len(uses) > 1:
                 return False
             edge = uses[0]
@@ -237,7 +235,7 @@ class BackwardCross:
         slopes = self._slope(node, a), self._slope(node, b)
         if slopes[0] is None or slopes[1] is None:
             return None
-        return slopes[0] * slopes[1] * self.gradients[self._uses(node.path)[0]]
+        return slopes[0] * slopes[1] * self.gradients[uses_of(self.network, node.path)[0]]
 
     def _twins(self, a: Node, b: Node) -> bool:
         """Two pointwise functions of one and the same value."""
@@ -245,27 +243,12 @@ class BackwardCross:
         return kinds == {"pointwise"} and _source(self.network, a.inputs[0]) == _source(self.network, b.inputs[0])
 
     def _both_pointwise(self, a: Node, b: Node) -> Field | None:
-        total: Field | None = None
-        for edge in self._uses(b.path):
-            part = self._beyond(a.path, edge)
-            if part is None:
-                return None
-            total = part if total is None else total + part
-        assert total is not None
-        return mean_slope_product(a, b, self.signals[a.inputs[0]]) * total
-
-    def _uses(self, path: str) -> list[Edge]:
-        return [(node.path, port) for node, port in self.network.consumers(path)] or [OUTPUT]
+        total = total_of(self._beyond(a.path, edge) for edge in uses_of(self.network, b.path))
+        return None if total is None else mean_slope_product(a, b, self.signals[a.inputs[0]]) * total
 
     def _beyond(self, path: str, edge: Edge) -> Field | None:
         """Cross moment of the gradient at a component's output with that of another edge."""
-        total: Field | None = None
-        for use in self._uses(path):
-            part = self.moment(use, edge)
-            if part is None:
-                return None
-            total = part if total is None else total + part
-        return total
+        return total_of(self.moment(use, edge) for use in uses_of(self.network, path))
 
 
 def _source(network: Network, path: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 
 from lensnet.levels.signal import Field, Law, Signal
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.edges import OUTPUT
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.beyond_law import as_observed, behind_norm
-from lensnet.predict.moments.cross import OUTPUT, BackwardCross
+from lensnet.predict.moments.cross import BackwardCross
 from lensnet.predict.moments.forward import forward
 from lensnet.predict.moments.propagate import CROSS_MOMENT, side_of, wires
 from lensnet.predict.moments.recurrence import remembered_slope, skip_behind, slope_before

@@ -10,9 +10,10 @@ import numpy as np
 
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import INPUT, Network, Node
+from lensnet.predict.edges import OUTPUT, Edge
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.beyond_law import behind_sum
-from lensnet.predict.moments.cross import OUTPUT, BackwardCross, Edge, ForwardCross
+from lensnet.predict.moments.cross import BackwardCross, ForwardCross
 from lensnet.predict.moments.forward import field_shape, forward
 from lensnet.predict.moments.recurrence import remembered_slope, skip_behind, slope_before
 from lensnet.predict.moments.selection import pool_behind, selected_slope
