@@ -159,6 +159,10 @@ class _Checker:
                 for name, effect in entry.items():
                     named((*path, name), name, key=True, also=tuple(Effect.model_fields))
                     self.effect((*path, name), effect)
+        stated = self.spec.effects.get("moments", {})
+        if "second_moment" in stated and "mean" not in stated:
+            help = "say what becomes of the mean too, as in mean: {formula: 0}"
+            self.add(("effects", "moments", "second_moment"), "a second moment without a mean", help, key=True)
 
     def state_variable(self, path: Path, name: str) -> None:
         """A step gives the iterate (each of its coordinates), what it remembers, or a coordinate that it names."""

@@ -98,13 +98,13 @@ def test_several_ports_and_any_number_of_ports():
     spec = load(
         "component: residual\nports: {in: [skip, branch]}\nimplementation: residual\n"
         "coherence: {linear: {skip: 1, branch: 2}}\n"
-        "effects: {moments: {second_moment: q_skip + q_branch + 2*k_skip_branch, "
+        "effects: {moments: {mean: m_skip + m_branch, second_moment: q_skip + q_branch + 2*k_skip_branch, "
         "backward_second_moment: {skip: p, branch: p}}}"
     )
     assert spec.ports.names == ["skip", "branch"] and spec.coherence.linear == {"skip": "1", "branch": "2"}
     spec = load(
         "component: sum\nports: {in: [xs...]}\nimplementation: sum\n"
-        "effects: {moments: {second_moment: sum_ports(q) + 2*sum_pairs(k)}}"
+        "effects: {moments: {mean: sum_ports(m), second_moment: sum_ports(q) + 2*sum_pairs(k)}}"
     )
     assert spec.ports.variadic and spec.ports.names == ["xs"]
 
@@ -192,3 +192,9 @@ def test_a_wrong_abbreviation_is_reported_once():
     text, (place,) = marked(EFFECTS + "mean: a, second_moment: a**2}}\nlet: {a: 2*⟦z⟧}")
     (found,) = problems(text)
     assert (found.line, found.column) == (place.line, place.column)
+
+
+def test_a_mean_is_not_guessed_where_the_second_moment_is_stated():
+    text = "\n".join(line for line in LINEAR.splitlines() if not line.startswith("    mean:"))
+    (problem,) = problems(text)
+    assert problem.message == "a second moment without a mean" and "mean: {formula:" in problem.help

@@ -164,7 +164,7 @@ body:
   - {component: c, name: ⟦twice⟧}
 define:
   good: {function: x*⟦sigmoi⟧(x), kinks: ⟦3⟧}
-  bad: {effects: {⟦momets⟧: {mean: m}, moments: {second_moment: q + ⟦r⟧}}}
+  bad: {effects: {⟦momets⟧: {mean: m}, moments: {mean: m, second_moment: q + ⟦r⟧}}}
   worse: {parameters: {a: {type: ⟦intger⟧}}, function: a*x*b}
 expect:
   - {at: c, quantity: mean, ⟦les_than⟧: 3, more_than: 1}

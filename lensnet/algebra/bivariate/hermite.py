@@ -89,7 +89,8 @@ def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: flo
         scale = np.sqrt(a.power) * np.sqrt(b.power)
         left = np.sqrt(a.rest) * np.sqrt(b.rest)
         used = _needed(a, b, float(np.max(np.abs(rho), initial=0.0)))
-        bound = np.abs(rho) ** (terms + 1) * left
+        with np.errstate(invalid="ignore"):  # a function without a finite power: 0 * inf, which the scale tells
+            bound = np.abs(rho) ** (terms + 1) * left
         if terms >= MOST_TERMS or np.all(bound <= tolerance * scale) or not np.all(np.isfinite(scale)):
             break
         terms = min(2 * terms, MOST_TERMS)

@@ -43,10 +43,7 @@ def forward(
         operators = formula_operators(node, signals)
         size = field_shape(node, signals)
         second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
-        if "mean" in models:
-            mean = np.broadcast_to(models["mean"].evaluate(env, operators), size)
-        else:
-            mean = np.zeros(size)
+        mean = np.broadcast_to(models["mean"].evaluate(env, operators), size)
         error = models["second_moment"].error(env, operators)
         checks += evaluate_checks(node, env, operators)
     law = law_after(node, signals, mean, second)
