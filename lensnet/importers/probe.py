@@ -234,6 +234,8 @@ class ModelProbe(Interpreter):
         assert self.result is not None
         self.invariant[self.network.nodes[-1].path] = inner_product(self.result.detach(), weights)
         torch.autograd.backward(self.result, weights)
+        self.result = None  # the graph's hooks hold this probe: it must not hold the graph (see measure.passes)
+        self.env.clear()
 
     def collect(self, seed: int) -> SeedStatistics:
         out = SeedStatistics(seed)

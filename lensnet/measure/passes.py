@@ -202,9 +202,17 @@ class Probe(Interpreter):
         self.together = False
 
     def send_back(self, output: Tensor, weights: Tensor) -> None:
-        """The backward pass of L = <weights, output>."""
-        self.invariant[self.network.nodes[-1].path] = inner_product(output.detach(), weights)
+        """The backward pass of L = <weights, output>, after which the probe lets go of the output.
+
+        The graph's hooks hold the probe: were the probe to hold the graph in turn, neither would ever be freed, since
+        no garbage collector looks into the graph.
+        """
+        self.invariant[self.network.nodes[-1].path] = self.inner(output.detach(), weights)
         torch.autograd.backward(output, weights)
+        self.env.clear()
+
+    def inner(self, output: Tensor, weights: Tensor) -> Tensor:
+        return inner_product(output, weights)
 
     def moments(self, value: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
         return channel_moments(value, shape)

@@ -140,9 +140,8 @@ class _StackedProbe(Probe):
         by_draw = [measure(*(value[draw] for value in values)) for draw in range(self.draws)]
         return {key: torch.stack([sides[key] for sides in by_draw]) for key in by_draw[0]}
 
-    def send_back(self, output: Tensor, weights: Tensor) -> None:
-        self.invariant[self.network.nodes[-1].path] = _inner(output.detach(), weights)
-        torch.autograd.backward(output, weights)
+    def inner(self, output: Tensor, weights: Tensor) -> Tensor:
+        return _inner(output, weights)
 
     def _second(self, value: Tensor, shape: Shape) -> Tensor:
         folded = value.flatten(0, 1)

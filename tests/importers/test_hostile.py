@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -239,3 +241,13 @@ def test_a_thousand_modules() -> None:
 def test_whole_numbers_into_a_dense_layer_give_a_reason() -> None:
     found = summary(nn.Linear(4, 4), input_data=torch.ones(3, 4, dtype=torch.long))
     assert found.reason and found.report is None
+
+
+def test_a_summary_lets_go_of_the_model() -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    found = summary(model, input_size=(8, 16), seeds=2)
+    weight = weakref.ref(model[0].weight)
+    assert found.rows
+    del found, model
+    gc.collect()
+    assert weight() is None

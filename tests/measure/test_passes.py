@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +17,7 @@ from lensnet.measure.errors import MeasureError
 from lensnet.measure.module import draw, layers, to_module
 from lensnet.measure.passes import cotangent, measure_pass
 from lensnet.measure.statistics import SeedStatistics
+from lensnet.measure.together import measure_together
 from lensnet.network.graph import Network
 from lensnet.network.shape import Shape
 from lensnet.network.weights import WeightLaw
@@ -197,3 +202,23 @@ def test_the_invariant_is_constant_along_a_homogeneous_stretch() -> None:
         makers.append(lambda source, shape, i=index: node(f"r{i}", "relu", [source], [shape]))
     _, found = measured(chain(WIDTH, *makers), batch_of(WIDTH, 4))
     assert np.ptp(list(found.invariant.values())) < 1e-10 * abs(found.invariant["input"])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda module, given, batch: measure_pass(module, given, batch, 0, rows=4),
+        lambda module, given, batch: measure_together(module, given, batch, [0, 1], rows=4),
+    ],
+    ids=["one draw", "draws together"],
+)
+def test_nothing_of_a_pass_outlives_it(measure: Callable[[GraphModule, Network, Tensor], object]) -> None:
+    given = residual_network()
+    batch = batch_of(given.input.shape, 5)
+    module = to_module(given).double()
+    draw(module, given, 0, examples=len(batch))
+    found = measure(module, given, batch)
+    gone = weakref.ref(module)
+    del module
+    gc.collect()
+    assert found and gone() is None
