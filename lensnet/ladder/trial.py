@@ -5,7 +5,7 @@ The contract tests, the truth table and the ladder's rate tests all measure comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
@@ -21,7 +21,7 @@ from lensnet.network.graph import Network
 
 # What a trial says about the input; every other key is a parameter of the component.
 INPUT_KEYS = (
-    "channels", "positions", "kind", "batch", "ports", "mean", "second_moment", "given",
+    "channels", "positions", "kind", "batch", "ports", "port_channels", "mean", "second_moment", "given",
     "correlation", "position_correlation", "outside",
 )  # fmt: skip
 
@@ -76,32 +76,32 @@ def network_of(trial: Trial) -> Network:
     if component.is_fork:
         return _forked(source, s["channels"], mean, second)
     source |= {key: s[key] for key in ("positions", "correlation", "position_correlation") if s.get(key)}
-    ports = int(s.get("ports", 2)) if component.variadic else len(component.ports_in)
-    if ports == 1:
+    units = port_channels(component, s)
+    if len(units) == 1:
         source |= {"mean": mean, "std": sqrt(max(second - mean**2, 0.0))}
         return _build({"network": "trial", "input": source, "body": [tried]})
-    return _build({"network": "trial", "input": source, "body": [*_meeting(s, ports, mean, second), tried]}, ports)
+    return _build({"network": "trial", "input": source, "body": [*_meeting(s, units, mean, second), tried]}, len(units))
 
 
-def _meeting(s: Mapping[str, Any], ports: int, mean: float, second: float) -> list[dict[str, Any]]:
+def port_channels(component: Component, settings: Mapping[str, Any]) -> list[int]:
+    """Channels at each port: `channels` everywhere but at those that `port_channels: {PORT: count}` names."""
+    if component.variadic:
+        return [settings["channels"]] * int(settings.get("ports", 2))
+    narrow = settings.get("port_channels") or {}
+    return [narrow.get(port, settings["channels"]) for port in component.ports_in]
+
+
+def _meeting(s: Mapping[str, Any], units: Sequence[int], mean: float, second: float) -> list[dict[str, Any]]:
     """Signals `port0`, ... of the asked moments; with `given: {cross_moment}` the second is partly the first."""
     std = sqrt(max(second - mean**2, 0.0))
     body: list[dict[str, Any]] = []
-    for index in range(ports):
-        body.append(
-            {
-                "name": f"port{index}",
-                "component": "linear",
-                "units": s["channels"],
-                "gain": std,
-                "bias": mean,
-                "from": "input",
-            }
-        )
+    for index, count in enumerate(units):
+        made = {"component": "linear", "units": count, "gain": std, "bias": mean, "from": "input"}
+        body.append({"name": f"port{index}", **made})
     cross = (s.get("given") or {}).get("cross_moment")
     if cross is not None:
         correlation = (cross - mean**2) / std**2
-        body[1] = {"name": "other", "component": "linear", "units": s["channels"], "gain": std, "from": "input"}
+        body[1] = {"name": "other", "component": "linear", "units": units[1], "gain": std, "from": "input"}
         own = {"name": "own", "component": "scale", "factor": sqrt(1 - correlation**2), "from": "other"}
         body += [own, {"name": "port1", "component": "residual", "skip_scale": correlation, "from": ["port0", "own"]}]
     return body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from math import sqrt
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lensnet.catalog.catalog import catalog
+from lensnet.ladder.trial import port_channels
 from lensnet.levels.signal import Law
 from lensnet.network.graph import Node
 from lensnet.network.shape import Shape
@@ -38,20 +40,22 @@ def check(found: Sequence[Difference], bias: float = BIAS) -> None:
 def test_trials_on_independent_gaussian_inputs(name: str, trial: dict[str, Any]) -> None:
     given = dict(trial)
     component = catalog()[name]
+    units = port_channels(component, trial)
     shape = Shape(given.pop("channels"), tuple(given.pop("positions", ())), given.pop("kind", "real"))
-    batch = min(given.pop("batch", 8), 16)
-    ports = given.pop("ports", 2 if component.variadic else len(component.ports_in))
-    given.pop("given", None)
+    shapes = [replace(shape, channels=count) for count in units]
+    batch, ports = min(given.pop("batch", 8), 16), len(units)
+    for key in ("ports", "port_channels", "given"):
+        given.pop(key, None)
     mean = float(given.pop("mean", 0.0))
     second = float(given.pop("second_moment", mean**2 + 1.0))
     std = sqrt(second - mean**2)
-    node = place(name, [shape] * ports, batch, **given)
-    size = shape.tensor_shape(batch)
+    node = place(name, shapes, batch, **given)
+    sizes = [one.tensor_shape(batch) for one in shapes]
 
     def inputs(source: torch.Generator) -> list[Tensor]:
         if shape.kind == "ids":
-            return [torch.randint(0, shape.channels, size, generator=source)]
-        return [mean + std * torch.randn(size, generator=source) for _ in range(ports)]
+            return [torch.randint(0, shape.channels, sizes[0], generator=source)]
+        return [mean + std * torch.randn(size, generator=source) for size in sizes]
 
     draws = simulate(node, inputs, int(np.clip(2_000_000 / (batch * shape.features), 24, 100)))
 

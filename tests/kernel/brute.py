@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lensnet.catalog.catalog import catalog
+from lensnet.ladder.trial import port_channels
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.pairs import FullPairs
 from lensnet.measure.layers.registry import NoiseLayer, RandomLayer, build
@@ -47,12 +48,12 @@ class Tried:
             ids = np.tile(_ids(self.node), 1).ravel()
             pairs = (ids[:, None] == ids[None, :]).astype(float)
             return [Covariance(np.zeros(given.field_shape), pairs, given)]
-        return [self.state(layout) for layout in self.ports]
+        return [self.state(*port) for port in zip(self.ports, self.node.shapes_in, strict=True)]
 
-    def state(self, layout: FullPairs) -> Covariance:
+    def state(self, layout: FullPairs, shape: Shape) -> Covariance:
         pairs = self.mean**2 + self.std**2 * correlations(layout)
         mean = np.full(layout.field_shape, self.mean)
-        population = Population("input", self.node.shapes_in[0].channels, float("inf"), mean, pairs, layout)
+        population = Population("input", shape.channels, float("inf"), mean, pairs, layout)
         return Covariance(mean, pairs, layout, population)
 
     def probe(self) -> np.ndarray:
@@ -84,17 +85,20 @@ class Tried:
 
 def tried(name: str, trial: Mapping[str, Any], examples: int = 3) -> Tried:
     """A component at the settings of one of its trials."""
-    settings, component = dict(trial), catalog()[name]
+    settings, units = dict(trial), port_channels(catalog()[name], trial)
     shape = Shape(settings.pop("channels"), tuple(settings.pop("positions", ())), settings.pop("kind", "real"))
     batch = settings.pop("batch", examples)
     if name == "batchnorm":
         examples = min(batch, 8)
-    ports = settings.pop("ports", 2 if component.variadic else len(component.ports_in))
-    for key in ("given", "correlation", "position_correlation", "outside"):
+    for key in ("ports", "port_channels", "given", "correlation", "position_correlation", "outside"):
         settings.pop(key, None)
     mean = float(settings.pop("mean", 0.0))
     second = float(settings.pop("second_moment", mean**2 + 1.0))
-    return Tried(place(name, [shape] * ports, examples, **settings), mean, sqrt(second - mean**2))
+    return Tried(
+        place(name, [replace(shape, channels=count) for count in units], examples, **settings),
+        mean,
+        sqrt(second - mean**2),
+    )
 
 
 def correlations(layout: FullPairs) -> np.ndarray:
