@@ -10,7 +10,7 @@ Formulas
 Functions of one variable under a Gaussian
     pointwise.py         an activation: formula, kinks, flags, callables; chains, products, sums of two
     kinks.py, pieces.py  where it bends or jumps; the polynomials between
-    gaussian.py          `expect`: its averages, each with an error estimate; `cross_moment`, `jump_density`
+    gaussian.py          `expect`: its averages, each with an error estimate, and `jump_density`
     closed_forms.py      where there is one (piecewise_moments.py: relu, clip, ...)
     quadrature.py        otherwise Gauss-Legendre panels (mesh.py finds them)
     table.py             interpolation, for fields of very many different inputs

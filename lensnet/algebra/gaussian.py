@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lensnet.algebra.closed_forms import closed_form
 from lensnet.algebra.mesh import SMALLEST
-from lensnet.algebra.pointwise import PointwiseFunction, product
+from lensnet.algebra.pointwise import PointwiseFunction
 from lensnet.algebra.quadrature import INTEGRANDS, REACH, integrate
 from lensnet.algebra.singularities import FIRST, SQUARE, has_no_average
 from lensnet.algebra.table import interpolate, relative_scale
@@ -119,11 +119,6 @@ def _mark_infinite(function: PointwiseFunction, mean: Array, std: Array, value: 
             elif exponent > 0:  # the smallest panel does not reach the pole
                 missing = SMALLEST ** (1 - 2 * exponent)
                 error[row + 1, near] += np.abs(value[row + 1, near]) * missing / (1 - missing)
-
-
-def cross_moment(first: PointwiseFunction, second: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Expectation:
-    """E[first(x)*second(x)] for one Gaussian x: two branches of the same signal that meet again."""
-    return expect(product(first, second), mean, std).mean
 
 
 def jump_density(function: PointwiseFunction, mean: ArrayLike, std: ArrayLike) -> Array:

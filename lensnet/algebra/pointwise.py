@@ -84,23 +84,6 @@ class PointwiseFunction:
         }
         return degrees.pop() if len(degrees) == 1 else None
 
-    @property
-    def is_positively_homogeneous(self) -> bool:
-        """f(c*x) = c*f(x) for every c > 0 (degree 1): the condition of the invariant <x, dL/dx>."""
-        return self.homogeneity == 1
-
-    @cached_property
-    def monotone(self) -> str | None:
-        """ "increasing", "decreasing", "constant" or None, from slopes and jumps on a grid over [-100, 100]."""
-        grid = np.sinh(np.linspace(-np.arcsinh(100.0), np.arcsinh(100.0), 4001))
-        slopes = self.derivative(grid)
-        steps = np.concatenate([slopes[np.isfinite(slopes)], [height for _, height in self.jumps]])
-        scale = 1e-13 * float(np.max(np.abs(steps), initial=0.0))
-        rises, falls = bool(np.any(steps > scale)), bool(np.any(steps < -scale))
-        if rises and falls:
-            return None
-        return "increasing" if rises else "decreasing" if falls else "constant"
-
     @cached_property
     def jumps(self) -> tuple[tuple[float, float], ...]:
         """(position, height) of every kink at which the value itself jumps: height = f(k+) - f(k-)."""

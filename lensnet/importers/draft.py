@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,16 +134,6 @@ def module_of(node: Node) -> tuple[str, str, int]:
     key, (path, kind) = list(stack.items())[-1]
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return str(path).partition("@")[0], kind, int(str(key).partition("@")[2] or 0)
-
-
-def modules_around(node: Node) -> list[tuple[str, str]]:
-    """(path, class name) of every module around a node, outermost first."""
-    stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
-    out = []
-    for path, kind in stack.values():
-        name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        out.append((str(path).partition("@")[0], name))
-    return out
 
 
 def sizes_of(node: Node) -> tuple[int, ...]:

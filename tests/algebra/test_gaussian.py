@@ -14,7 +14,7 @@ import sympy as sp
 from scipy.integrate import quad, quad_vec
 
 from lensnet.algebra.closed_forms import closed_form
-from lensnet.algebra.gaussian import Expectation, GaussianMoments, cross_moment, expect, jump_density
+from lensnet.algebra.gaussian import Expectation, GaussianMoments, expect, jump_density
 from lensnet.algebra.pointwise import X, compose, pointwise
 from lensnet.algebra.quadrature import integrate
 from tests.algebra.functions import CASES
@@ -248,22 +248,6 @@ def test_jump_density_of_a_step_is_the_density_there() -> None:
     density = jump_density(CASES["sign"].function, np.array([0.0, 1.0, 0.0]), np.array([2.0, 1.0, 0.0]))
     np.testing.assert_allclose(density, [1 / math.sqrt(2 * math.pi), 2 * math.exp(-0.5) / math.sqrt(2 * math.pi), 0.0])
     assert not jump_density(CASES["relu"].function, 0.0, 1.0)
-
-
-def test_branches_that_meet_have_a_cross_moment() -> None:
-    """x + relu(x) is not a sum of independent terms: E (x + relu)^2 = E x^2 + 2 E x relu + E relu^2 = 5/2 v."""
-    identity, relu = CASES["identity"].function, CASES["relu"].function
-    v = 1.7
-    cross = cross_moment(identity, relu, 0.0, math.sqrt(v))
-    assert float(cross.value) == pytest.approx(v / 2, rel=1e-14)
-    joined = expect(CASES["x + relu"].function, 0.0, math.sqrt(v)).second_moment.value
-    assert float(joined) == pytest.approx(v + 2 * float(cross.value) + v / 2, rel=1e-14)
-    mixed = cross_moment(CASES["tanh"].function, CASES["elu"].function, 0.2, 1.3)
-    expected, _ = quad(
-        lambda z: math.tanh(0.2 + 1.3 * z) * CASES["elu"].value(0.2 + 1.3 * z) * math.exp(-z * z / 2), -14, 14,
-        points=[-0.2 / 1.3], epsabs=1e-13, epsrel=1e-12, limit=200,
-    )  # fmt: skip
-    assert float(mixed.value) == pytest.approx(expected / math.sqrt(2 * math.pi), rel=1e-12)
 
 
 def test_a_chain_of_functions_is_one_integrand() -> None:

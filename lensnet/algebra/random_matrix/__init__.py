@@ -4,7 +4,6 @@ marchenko_pastur    independent entries: density, edges, moments, log-determinan
 neurons             a population of neurons: its covariance between samples, and how much energy each neuron has
 sample_spectrum     eigenvalues of (1/n) sum z z^T over n neurons of a population (deformed Marchenko-Pastur)
 log_determinant     E logdet(I + s/n sum z z^T), with the terms of order one that Marchenko-Pastur leaves out
-products            products of Gaussian matrices
 jacobian            a network's Jacobian: moments of its singular values at finite width
 singular_values     their whole law at large width, by S-transforms
 """
