@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensnet.compare.climb import climb, needs_descent
 from lensnet.compare.comparison import Circumstances, report_on
-from lensnet.compare.ensemble import Ensemble
+from lensnet.compare.ensemble import Ensemble, key_of
 from lensnet.compare.report import Report
 from lensnet.compare.settings import Settings
 from lensnet.levels.ladder import Level
@@ -20,14 +20,14 @@ from lensnet.levels.signal import Field, Signal
 from lensnet.measure.construction import Weights, is_made_from_data
 from lensnet.measure.ensemble import Progress, measure
 from lensnet.measure.sources import load_batch
-from lensnet.measure.statistics import Measurement, SeedStatistics
+from lensnet.measure.statistics import Measurement, SeedStatistics, Shuffled
 from lensnet.network.graph import INPUT, Network
 from lensnet.predict.engine import Descent
 from lensnet.predict.labelled_rates import labelled_effects
 from lensnet.predict.moments.local import predict_locally
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.own_effects import has_own, own_effects, own_quantities
-from lensnet.predict.prediction import Prediction
+from lensnet.predict.prediction import Effect, Prediction
 from lensnet.predicting import BELOW, descend, input_signal, joined, names_of
 from lensnet.quantities.rows import DEFAULT_ROWS
 
@@ -127,6 +127,8 @@ class _Bench:
         local = predict_locally(self.network, self.structure, seed)
         own = own_effects(self.network, seed.side, through=False) + labelled_effects(self.network, seed)
         self.ensemble.add(seed, [*local, *self.descent.local(seed), *own])
+        if seed.shuffled is not None:
+            self._take_chance(local, seed.shuffled)
         count = len(self.ensemble.seeds)
         for key, value in seed.side.items():
             self.sides[key] = _running(self.sides.get(key), value, count)
@@ -139,6 +141,20 @@ class _Bench:
                     _running(before[0], here.mean, count),
                     _running(before[1], here.second_moment, count),
                 )
+
+    def _take_chance(self, local: Sequence[Effect], shuffled: Shuffled) -> None:
+        """How far weights that have learned nothing miss the prediction: alone in their component, and all of them."""
+        for effect in local:
+            key = key_of(effect)
+            if key.direction == "forward" and key[:2] in shuffled.alone:
+                self.ensemble.add_chance(key, "local", shuffled.alone[key[:2]], effect.value)
+        whole = Ensemble()
+        whole.add(shuffled.whole, predict_locally(self.network, self.structure, shuffled.whole))
+        for key in whole.measured:
+            measured, expected = whole.pairs(key)
+            if measured and (key.direction == "backward" or key[:2] not in shuffled.alone):
+                self.ensemble.add_chance(key, "local", measured[0], expected[0])
+            self.ensemble.add_chance(key, "through", whole.values(key)[0])
 
     def report(self, results: list[Measurement], settings: Settings, gradients: bool) -> Report:
         measured = {path: Signal(mean, second) for path, (mean, second) in self.outputs.items()}

@@ -164,7 +164,10 @@ def _rows(
             if ensemble.seeds and level != "fluctuation" and key.quantity not in OF_THE_WHOLE_WAY:
                 yield _local_row(node, key, ensemble, size, settings)
             paired = ensemble.through_pairs(key)
-            yield _through_row(node, key, effect, values, size, depth, settings, scatter.get(key.measured), paired)
+            chance = ensemble.chance(key, "through")
+            yield _through_row(
+                node, key, effect, values, size, depth, settings, scatter.get(key.measured), paired, chance
+            )
 
 
 def _known_scatter(effects: Mapping[Key, Predicted]) -> dict[Key, float]:
@@ -188,6 +191,7 @@ def _local_row(node: Node, key: Key, ensemble: Ensemble, size: float, settings: 
         declared=ensemble.declared_error(key),
         assumptions=ensemble.assumptions(key),
         floor=ensemble.declared_floor(key),
+        chance=ensemble.chance(key, "local"),
     )
     return _row(node, key, "local", pair, settings)
 
@@ -202,6 +206,7 @@ def _through_row(
     settings: Settings,
     scatter: float | None,
     paired: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    chance: float = 0.0,
 ) -> Row:
     """`paired`: measured and predicted draw by draw, where each draw has a prediction of the whole way of its own."""
     assumptions: tuple[Assumption, ...] = ()
@@ -222,6 +227,7 @@ def _through_row(
         over=key.quantity if key.quantity in OVER_DRAWS else None,
         band=None if effect is None else effect.band,
         floor=None if effect is None else effect.floor,
+        chance=chance,
     )
     return _row(node, key, "through", pair, settings)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import exp, expm1, log, sqrt
+from dataclasses import dataclass, replace
+from math import exp, expm1, hypot, log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,8 @@ class Pair:
         of every draw; `band`: the predicted interval that holds 90 % of the draws.
     depth: number of components that the prediction has passed through.
     floor: absolute error that the formula itself declares; None: the one of the settings.
+    chance: standard deviation over weight draws by which the one draw that was measured may miss its expectation,
+        relative (of a mean absolute); 0 where every seed is a draw.
     """
 
     predicted: float | None
@@ -51,6 +53,7 @@ class Pair:
     over: str | None = None
     band: tuple[float, float] | None = None
     floor: float | None = None
+    chance: float = 0.0
 
     @property
     def view(self) -> View:
@@ -78,6 +81,20 @@ def contrast(
     settings: Settings,
 ) -> Contrast:
     """Choose the functional: plain means, logarithms under heavy tails, or ratios of paired seeds."""
+    chosen = _chosen(pair, predicted, measured, local, settings)
+    if not pair.chance:
+        return chosen
+    unit = 1.0 if chosen.nats or pair.scale == "signed" else abs(chosen.predicted)
+    return replace(chosen, standard_error=hypot(chosen.standard_error, pair.chance * unit))
+
+
+def _chosen(
+    pair: Pair,
+    predicted: float,
+    measured: NDArray[np.float64],
+    local: NDArray[np.float64] | None,
+    settings: Settings,
+) -> Contrast:
     positive = pair.scale == "positive" and bool(np.all(measured > 0)) and measured.size > 1
     if local is None:
         if positive and predicted > 0 and pair.scatter is not None and pair.scatter > settings.scatter_limit:

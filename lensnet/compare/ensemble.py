@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.compare.row import Assumption, Direction
+from lensnet.compare.row import Assumption, Direction, View
 from lensnet.quantities.quantity import OVER_DRAWS
 
 
@@ -128,6 +128,7 @@ class Ensemble:
     nonfinite: dict[int, list[str]] = field(default_factory=dict)
     _local: dict[Key, _Local] = field(default_factory=dict)
     _through: dict[Key, dict[int, float]] = field(default_factory=dict)
+    _chance: dict[tuple[Key, View], list[float]] = field(default_factory=dict)
 
     def add(self, statistics: Statistics, local: Iterable[Predicted] = (), through: Iterable[Predicted] = ()) -> None:
         """Take in one weight draw and the predictions made from its own statistics.
@@ -156,6 +157,19 @@ class Ensemble:
         for effect in through:
             if effect.value is not None:
                 self._through.setdefault(key_of(effect), {})[seed] = effect.value
+
+    def add_chance(self, key: Key, view: View, value: float, expected: float | None = None) -> None:
+        """What weights drawn by chance give, where the measured ones are one draw: `value`, and what was predicted of
+        it (None: the same in every draw)."""
+        apart = value - (expected or 0.0) if key.quantity == "mean" else _ratio(value, expected)
+        if np.isfinite(apart):
+            self._chance.setdefault((key, view), []).append(apart)
+
+    def chance(self, key: Key, view: View) -> float:
+        """Standard deviation over draws of the weights by which one draw misses its expectation: of a mean absolute,
+        of all else relative (of the logarithm). 0 where every seed is a draw, since seeds show it themselves."""
+        found = self._chance.get((key.measured, view), ())
+        return float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
 
     def _measure(self, key: Key, seed: int, values: NDArray[np.float64]) -> None:
         with np.errstate(all="ignore"):
@@ -227,6 +241,12 @@ def certain(assumptions: Iterable[Assumption], doubtful: bool) -> tuple[Assumpti
     if doubtful and not any(assumption.fails for assumption in out):
         return (*out, Assumption("the effect model holds here (it says that it does not)", -1.0))
     return out
+
+
+def _ratio(value: float, expected: float | None) -> float:
+    """ln(value/expected), the unit of what is positive."""
+    unit = 1.0 if expected is None else expected
+    return float(np.log(value / unit)) if value > 0 and unit > 0 else float("nan")
 
 
 def _median(margins: Iterable[float | None]) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
@@ -25,16 +25,19 @@ FLOAT16_RANGE = (6.1e-5, 65504.0)
 class Finding:
     """`failure` fails the run (exit status 1), `doubt` leaves it undecided (4), a `note` informs.
 
-    `kind`: nonfinite, interrupted, gate, range, float16, dead, invariant, ladder, note.
+    `kind`: nonfinite, interrupted, gate, range, float16, dead, invariant, ladder, structure, note. `numbers`: what the
+    text rests on, by name.
     """
 
     kind: str
     severity: Severity
     text: str
     component: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "severity": self.severity, "component": self.component, "text": self.text}
+        out = {"kind": self.kind, "severity": self.severity, "component": self.component, "text": self.text}
+        return out | ({"numbers": dict(self.numbers)} if self.numbers else {})
 
 
 def nonfinite_findings(ensemble: Ensemble) -> list[Finding]:

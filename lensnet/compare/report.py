@@ -237,9 +237,14 @@ def _from_dict(data: Mapping[str, Any]) -> Report:
         rows=tuple(rows),
         budget=tuple(_budget_row(entry) for entry in data["budget"]),
         coverage=Coverage(predicted, measured_only, failed, covered.get("verdicts", {})),
-        findings=tuple(Finding(f["kind"], f["severity"], f["text"], f.get("component")) for f in data["findings"]),
+        findings=tuple(_finding(entry) for entry in data["findings"]),
         settings=Settings(**known_settings),
     )
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    numbers = {name: float(value) for name, value in entry.get("numbers", {}).items()}
+    return Finding(entry["kind"], entry["severity"], entry["text"], entry.get("component"), numbers)
 
 
 def _budget_row(entry: Mapping[str, Any]) -> BudgetRow:

@@ -148,7 +148,9 @@ def _decide(pair: Pair, c: Contrast, median: float | None, failed: bool, setting
         slack=None if single else slack,
         verdict=verdict,
         functional=c.functional,
-        seeds_wanted=_seeds_wanted(seeds, c.standard_error, bar, widest) if verdict == "undecided" else None,
+        seeds_wanted=None
+        if verdict != "undecided" or pair.chance  # more draws of the input tell no more about the weights
+        else _seeds_wanted(seeds, c.standard_error, bar, widest),
     )
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from lensnet.compare.report import Report
 from lensnet.compare.row import Row
 from lensnet.importers.draft import Item
+from lensnet.importers.structure_table import learned_lines
 from lensnet.importers.summary import Summary
 from lensnet.report.numbers import short
 from lensnet.report.palette import SEVERE_FIRST, SEVERITIES, VERDICTS
@@ -197,7 +198,7 @@ def _modules(summary: Summary) -> Table:
     return table
 
 
-def _said_below(summary: Summary, items: Sequence[Item], report: Report | None) -> Iterator[Text]:
+def _said_below(summary: Summary, items: Sequence[Item], report: Report | None) -> Iterator[Any]:
     opaque = [item for item in items if item.component in NOT_MODELLED]
     if opaque:
         yield Text("")
@@ -214,13 +215,13 @@ def _said_below(summary: Summary, items: Sequence[Item], report: Report | None) 
             yield Text(
                 f"  a component of your own: lensnet new component {kind.lower()} --module {named.module}", style="dim"
             )
-    for one in summary.structure[:12]:
-        yield Text(f"  {one.text}")
+    yield from learned_lines(summary.structure)
     if summary.notes or (report is not None and report.findings):
         yield Text("")
     for note in summary.notes:
         yield Text.assemble(("note ", SEVERITIES["note"]), said(note))
-    for finding in report.findings[:12] if report is not None else ():
+    told = [one for one in report.findings if one.kind != "structure"] if report is not None else []
+    for finding in told[:12]:
         yield Text.assemble((f"{finding.severity} ", SEVERITIES.get(finding.severity, "")), said(finding.text))
     worst = report.worst if report is not None else None
     if worst is not None and worst.verdict == "deviates":

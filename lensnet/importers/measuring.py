@@ -12,19 +12,20 @@ from torch import Tensor
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.model import ImportedModel
 from lensnet.importers.probe import ModelProbe, PortGraph, in_order, out_of_order
+from lensnet.importers.shuffling import shuffled
 from lensnet.importers.untouched import untouched
 from lensnet.measure.device import choose_device, is_out_of_memory, quiet_state
 from lensnet.measure.draw import draw_weight, generator
 from lensnet.measure.ensemble import Progress
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.passes import cotangent
-from lensnet.measure.statistics import Measurement, SeedStatistics
+from lensnet.measure.statistics import Measurement, SeedStatistics, Shuffled
 from lensnet.network.graph import Network
 from lensnet.network.weights import WeightLaw
 
 
 class ModelBench:
-    """Measures one imported model. `inputs`: what its call gets besides the main input, by placeholder."""
+    """Measures one imported model."""
 
     def __init__(self, imported: ImportedModel) -> None:
         self.imported = imported
@@ -111,24 +112,42 @@ class ModelBench:
     def one(
         self, network: Network, batch: Tensor, seed: int, backward: bool = True, sides: bool = True
     ) -> SeedStatistics:
-        """One forward and backward pass with the weights of `seed`."""
+        """One forward and backward pass with the weights of `seed`; of given weights another one, with shuffled ones,
+        for what weights that have learned nothing do to this input."""
+        draft = self.imported.draft
+        given = self.input(batch if draft.input_beam is None else out_of_order(batch, draft.input_beam), seed)
+        weights = self.weights(seed)
+        if not self.imported.built:
+            return self._pass(network, given, seed, weights, backward, sides).collect(seed)
+        others = shuffled(self.imported.captured.parameters, self.imported.laws, seed)
+        probe = self._pass(network, given, seed, weights, backward, sides, others)
+        out = probe.collect(seed)
+        alone = probe.alone
+        del probe  # and its tensors, before the next pass
+        whole = self._pass(network, given, seed, {**self.weights(seed), **others}, backward, sides)
+        out.shuffled = Shuffled(alone, whole.collect(seed))
+        return out
+
+    def _pass(
+        self, network: Network, given: Tensor, seed: int, weights: Mapping[str, Tensor], backward: bool, sides: bool,
+        others: Mapping[str, Tensor] | None = None,
+    ) -> ModelProbe:  # fmt: skip
         draft, captured = self.imported.draft, self.imported.captured
-        given = batch if draft.input_beam is None else out_of_order(batch, draft.input_beam)
-        inputs: Mapping[str, Any] = {draft.input_node.name: self.input(given, seed)}
         probe = ModelProbe(
-            self.ports, network, self.items, draft.input_node, draft.input_beam, draft.output, backward, sides
-        )
+            self.ports, network, self.items, draft.input_node, draft.input_beam, draft.output, backward, sides,
+            None if others is None else self.ports.shadow(others, captured.owned),
+        )  # fmt: skip
         try:
             with torch.set_grad_enabled(backward):
-                probe.run(*captured.values(self.weights(seed), inputs))
+                probe.run(*captured.values(weights, {draft.input_node.name: given}))
                 assert probe.result is not None
                 if backward and probe.result.requires_grad:
                     probe.send_back(cotangent(seed, probe.result))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if is_out_of_memory(error):
-                raise MeasureError(f"out of memory: measure fewer examples than {len(batch)}") from error
+                raise MeasureError(f"out of memory: measure fewer examples than {len(given)}") from error
             raise MeasureError(f"the model's own graph does not run: {str(error).splitlines()[0][:300]}") from error
-        return probe.collect(seed)
+        return probe
 
     def input(self, batch: Tensor, seed: int) -> Tensor:
         """The input of one pass. With fresh weights it is the same for every draw. With given weights, which are one

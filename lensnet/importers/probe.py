@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from lensnet.importers.draft import Beam, Item
+from lensnet.importers.shuffling import Shadow
 from lensnet.measure.estimators import gradient_quantities, needed, signal_quantities
 from lensnet.measure.fields import channel_moments, gradient_moments, inner_product
 from lensnet.measure.passes import fill_silent_ports, nonfinite
@@ -58,6 +59,18 @@ class PortGraph:
                 self._tap(graph, copies, item, index, source, inside)
         self.module = GraphModule(graph_module, graph)
         self.copies = copies
+        self.items = items
+
+    def shadow(self, weights: Mapping[str, Tensor], owned: Mapping[str, str]) -> Shadow:
+        """Beside a run of the graph, every component alone with other weights; `owned` as of the captured graph."""
+        inside: dict[Node, set[str]] = {}
+        ends: dict[Node, set[str]] = {}
+        for item in self.items:
+            ends.setdefault(self.copies[item.output], set()).add(item.path)
+            for node in _members(item):
+                inside.setdefault(self.copies[node], set()).add(item.path)
+        names = {copy.name: owned[node.name] for node, copy in self.copies.items() if node.name in owned}
+        return Shadow(weights, names, inside, ends)
 
     def _tap(
         self, graph: Graph, copies: Mapping[Node, Node], item: Item, index: int, source: Node, inside: set[Node]
@@ -115,9 +128,10 @@ class ModelProbe(Interpreter):
 
     def __init__(
         self, ports: PortGraph, network: Network, items: Mapping[str, Item], input_node: Node, input_beam: Beam | None,
-        output: Node, backward: bool, sides: bool,
+        output: Node, backward: bool, sides: bool, shadow: Shadow | None = None,
     ) -> None:  # fmt: skip
         super().__init__(ports.module)
+        self.shadow, self.alone = shadow, dict[tuple[str, str], float]()
         self.extra_traceback = False
         self.network, self.items = network, items
         self.backward, self.with_sides = backward, sides
@@ -139,6 +153,8 @@ class ModelProbe(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
+        if self.shadow is not None and (other := self.shadow.of(n, self.env)) is not None and n.name in self.seen:
+            self._alone(n.name, other[0] if isinstance(other, tuple | list) else other)
         if n.name in self.port_of:
             return self._at_port(n.name, value)
         if n.name in self.seen:
@@ -170,6 +186,12 @@ class ModelProbe(Interpreter):
                 if path in self.network and needed(self.network[path], "gradient") and self.with_sides:
                     value.register_hook(partial(self._gradient_sides, path, beam, self._first(path)))
         return value
+
+    def _alone(self, name: str, other: Tensor) -> None:
+        for path, beam in self.seen[name]:
+            if path in self.network:
+                mean, second = channel_moments(in_order(other, beam), self.shapes[path])
+                self.alone[path, "mean"], self.alone[path, "second_moment"] = float(mean.mean()), float(second.mean())
 
     def _first(self, path: str) -> Tensor | None:
         return self.held.get((path, 0))

@@ -15,6 +15,7 @@ from lensnet.compare.row import Row
 from lensnet.importers.build import parameter_counts
 from lensnet.importers.capture import ImportRefused
 from lensnet.importers.examples import InputRefused, Size, call_of
+from lensnet.importers.measuring import ModelBench
 from lensnet.importers.model import ImportedModel, Weights, import_model
 from lensnet.importers.untouched import unwrapped
 from lensnet.network.graph import Network
@@ -32,8 +33,8 @@ class Summary:
     """A model, predicted beside measured. Prints as a tree of its modules with the findings below.
 
     `report`: the report of `lensnet run` on the imported network, None where the model could not be imported (`reason`
-    says why). `imported`: network, graph and laws. `parameters`: numbers by component. `structure`: what distinguishes
-    the given weights from random ones. `depth`: how deep the tree is shown.
+    says why). `imported`: network, graph and laws. `parameters`: numbers by component. `structure`: every matrix of
+    given weights beside a random one. `depth`: how deep the tree is shown.
     """
 
     name: str
@@ -144,11 +145,10 @@ def summary(
     imported = out.imported
     out.parameters = parameter_counts(imported.draft.items, imported.captured.parameters)
     out.notes = imported.notes
-    _measured(out, imported, seeds, most_seeds, backward, measure and not imported.captured.on_meta, settings, progress)
-    if imported.built:
-        from lensnet.importers.structure import structures
-
-        out.structure = structures(imported)
+    bench = ModelBench(imported)
+    measure = measure and not imported.captured.on_meta
+    _measured(out, bench, seeds, most_seeds, backward, measure, settings, progress)
+    _structured(out)
     return out
 
 
@@ -185,26 +185,35 @@ def _quantised(model: nn.Module) -> list[str]:
 
 
 def _measured(
-    out: Summary, imported: ImportedModel, seeds: int, most: int | None, backward: bool, measure: bool,
+    out: Summary, bench: ModelBench, seeds: int, most: int | None, backward: bool, measure: bool,
     settings: Settings | None, progress: Progress | None,
 ) -> None:  # fmt: skip
     try:
-        _reported(out, imported, seeds, most, backward, measure, settings, progress)
+        _reported(out, bench, seeds, most, backward, measure, settings, progress)
     except Exception as error:  # a report that cannot be made must not take the import with it
         out.reason = f"no report could be made: {type(error).__name__}: {str(error)[:300]}"
 
 
+def _structured(out: Summary) -> None:
+    """What given weights have learned, as a table and as findings of the report."""
+    from lensnet.importers.structure import findings, structures
+
+    if out.imported is not None and out.imported.built:
+        out.structure = structures(out.imported, out.rows)
+        if out.report is not None:
+            out.report = replace(out.report, findings=(*out.report.findings, *findings(out.structure)))
+
+
 def _reported(
-    out: Summary, imported: ImportedModel, seeds: int, most: int | None, backward: bool, measure: bool,
+    out: Summary, bench: ModelBench, seeds: int, most: int | None, backward: bool, measure: bool,
     settings: Settings | None, progress: Progress | None,
 ) -> None:  # fmt: skip
-    from lensnet.importers.measuring import ModelBench
     from lensnet.importers.sample import sample_of
     from lensnet.measure.errors import MeasureError
     from lensnet.predicting import predict
     from lensnet.run import run
 
-    network, bench = imported.network, ModelBench(imported)
+    imported, network = bench.imported, bench.imported.network
     out.notes = [*imported.notes, *sample_of(imported).remarks]
     if measure:
         try:

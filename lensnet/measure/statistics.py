@@ -36,6 +36,19 @@ class StateStatistics:
     memory: Mapping[str, Mapping[str, Field]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Shuffled:
+    """The same pass with the entries of every weight tensor in random order and of random sign: what weights that have
+    learned nothing make of it. Where given weights are measured, their scatter over weight draws can be seen only so.
+
+    `alone[path, quantity]`: average of the output of one component, its own weights shuffled and no others.
+    `whole`: a pass in which all are.
+    """
+
+    alone: Mapping[tuple[str, str], float]
+    whole: SeedStatistics
+
+
 @dataclass
 class SeedStatistics:
     """Everything measured with one weight draw.
@@ -52,6 +65,7 @@ class SeedStatistics:
     `scalars[path, quantity, direction, port]`: numbers of one draw that lower levels, or a component's own effects,
     predict.
     `states[path]`: of a stack of steps, the state after a step; its quantities are among the scalars.
+    `shuffled`: of given weights, the same pass with shuffled ones.
     `nonfinite`: paths whose output or gradient holds NaN or Inf, in order of execution.
     """
 
@@ -64,6 +78,7 @@ class SeedStatistics:
     gradient_grams: dict[tuple[str, str], Matrix] = field(default_factory=dict)
     scalars: dict[ScalarKey, float] = field(default_factory=dict)
     states: dict[str, StateStatistics] = field(default_factory=dict)
+    shuffled: Shuffled | None = None
     nonfinite: list[str] = field(default_factory=list)
 
 

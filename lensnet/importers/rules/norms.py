@@ -106,7 +106,12 @@ def batch_norm(mapper: Mapper, node: Node) -> Value:
     if not beam.layout.roles(1) <= {CHANNELS} or beam.layout.sizes[1] != beam.channels:
         raise Unmapped("a batch norm over something else than channels")
     parameters: dict[str, Any] = {"eps": eps, **_affine(mapper, weight, bias)}
-    if not training:
+    if not training and mapper.law(mean).kind in ("random", "structured"):
+        # statistics that were gathered channel by channel do to their data what those of the batch do to the batch
+        mapper.notes.append(
+            "batch norms that have gathered statistics are predicted as if they were those of this batch"
+        )
+    elif not training:
         parameters["mode"] = "eval"
         centre, spread = mapper.constant(mean, 0.0), mapper.constant(variance, 1.0)
         parameters |= {"running_mean": centre} if centre else {}
