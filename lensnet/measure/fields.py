@@ -28,10 +28,15 @@ _TINY = 1e-30
 
 def channel_moments(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """E_c[x_c] and E_c[x_c^2]: float64, both of shape (N, *positions)."""
-    if not _in_blocks(x, shape):
+    if _in_blocks(x, shape):
+        total, squares = (_grid(sums, shape) for sums in channel_sums(x))
+    elif _plain(x):
+        total, squares = x.sum(shape.channel_axis), torch.linalg.vector_norm(x, 2, shape.channel_axis).square_()
+    else:
         return channel_mean(x, shape), channel_product(x, x, shape)
-    total, squares = channel_sums(x)
-    return _repaired(_grid(total, shape), x, None, shape), _repaired(_grid(squares, shape), x, x, shape)
+    if _is_sound(squares, True):  # then the sums are: Cauchy and Schwarz
+        return total.double().div_(shape.channels), squares.double().div_(shape.channels)
+    return _repaired(total, x, None, shape), _repaired(squares, x, x, shape)
 
 
 def channel_mean(x: Tensor, shape: Shape) -> Tensor:
@@ -122,10 +127,7 @@ def _repaired(total: Tensor, a: Tensor, b: Tensor | None, shape: Shape) -> Tenso
     Those are the ones that are not finite, and sums of squares so small that their terms may have vanished.
     """
     field = total.double().div_(shape.channels)
-    if field.numel() == 0:
-        return field
-    low, high = (float(bound) for bound in torch.aminmax(total))
-    if isfinite(low) and isfinite(high) and not (a is b and low < _TINY):
+    if _is_sound(total, a is b):
         return field
     bad = ~torch.isfinite(total)
     if a is b:
@@ -135,3 +137,11 @@ def _repaired(total: Tensor, a: Tensor, b: Tensor | None, shape: Shape) -> Tenso
         terms = terms * (terms if a is b else b.movedim(shape.channel_axis, -1)[bad].double())
     field[bad] = terms.mean(-1)
     return field
+
+
+def _is_sound(total: Tensor, squares: bool) -> bool:
+    """Whether float32 was wide enough for sums, or for sums of squares, at every position."""
+    if total.numel() == 0:
+        return True
+    low, high = (float(bound) for bound in torch.aminmax(total))
+    return isfinite(low) and isfinite(high) and not (squares and low < _TINY)

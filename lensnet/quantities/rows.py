@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class RowSample:
         return gram.reshape(self.examples, k, self.examples, k)
 
 
+@lru_cache(maxsize=256)
 def row_sample(examples: int, positions: int, most: int = DEFAULT_ROWS) -> RowSample:
     """At most `most` rows out of `examples` x `positions`: examples first, then evenly spaced positions of each."""
     examples = min(examples, most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 
 from lensnet.levels.ladder import Level
 from lensnet.measure.ensemble import measure
+from lensnet.measure.grams import read_scalars
 from lensnet.measure.module import draw, to_module
 from lensnet.measure.passes import cotangent, measure_pass
+from lensnet.measure.statistics import SeedStatistics
 from lensnet.measure.together import measure_together
 from lensnet.network.shape import Shape
 from lensnet.quantities.rows import row_sample
@@ -92,3 +95,23 @@ def test_gram_matrices_are_measured_only_when_a_level_asks() -> None:
     asked = {(quantity, direction) for path, quantity, direction, _ in below.scalars if path == "a"}
     assert {("correlation", "forward"), ("position_cosine", "backward"), ("coding_rate", "forward")} <= asked
     assert below.outputs["a"].second_moment.shape == plain.outputs["a"].second_moment.shape
+
+
+def test_spectra_of_a_draw_are_read_together() -> None:
+    """Equal directions count themselves, whatever stands beside them in the stack; what is not finite is no number."""
+    given = chain(PLAIN, *(partial(linear, name, units=6) for name in "abcd"))
+    grams = {
+        "a": np.diag([2.0, 2.0, 2.0, 0.0]),
+        "b": np.full((4, 4), np.nan),
+        "c": np.ones((4, 4)),
+        "d": np.eye(5),
+    }
+    grams["input"] = grams["a"]
+    seed = SeedStatistics(0, grams=grams)
+    read_scalars(given, seed, {Level.SPECTRUM}, 4, 8)
+    for path, directions in {"a": 3, "c": 1, "d": 5}.items():
+        for quantity in ("rank", "stable_rank", "effective_rank", "participation_ratio"):
+            found = seed.scalars[path, quantity, "forward", None]
+            assert found == pytest.approx(directions, rel=1e-6), (path, quantity)
+    assert seed.scalars["a", "coding_rate", "forward", None] == pytest.approx(1.5 * np.log1p(6 / 4 / 0.5 * 2))
+    assert all(np.isnan(seed.scalars["b", quantity, "forward", None]) for quantity in ("rank", "coding_rate"))

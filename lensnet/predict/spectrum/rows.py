@@ -52,13 +52,7 @@ def of_neurons(neurons: Neurons) -> dict[str, float]:
 
 def read(eigenvalues: spectra.Spectrum, channels: int) -> dict[str, float]:
     """All five numbers of a list of eigenvalues."""
-    return {
-        "rank": spectra.rank(eigenvalues),
-        "stable_rank": spectra.stable_rank(eigenvalues),
-        "effective_rank": spectra.effective_rank(eigenvalues),
-        "participation_ratio": spectra.participation_ratio(eigenvalues),
-        "coding_rate": spectra.coding_rate(eigenvalues, channels),
-    }
+    return {quantity: float(value) for quantity, value in spectra.numbers(eigenvalues, channels).items()}
 
 
 def declared_error(output: Output) -> float:
