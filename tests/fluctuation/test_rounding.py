@@ -8,7 +8,7 @@ import pytest
 import lensnet
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Law
-from lensnet.predict.fluctuation.rounding import BLOCK, binade, storage_noise, sum_noise
+from lensnet.predict.fluctuation.rounding import BLOCK, binade, proportional_share, storage_noise, sum_noise
 from lensnet.run import run
 
 
@@ -44,10 +44,14 @@ def test_sums_rounded_after_every_addition(terms):
     exact = x.sum(1)
     noise = np.mean((total - exact) ** 2) / np.mean(exact**2)
     assert sum_noise(terms, 14) == pytest.approx(noise, rel=0.08)  # the binade of each partial sum: 7 % up or down
+    squares, errors = exact**2 / np.mean(exact**2), (total - exact) ** 2 / np.mean((total - exact) ** 2)
+    share = np.cov(squares, errors)[0, 1] / np.var(squares)  # the rest is as large for small sums as for large ones
+    assert proportional_share(terms) == pytest.approx(share, abs=0.08)
 
 
 def test_long_sums_go_in_blocks():
     assert sum_noise(10 * BLOCK, 24) == sum_noise(BLOCK, 24)
+    assert sum_noise(BLOCK + 2, 24) == sum_noise(BLOCK // 2 + 1, 24)  # two equal blocks
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,7 @@ def test_long_sums_go_in_blocks():
         ("residual_mlp", "bfloat16", ["constants.depth=3", "constants.width=128"]),
         ("tanh_critical", "float16", ["constants.depth=4", "constants.width=128"]),
         ("residual_mlp", "float32", ["constants.depth=2", "constants.width=128"]),
+        ("tanh_critical", "float32", ["constants.depth=4", "constants.width=256"]),
     ],
 )
 def test_networks_in_a_number_format_beside_float64(name, dtype, overrides):

@@ -156,8 +156,63 @@ def test_a_skip_and_a_branch_with_fresh_weights_are_one_gaussian(tmp_path: Path)
         assert abs(error) < 0.03 + 3 * noise
 
 
+TRANSFORMER = """
+network: transformer
+input: {source: tokens, length: 8, vocabulary: 200, batch: 8}
+body:
+  - {name: embed, component: embedding, units: 96}
+  - {name: position, component: positional_encoding}
+  - repeat: 2
+    name: block
+    body:
+      - {name: mix, component: residual, branch: [{component: layernorm}, {component: attention, heads: 2}]}
+      - name: think
+        component: residual
+        branch:
+          - {component: layernorm}
+          - {component: linear, units: 192}
+          - {component: gelu}
+          - {component: linear, units: 96}
+"""
+
+
+def test_the_stream_of_a_transformer(tmp_path: Path) -> None:
+    """Codes of positions, norms, attention and branches with fresh weights, 64 rows at width 96: the rank and the rate
+    of what flows along the skips. Infinitely many neurons would have a rate that is five times as far off."""
+    net = load(tmp_path, TRANSFORMER)
+    report = net.run(seeds=24, most_seeds=24, level="spectrum", backward=False)
+    for quantity in ("coding_rate", "effective_rank"):
+        found = rows(report, quantity)
+        for path in ("block.0.mix", "block.0.think", "block.1.mix", "block.1.think"):
+            assert found[path].verdict != "out-of-regime", (path, [a.text for a in found[path].assumptions if a.fails])
+            error, noise = miss(found[path])
+            assert abs(error) < 0.03 + 3 * noise, (quantity, path, error, noise)
+    last = rows(report, "coding_rate")["block.1.think"]
+    infinite = rows(net.predict(level="all", gradients=False), "coding_rate", level="kernel")["block.1.think"]
+    assert last.measured is not None and infinite.predicted is not None
+    assert infinite.predicted / last.measured - 1 > 5 * abs(miss(last)[0])
+
+
+def test_attention_samples_its_values_and_its_output(tmp_path: Path) -> None:
+    """Pure attention, all positions among the rows: two samples a layer, and the one before goes through the tokens."""
+    text = """
+network: attention
+input: {source: gaussian, channels: 96, positions: 6, batch: 6}
+body:
+  - repeat: 2
+    name: layer
+    body: [{name: attention, component: attention, heads: 4}]
+"""
+    report = load(tmp_path, text).run(seeds=40, most_seeds=40, level="spectrum", backward=False)
+    for quantity, bar in (("effective_rank", 0.08), ("rank", 0.05), ("participation_ratio", 0.08)):
+        for path, row in rows(report, quantity).items():
+            assert row.verdict != "out-of-regime"
+            error, noise = miss(row)
+            assert abs(error) < bar + 3 * noise, (quantity, path, error, noise)
+
+
 def test_neurons_of_unknown_law_are_out_of_regime(tmp_path: Path) -> None:
-    """A rectified signal plus fresh Gaussians is no function of one Gaussian."""
+    """A rectified signal plus fresh Gaussians of the same power is neither Gaussian nor nearly so."""
     net = load(
         tmp_path,
         """
@@ -171,7 +226,9 @@ body:
     )
     found = rows(net.predict(level="spectrum"), "coding_rate")
     assert found["add"].verdict == "out-of-regime"
-    assert any("one Gaussian vector" in assumption.text and assumption.fails for assumption in found["add"].assumptions)
+    assert any(
+        "neurons are Gaussian" in assumption.text and assumption.fails for assumption in found["add"].assumptions
+    )
     assert found["act"].verdict != "out-of-regime"
 
 

@@ -16,8 +16,9 @@ from lensnet.predict.kernel.engine import KernelPrediction
 from lensnet.predict.prediction import Effect
 from lensnet.predict.spectrum.gaussian import Channel
 from lensnet.predict.spectrum.jacobian import jacobian_effects
-from lensnet.predict.spectrum.layers import Layers, Output
+from lensnet.predict.spectrum.layers import Layers
 from lensnet.predict.spectrum.rows import infinite_width_effects, spectrum_effects
+from lensnet.predict.spectrum.sums import Output
 from lensnet.quantities.rows import RowSample, row_sample
 
 

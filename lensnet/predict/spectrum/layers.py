@@ -14,7 +14,7 @@ does not commute with F(P0).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,45 +22,19 @@ import numpy as np
 from lensnet.algebra.random_matrix.neurons import Neurons
 from lensnet.levels.covariance import Covariance, Matrix, Rows
 from lensnet.levels.ladder import Level
+from lensnet.levels.pairs import FullPairs
 from lensnet.network.graph import Network, Node
+from lensnet.predict.kernel.environment import KernelPlace
+from lensnet.predict.kernel.forward import forward
 from lensnet.predict.prediction import Check
 from lensnet.predict.spectrum.gaussian import Channel
+from lensnet.predict.spectrum.sums import AFFINE, FOLLOWED, Output, Part, distinct, from_parts, shares_of
 from lensnet.quantities.rows import RowSample
 from lensnet.quantities.spectra import DISTORTION
 
-AFFINE = 1e-6
-"""Largest relative residual of P against K for a layer that only scales and shifts a Gram matrix."""
 _ONE_GAUSSIAN = "neurons are functions of one Gaussian vector over the samples"
-_FOLLOWED = "layers before one that mixes positions or dependent branches are wide (sum of rows/width at most 0.05)"
 _MOST_BEHIND = 0.05
 _MOST_BENT = 0.02
-
-
-@dataclass(frozen=True)
-class Output:
-    """Neurons at an output.
-
-    Attributes:
-        gram: E z z^T over the rows of `sample`, typical for a draw of all layers before, `(R, R)`.
-        neurons: independent ones with that covariance; None where the Gram matrix is the sample matrix itself.
-        behind: sum over the finite layers before this one of min(rows/width, 1).
-        checks: what the numbers rest on.
-    """
-
-    gram: Matrix
-    sample: RowSample
-    neurons: Neurons | None
-    behind: float = 0.0
-    checks: tuple[Check, ...] = ()
-
-    @property
-    def inverse_width(self) -> float:
-        return 0.0 if self.neurons is None else 1.0 / self.neurons.count
-
-    @property
-    def total(self) -> float:
-        """`behind`, this layer counted."""
-        return self.behind + min(len(self.gram) * self.inverse_width, 1.0)
 
 
 @dataclass(frozen=True)
@@ -122,7 +96,7 @@ class Layers:
         for node in network:
             found = self._output(node)
             if found is not None:
-                self.outputs[node.path] = replace(found, checks=_distinct([*checks.get(node.path, ()), *found.checks]))
+                self.outputs[node.path] = replace(found, checks=distinct([*checks.get(node.path, ()), *found.checks]))
 
     def _output(self, node: Node) -> Output | None:
         state = self.states.get(node.path)
@@ -135,6 +109,9 @@ class Layers:
         if node.path not in self._random:
             return Output(gram, sample, None)
         if state.population is None:
+            found = from_parts(node, gram, self._parts(node, sample))
+            if found is not None:
+                return found
             before = [self.outputs[path] for path in node.inputs if path in self.outputs]
             behind = max((output.behind for output in before), default=0.0)
             doubts = (Check(_ONE_GAUSSIAN, -1.0, Level.FLUCTUATION),)
@@ -147,6 +124,17 @@ class Layers:
             return Output(population, sample, None, origin.behind, checks)
         neurons = Neurons(population, width, channel.draws(origin.covariance))
         return Output(population, sample, neurons, origin.behind, origin.checks)
+
+    def _parts(self, node: Node, sample: RowSample) -> list[Part]:
+        """Every input; none where one is not known."""
+        out = []
+        for path in node.inputs:
+            state, output = self.states.get(path), self.outputs.get(path)
+            gram = None if state is None else state.rows_gram(sample)
+            if state is None or gram is None or output is None:
+                return []
+            out.append(Part(gram, state.rows_mean(sample), output))
+        return out
 
     def _origin(self, state: Covariance, sample: RowSample) -> _Origin:
         assert state.population is not None
@@ -162,35 +150,57 @@ class Layers:
             return self._merged(path, mean, sample)
         producer = self.network[path].inputs[0]
         before = self.outputs.get(producer)
-        if len(self.network[path].weights) > 1:
-            return _not_followed(mean, [before] if before is not None else [], self._inside(path, sample))
         self.steps[path] = step = self._step(producer, mean, sample)
+        if len(self.network[path].weights) > 1:
+            return self._several(path, mean, before)
         if before is None:
             return _Origin(mean)
         if step is not None and before.neurons is None:
             return _Origin(step(before.gram), behind=before.total, checks=before.checks)
         if step is None or before.neurons is None:
-            return _not_followed(mean, [before])
+            mixed = self._mixed(path, before)
+            if mixed is None:
+                return _not_followed(mean, [before])
+            return _Origin(mixed, behind=before.total, checks=before.checks)
         return _Origin(step(_typical(before.neurons)), before, step, before.total, before.checks)
+
+    def _several(self, path: str, mean: Matrix, before: Output | None) -> _Origin:
+        """Weight layers inside a component (attention): the last reads a sample of Gaussian neurons."""
+        mixed = None if before is None else self._mixed(path, before)
+        known = _Origin(mean) if before is None else _not_followed(mean, [before])
+        if before is not None and mixed is not None:
+            known = _Origin(mixed, behind=before.total, checks=before.checks)
+        inner = list(self.network[path].weights.values())[-1].fan_in
+        typical = _typical(Neurons(known.covariance, inner))
+        return replace(known, covariance=typical, behind=known.behind + min(len(mean) / inner, 1.0))
+
+    def _mixed(self, path: str, before: Output) -> Matrix | None:
+        """What a component that mixes positions makes of the typical sample matrix of its input; None where not all
+        positions are among the rows."""
+        node, sample, made = self.network[path], before.sample, self.samples[path]
+        (shape,) = node.shapes_in
+        whole = len(sample.places) == shape.position_count and len(made.places) == node.shape.position_count
+        if not whole or sample.examples != made.examples:
+            return None
+        given = FullPairs(sample.examples, shape.positions)
+        layout = FullPairs(sample.examples, node.shape.positions)
+        gram = before.gram if before.neurons is None else _typical(before.neurons)
+        mean = self.states[node.inputs[0]].rows_mean(sample).reshape(given.field_shape)
+        place = KernelPlace(node, given, layout, measured=True, ports=[given])
+        found = forward(place, [Covariance(mean, gram, given)]).state
+        return None if found is None else np.asarray(found.pairs)
 
     def _merged(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
         """A sum of Gaussians is one whose covariance is a sum, typical covariances in place of the means."""
-        before = [self.outputs[producer] for producer in self.network[path].inputs if producer in self.outputs]
-        grams = [self.states[producer].rows_gram(sample) for producer in self.network[path].inputs]
-        whole = len(before) == len(grams) and all(g is not None and g.shape == mean.shape for g in grams)
-        if whole and all(output.neurons is not None and output.neurons.draws is None for output in before):
-            parts = np.stack([np.ravel(gram) for gram in grams if gram is not None], axis=1)
-            shares = np.linalg.lstsq(parts, mean.ravel(), rcond=None)[0]
-            missing = np.max(np.abs(parts @ shares - mean.ravel()), initial=0.0)
-            if missing <= AFFINE * np.max(np.abs(mean), initial=0.0) and np.all(shares >= 0):
-                typical = sum((a * output.gram for a, output in zip(shares, before, strict=True)), np.zeros_like(mean))
-                checks = _distinct(check for output in before for check in output.checks)
-                return _Origin(typical, behind=max(output.behind for output in before), checks=checks)
-        return _not_followed(mean, before)
-
-    def _inside(self, path: str, sample: RowSample) -> float:
-        """Rows over neurons of the last layer inside a component that has several (attention: the values)."""
-        return min(sample.count / list(self.network[path].weights.values())[-1].fan_in, 1.0)
+        parts = self._parts(self.network[path], sample)
+        before = [part.output for part in parts]
+        gaussian = all(output.neurons is not None and output.neurons.draws is None for output in before)
+        shares = shares_of(self.network[path], mean, parts) if parts and gaussian else None
+        if shares is not None:
+            typical = sum((a * output.gram for a, output in zip(shares, before, strict=True)), np.zeros_like(mean))
+            checks = distinct([check for output in before for check in output.checks])
+            return _Origin(typical, behind=max(output.behind for output in before), checks=checks)
+        return _not_followed(mean, [self.outputs[p] for p in self.network[path].inputs if p in self.outputs])
 
     def _keeps_angles(self, path: str) -> bool:
         """Orthogonal weights with at least as many outputs as inputs: the layer's Gram matrix is that of its input."""
@@ -231,12 +241,12 @@ def seen_at(neurons: Neurons) -> float:
     return neurons.count / (len(neurons.covariance) * DISTORTION)
 
 
-def _not_followed(mean: Matrix, before: Sequence[Output], inside: float = 0.0) -> _Origin:
+def _not_followed(mean: Matrix, before: Sequence[Output]) -> _Origin:
     """The finite width of the layers before counts for nothing: right only when it is nearly nothing."""
-    behind = max((output.total for output in before), default=0.0) + inside
+    behind = max((output.total for output in before), default=0.0)
     own = [check for output in before for check in output.checks]
-    checks = [*own, Check(_FOLLOWED, max(1 - behind / _MOST_BEHIND, -1.0), Level.FLUCTUATION)]
-    return _Origin(mean, behind=behind, checks=_distinct(checks))
+    checks = [*own, Check(FOLLOWED, max(1 - behind / _MOST_BEHIND, -1.0), Level.FLUCTUATION)]
+    return _Origin(mean, behind=behind, checks=distinct(checks))
 
 
 def _nearly_linear(channel: Channel, covariance: Matrix, population: Matrix) -> Check:
@@ -258,16 +268,6 @@ def _typical(neurons: Neurons) -> Matrix:
 def _in_basis(basis: Matrix, values: Matrix) -> Matrix:
     found = (basis * values) @ basis.T
     return (found + found.T) / 2
-
-
-def _distinct(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Each text once, with its least margin."""
-    found: dict[str, Check] = {}
-    for check in checks:
-        before = found.get(check.text)
-        if before is None or (check.margin is not None and (before.margin is None or check.margin < before.margin)):
-            found[check.text] = check
-    return tuple(found.values())
 
 
 def random_outputs(network: Network) -> set[str]:

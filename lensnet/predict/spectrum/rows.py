@@ -10,7 +10,8 @@ from lensnet.algebra.random_matrix.neurons import Neurons
 from lensnet.algebra.random_matrix.sample_spectrum import largest
 from lensnet.levels.ladder import Level
 from lensnet.predict.prediction import Check, Effect, Status
-from lensnet.predict.spectrum.layers import Output, seen_at
+from lensnet.predict.spectrum.layers import seen_at
+from lensnet.predict.spectrum.sums import Output
 from lensnet.quantities import spectra
 
 QUANTITIES = ("rank", "stable_rank", "effective_rank", "participation_ratio", "coding_rate")
