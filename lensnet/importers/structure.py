@@ -176,8 +176,8 @@ def structure_of(tensor: Tensor, component: str = "", parameter: str = "") -> St
         outliers,
         float(powers[len(powers) - outliers :].sum() / powers.sum()),
         sqrt(float(powers.max()) / edge),
-        stable_rank(powers), float(np.mean([stable_rank(one) for one in others])),
-        effective_rank(powers), float(np.mean([effective_rank(one) for one in others])),
+        float(stable_rank(powers)), float(np.mean([stable_rank(one) for one in others])),
+        float(effective_rank(powers)), float(np.mean([effective_rank(one) for one in others])),
         _distance(powers, few, many), float(np.mean(distances)),
         # eigenvalues repel each other, so that the distance falls with their number, and hardly scatters
         1.5 * max(distances) + 0.5 / few,
