@@ -1,11 +1,12 @@
 """Algebra: formulas become numbers.
 
 Formulas
-    tape.py              a sympy expression compiled for numpy and torch: `compile_tape`
+    tape.py              an expression compiled for numpy and torch: `compile_tape`
     lowering.py          expression -> list of operations; stable.py, exponentials.py: forms that keep their digits
     program.py           the list of operations; numpy_backend.py, torch_backend.py: what each operation does
-    derivative.py        derivatives almost everywhere
+    derivative.py        derivatives almost everywhere, special functions included
     special.py           special functions that formulas call by name; mixing/: those of attention and gates
+    normal.py            erf and the normal distribution, without waiting for scipy for a few numbers
 
 Functions of one variable under a Gaussian
     pointwise.py         an activation: formula, kinks, flags, callables; chains, products, sums of two

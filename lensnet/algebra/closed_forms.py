@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
-from scipy import special
 
 from lensnet.algebra.constants import number
+from lensnet.algebra.normal import erf, erfc, ndtr, owens_t
 from lensnet.algebra.piecewise_moments import Form, piecewise_form
-from lensnet.algebra.pointwise import PointwiseFunction, X
+from lensnet.algebra.pointwise import PointwiseFunction
+from lensnet.expressions.traverse import contains, expanded, polynomial, without
+from lensnet.expressions.tree import Expr, Function, Sum
 
 Array = NDArray[np.float64]
 _EPS = 4 * np.finfo(float).eps
@@ -41,25 +42,25 @@ def _recognised(function: PointwiseFunction) -> Form | None:
         return piecewise_form(*function.pieces, degree=function.homogeneity)
     if function.kinks.points:
         return None
-    offset, rest = sp.expand_mul(function.expression).as_independent(X, as_Add=True)
-    factor, core = rest.as_independent(X, as_Add=False)
-    if not (offset.is_number and factor.is_number):
+    offset, rest = without(expanded(function.tree, powers=False), "x", of_sum=True)
+    factor, core = without(rest, "x", of_sum=False)
+    if not (offset.is_constant and factor.is_constant):
         return None
     a, b = number(offset), number(factor)
-    if isinstance(core, sp.Add):
+    if isinstance(core, Sum):
         return _gelu_sum(core, a, b)
-    base = _BASES.get(type(core))
+    base = _BASES.get(core.name) if isinstance(core, Function) else None
     inner = _affine(core.args[0]) if base is not None else None
     return _shifted(base, a, b, *inner) if base is not None and inner is not None else None
 
 
-def _gelu_sum(core: sp.Add, a: float, b: float) -> Form | None:
+def _gelu_sum(core: Sum, a: float, b: float) -> Form | None:
     """a + b*(p*x + p*x*erf(c*x)) with c > 0, which is a + b*p*sqrt(2)/c * y*Phi(y) at y = c*sqrt(2)*x."""
     if len(core.args) != 2:
         return None
-    plain, curved = sorted(core.args, key=lambda term: term.has(sp.erf))
+    plain, curved = sorted(core.args, key=lambda term: contains(term, _is_error_function))
     function = curved / plain
-    inner = _affine(function.args[0]) if isinstance(function, sp.erf) else None
+    inner = _affine(function.args[0]) if _is_error_function(function) else None
     line = _affine(plain)
     if inner is None or line is None or inner[0] <= 0 or inner[1] != 0 or line[1] != 0:
         return None
@@ -67,13 +68,15 @@ def _gelu_sum(core: sp.Add, a: float, b: float) -> Form | None:
     return _shifted(_gelu, a, 2.0 * b * line[0] / slope, slope, 0.0)
 
 
-def _affine(expression: sp.Expr) -> tuple[float, float] | None:
-    if not expression.is_polynomial(X):
+def _is_error_function(expression: Expr) -> bool:
+    return isinstance(expression, Function) and expression.name == "erf"
+
+
+def _affine(expression: Expr) -> tuple[float, float] | None:
+    coefficients = polynomial(expression, "x", 1)
+    if coefficients is None or len(coefficients) != 2:
         return None
-    coefficients = sp.Poly(expression, X).all_coeffs()
-    if len(coefficients) != 2:
-        return None
-    return number(coefficients[0]), number(coefficients[1])
+    return number(coefficients[1]), number(coefficients[0])
 
 
 def _shifted(base: Form, a: float, b: float, c: float, d: float) -> Form:
@@ -137,11 +140,11 @@ def _exponential(mean: Array, std: Array) -> tuple[Array, Array]:
 def _error_function(mean: Array, std: Array) -> tuple[Array, Array]:
     v = std * std
     spread, wide = 1 + 2 * v, 1 + 4 * v
-    first = special.erf(mean / np.sqrt(spread))
+    first = erf(mean / np.sqrt(spread))
     slope = 2 / np.sqrt(np.pi * spread) * np.exp(-mean * mean / spread)
     slope2 = 4 / np.pi / np.sqrt(wide) * np.exp(-2 * mean * mean / wide)
     centred = 2 / np.pi * np.arcsin(2 * v / spread)
-    owen = 1 - 8 * special.owens_t(np.sqrt(2) * mean / np.sqrt(spread), 1 / np.sqrt(wide))
+    owen = 1 - 8 * owens_t(np.sqrt(2) * mean / np.sqrt(spread), 1 / np.sqrt(wide))
     second = np.where(mean == 0, centred, owen)
     value = np.stack([first, second, slope, slope2, mean * first + v * slope])
     error = _EPS * np.abs(value)
@@ -157,11 +160,11 @@ def _gelu(mean: Array, std: Array) -> tuple[Array, Array]:
     v = std * std
     d = 1 + v
     h = mean / np.sqrt(d)
-    below, weight = special.ndtr(h), np.exp(-h * h / 2) / np.sqrt(2 * np.pi * d)
-    squared = below - 2 * special.owens_t(h, 1 / np.sqrt(1 + 2 * v))  # E Phi^2
+    below, weight = ndtr(h), np.exp(-h * h / 2) / np.sqrt(2 * np.pi * d)
+    squared = below - 2 * owens_t(h, 1 / np.sqrt(1 + 2 * v))  # E Phi^2
     inner, inner_v = mean / d, v / d
     k = inner / np.sqrt(1 + inner_v)
-    inner_below, inner_weight = special.ndtr(k), np.exp(-k * k / 2) / np.sqrt(2 * np.pi * (1 + inner_v))
+    inner_below, inner_weight = ndtr(k), np.exp(-k * k / 2) / np.sqrt(2 * np.pi * (1 + inner_v))
     first = mean * below + v * weight
     slope = below + weight * inner
     density = weight * inner_below  # E phi*Phi
@@ -195,15 +198,15 @@ def _complement(mean: Array, std: Array) -> tuple[Array, Array]:
     """erfc(x) = 1 - erf(x); the mean keeps its digits where erf is near 1."""
     value, error = _shifted(_error_function, 1.0, -1.0, 1.0, 0.0)(mean, std)
     spread = 1 + 2 * std * std
-    value[0] = special.erfc(mean / np.sqrt(spread))
+    value[0] = erfc(mean / np.sqrt(spread))
     error[0] = _EPS * (1 + mean * mean / spread) * value[0]
     return value, error
 
 
-_BASES: dict[type, Form] = {
-    sp.sin: _sine,
-    sp.cos: _cosine,
-    sp.exp: _exponential,
-    sp.erf: _error_function,
-    sp.erfc: _complement,
+_BASES: dict[str, Form] = {
+    "sin": _sine,
+    "cos": _cosine,
+    "exp": _exponential,
+    "erf": _error_function,
+    "erfc": _complement,
 }

@@ -1,26 +1,29 @@
-"""Numbers of sympy as floats."""
+"""Constant expressions as floats."""
 
 from __future__ import annotations
 
-import sympy as sp
+from fractions import Fraction
+
+import numpy as np
 
 from lensnet.algebra.program import TapeError
+from lensnet.expressions.tree import Expr, Number, Pi, float_of
 
 
-def number(expression: sp.Basic) -> float:
-    """A sympy number as a float: inf and nan for infinities, correctly rounded for rationals.
+def number(expression: Expr | Fraction | float) -> float:
+    """The float: inf and nan for infinities, correctly rounded for rationals.
 
     Raises:
-        TapeError: the number is complex.
+        TapeError: the expression is no constant.
     """
-    if isinstance(expression, sp.Rational):
-        try:
-            return int(expression.p) / int(expression.q)
-        except OverflowError:
-            return float("inf") if expression > 0 else float("-inf")
-    if expression in (sp.nan, sp.zoo):
-        return float("nan")
-    try:
-        return float(expression)
-    except TypeError as error:
-        raise TapeError(f"not a real number: {expression}") from error
+    if not isinstance(expression, Expr):
+        return float_of(expression)
+    if isinstance(expression, Number):
+        return float_of(expression.value)
+    if isinstance(expression, Pi):
+        return float(np.pi)
+    if not expression.is_constant:
+        raise TapeError(f"not a number: {expression}")
+    from lensnet.algebra.tape import compile_tape
+
+    return float(compile_tape(expression)({}))

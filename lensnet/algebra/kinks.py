@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
-from sympy.core.relational import Relational
 
 from lensnet.algebra.constants import number
-from lensnet.algebra.tape import Tape, TapeError, compile_tape
+from lensnet.algebra.tape import Formula, Tape, TapeError, compile_tape, tree_of
+from lensnet.expressions.functions import Condition, Extremum, Step, apply
+from lensnet.expressions.traverse import parts, polynomial
+from lensnet.expressions.tree import PI, Expr, Function, Number, Power, product_of
 
 Array = NDArray[np.float64]
 
@@ -44,7 +45,7 @@ class Kinks:
         return Kinks(_merged([*self.points, *other.points]), self.complete and other.complete, self.span)
 
 
-def find_kinks(expression: sp.Expr, symbol: str = "x", declared: Iterable[float] = ()) -> Kinks:
+def find_kinks(formula: Formula, symbol: str = "x", declared: Iterable[float] = ()) -> Kinks:
     """Kinks of an expression in one symbol, and those that were declared.
 
     Sources: zeros of the arguments of abs, sign and step; where arguments of max and min are equal; the edges of
@@ -54,31 +55,32 @@ def find_kinks(expression: sp.Expr, symbol: str = "x", declared: Iterable[float]
     Raises:
         TapeError: the expression has another symbol besides `symbol`.
     """
-    others = sorted(s.name for s in expression.free_symbols if s.name != symbol)
+    expression = tree_of(formula)
+    others = sorted(expression.symbols - {symbol})
     if others:
         raise TapeError(f"kinks are those of a function of {symbol} alone; {', '.join(others)} has no value")
     points = [float(point) for point in declared]
     complete = True
-    for argument in sorted(set(_switches(expression)), key=sp.default_sort_key):
+    for argument in dict.fromkeys(_switches(expression)):
         found, all_found = zeros(argument, symbol)
         points.extend(found)
         complete = complete and all_found
     return Kinks(_merged(points), complete)
 
 
-def zeros(expression: sp.Expr, symbol: str = "x") -> tuple[list[float], bool]:
+def zeros(expression: Expr, symbol: str = "x") -> tuple[list[float], bool]:
     """Points where the expression changes sign, and whether these are all (as far as the search range tells)."""
-    variable = next((s for s in expression.free_symbols if s.name == symbol), None)
-    if variable is None:
+    if symbol not in expression.symbols:
         return [], True
-    if expression.is_polynomial(variable):
-        polynomial = sp.Poly(expression, variable)
-        if polynomial.degree() == 1:
-            slope, offset = polynomial.all_coeffs()
-            return [number(-offset / slope) if (offset / slope).is_Rational else -number(offset) / number(slope)], True
-        if polynomial.degree() <= _LARGEST_DEGREE:
-            return _polynomial_zeros([number(c) for c in polynomial.all_coeffs()]), True
-    return scan_zeros(compile_tape(expression), symbol)
+    coefficients = polynomial(expression, symbol, _LARGEST_DEGREE)
+    if coefficients is None:
+        return scan_zeros(compile_tape(expression), symbol)
+    if len(coefficients) == 2:
+        offset, slope = coefficients
+        if isinstance(offset, Number) and isinstance(slope, Number) and offset.is_exact and slope.is_exact:
+            return [number(-product_of(offset.value, 1 / slope.value))], True
+        return [-number(offset) / number(slope)], True
+    return _polynomial_zeros([number(c) for c in reversed(coefficients)]), True
 
 
 def scan_zeros(tape: Tape, symbol: str = "x") -> tuple[list[float], bool]:
@@ -102,19 +104,21 @@ def scan_zeros(tape: Tape, symbol: str = "x") -> tuple[list[float], bool]:
     return points, not endless
 
 
-def _switches(expression: sp.Basic) -> Iterator[sp.Expr]:
+def _switches(expression: Expr) -> Iterator[Expr]:
     """The expressions at whose zeros the expression may be singular."""
-    for node in sp.preorder_traversal(expression):
-        if isinstance(node, sp.Abs | sp.sign | sp.Heaviside | sp.log):
+    for node in parts(expression):
+        if isinstance(node, Step) or isinstance(node, Function) and node.name in ("abs", "sign", "log"):
             yield node.args[0]
-        elif isinstance(node, sp.Max | sp.Min):
+        elif isinstance(node, Extremum):
             yield from (first - second for first, second in combinations(node.args, 2))
-        elif isinstance(node, Relational):
-            yield node.lhs - node.rhs
-        elif isinstance(node, sp.floor | sp.ceiling):
-            yield sp.sin(sp.pi * node.args[0])
-        elif isinstance(node, sp.Pow) and not (node.exp.is_Integer and node.exp.is_positive):
-            yield node.base
+        elif isinstance(node, Condition) and len(node.args) == 2 and node.name not in ("and", "or"):
+            yield node.args[0] - node.args[1]
+        elif isinstance(node, Function) and node.name in ("floor", "ceiling"):
+            yield apply("sin", PI * node.args[0])
+        elif isinstance(node, Power):
+            exponent = node.args[1]
+            if not (isinstance(exponent, Number) and exponent.is_integer and exponent.value > 0):
+                yield node.args[0]
 
 
 def _polynomial_zeros(coefficients: list[float]) -> list[float]:

@@ -1,7 +1,7 @@
-"""From a sympy expression to a flat list of operations (static single assignment, no source text).
+"""From an expression to a flat list of operations (static single assignment, no source text).
 
-Equal subexpressions become one operation: every operation is numbered by its name and arguments, which also finds what
-`sympy.cse` would miss, sharing that appears only after an expression has been put in its stable form (`stable.py`).
+Equal subexpressions become one operation: every operation is numbered by its name and arguments, which also finds the
+sharing that appears only after an expression has been put in its stable form (`stable.py`).
 Operations whose arguments are all constant are evaluated here and now.
 """
 
@@ -11,59 +11,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import sympy as sp
-from sympy.core.function import AppliedUndef
-from sympy.core.relational import Relational
-from sympy.logic.boolalg import ITE, And, BooleanFalse, BooleanTrue, Not, Or
 
 from lensnet.algebra import stable
 from lensnet.algebra.constants import number
 from lensnet.algebra.numpy_backend import NUMPY_OPERATIONS
 from lensnet.algebra.program import CALL, SPECIAL, Program, TapeError, allocate
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
+from lensnet.expressions.functions import Condition, Extremum, Named, Step, Where
+from lensnet.expressions.traverse import polynomial
+from lensnet.expressions.tree import HALF, Expr, Function, Number, Pi, Power, Product, Sum, Symbol
 
 _COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum", "eq", "ne", "and", "or"})
 _LARGEST_UNROLLED_POWER = 64
-
-_FUNCTIONS: dict[type, str] = {
-    sp.exp: "exp",
-    sp.sin: "sin",
-    sp.cos: "cos",
-    sp.tan: "tan",
-    sp.asin: "asin",
-    sp.acos: "acos",
-    sp.atan: "atan",
-    sp.atan2: "atan2",
-    sp.sinh: "sinh",
-    sp.cosh: "cosh",
-    sp.tanh: "tanh",
-    sp.asinh: "asinh",
-    sp.acosh: "acosh",
-    sp.atanh: "atanh",
-    sp.erf: "erf",
-    sp.erfc: "erfc",
-    sp.erfinv: "erfinv",
-    sp.gamma: "gamma",
-    sp.loggamma: "loggamma",
-    sp.digamma: "digamma",
-    sp.polygamma: "polygamma",
-    sp.Abs: "abs",
-    sp.sign: "sign",
-    sp.floor: "floor",
-    sp.ceiling: "ceiling",
-}
-_RELATIONS: dict[type, str] = {
-    sp.StrictGreaterThan: "gt",
-    sp.GreaterThan: "ge",
-    sp.StrictLessThan: "lt",
-    sp.LessThan: "le",
-    sp.Eq: "eq",
-    sp.Ne: "ne",
-}
+_EXTREMA = {"max": "maximum", "min": "minimum"}
 _FILL_CANDIDATES = (0.5, -0.5, 1.5, -1.5, 0.05, -0.05, 7.0, -7.0, 60.0, -60.0)
 
 
-def lower(expressions: Mapping[str, sp.Expr]) -> Program:
+def lower(expressions: Mapping[str, Expr]) -> Program:
     """The program that computes all expressions.
 
     Raises:
@@ -74,7 +38,7 @@ def lower(expressions: Mapping[str, sp.Expr]) -> Program:
 
 
 class Lowering:
-    """One compilation: emits operations, numbers them by value, keeps the memo of sympy subexpressions."""
+    """One compilation: emits operations, numbers them by value, keeps the memo of subexpressions."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -83,7 +47,7 @@ class Lowering:
         self._constant_slots: dict[Any, int] = {}
         self._steps: list[tuple[str, tuple[int, ...], int]] = []
         self._numbering: dict[tuple[str, tuple[int, ...]], int] = {}
-        self._memo: dict[sp.Basic, int] = {}
+        self._memo: dict[Expr, int] = {}
         self._renamed: dict[str, int] = {}
 
     # --- emitting -----------------------------------------------------------------------------------------------
@@ -155,44 +119,37 @@ class Lowering:
             value = _numpy_function(operation)(*values)
         return self.constant(bool(value) if isinstance(value, bool | np.bool_) else float(value))
 
-    # --- sympy --------------------------------------------------------------------------------------------------
+    # --- trees --------------------------------------------------------------------------------------------------
 
-    def expression(self, expression: sp.Basic) -> int:
+    def expression(self, expression: Expr) -> int:
         slot = self._memo.get(expression)
         if slot is None:
             slot = self._memo[expression] = self._lower(expression)
         return slot
 
-    def _lower(self, expression: sp.Basic) -> int:
-        if isinstance(expression, sp.Symbol):
+    def _lower(self, expression: Expr) -> int:
+        if isinstance(expression, Symbol):
             return self._symbol(expression.name)
-        if isinstance(expression, BooleanTrue | BooleanFalse):
-            return self.constant(bool(expression))
-        if expression.is_Number or expression.is_NumberSymbol or expression is sp.S.ComplexInfinity:
+        if isinstance(expression, Number | Pi):
             return self.constant(number(expression))
-        if expression is sp.I:
-            # sqrt(-2) in a branch: not real, hence no number, there and nowhere else
-            return self.constant(float("nan"))
-        if isinstance(expression, sp.Add):
+        if isinstance(expression, Sum):
             return stable.lower_sum(self, expression)
-        if isinstance(expression, sp.Mul | sp.Pow):
+        if isinstance(expression, Product | Power):
             return stable.lower_product(self, expression)
-        if isinstance(expression, sp.log):
-            return stable.lower_log(self, expression.args[0])
-        if isinstance(expression, sp.Max | sp.Min):
-            return self._extremum("maximum" if isinstance(expression, sp.Max) else "minimum", expression)
-        if isinstance(expression, sp.Heaviside):
-            return self._heaviside(expression)
-        if isinstance(expression, sp.Piecewise):
-            return self._piecewise(expression)
-        if isinstance(expression, Relational | And | Or | Not | ITE):
+        if isinstance(expression, Function):
+            if expression.name == "log":
+                return stable.lower_log(self, expression.args[0])
+            return self.emit(expression.name, *(self.expression(argument) for argument in expression.args))
+        if isinstance(expression, Extremum):
+            return self._extremum(expression)
+        if isinstance(expression, Step):
+            return self._step(expression)
+        if isinstance(expression, Where):
+            return self._cases(expression)
+        if isinstance(expression, Condition):
             return self._condition(expression)
-        if isinstance(expression, AppliedUndef):
-            return self._named(expression)
-        name = _FUNCTIONS.get(type(expression))
-        if name is None:
-            raise TapeError(f"no numeric form for {type(expression).__name__}: {expression}")
-        return self.emit(name, *(self.expression(argument) for argument in expression.args))
+        assert isinstance(expression, Named)
+        return self._named(expression)
 
     def _symbol(self, name: str) -> int:
         if name in self._renamed:
@@ -201,80 +158,71 @@ class Lowering:
             self._inputs[name] = self._new_slot()
         return self._inputs[name]
 
-    def _extremum(self, operation: str, expression: sp.Basic) -> int:
-        # constants last, symbols in sympy's order: the same pairing as in the derivative (derivative.py)
-        slots = [self.expression(argument) for argument in extremum_arguments(expression)]
+    def _extremum(self, expression: Extremum) -> int:
+        slots = [self.expression(argument) for argument in expression.args]
         result = slots[0]
         for slot in slots[1:]:
-            result = self.emit(operation, result, slot)
+            result = self.emit(_EXTREMA[expression.name], result, slot)
         return result
 
-    def _heaviside(self, expression: sp.Basic) -> int:
-        argument = self.expression(expression.args[0])
-        at_zero = expression.args[1]
-        if at_zero == sp.S.Half:
+    def _step(self, expression: Step) -> int:
+        argument, at_zero = self.expression(expression.args[0]), expression.args[1]
+        if at_zero == HALF:
             return self.emit("step", argument)
         zero = self.constant(0.0)
         tie = self.emit("where", self.emit("eq", argument, zero), self.expression(at_zero), zero)
         return self.emit("where", self.emit("gt", argument, zero), self.constant(1.0), tie)
 
-    def _condition(self, expression: sp.Basic) -> int:
-        if isinstance(expression, Not):
-            return self.emit("not", self.expression(expression.args[0]))
+    def _condition(self, expression: Condition) -> int:
+        if not expression.args:
+            return self.constant(expression.name == "true")
         slots = [self.expression(argument) for argument in expression.args]
-        if isinstance(expression, ITE):
-            chosen = self.emit("and", slots[0], slots[1])
-            return self.emit("or", chosen, self.emit("and", self.emit("not", slots[0]), slots[2]))
-        if isinstance(expression, Relational):
-            name = _RELATIONS.get(type(expression))
-            if name is None:
-                raise TapeError(f"no numeric form for the condition {expression}")
-            return self.emit(name, *slots)
-        operation = "and" if isinstance(expression, And) else "or"
+        if expression.name == "not":
+            return self.emit("not", slots[0])
         result = slots[0]
         for slot in slots[1:]:
-            result = self.emit(operation, result, slot)
+            result = self.emit(expression.name, result, slot)
         return result
 
-    def _named(self, expression: sp.Basic) -> int:
-        name = expression.func.__name__
+    def _named(self, expression: Named) -> int:
         slots = [self.expression(argument) for argument in expression.args]
-        entry = SPECIAL_FUNCTIONS.get(name)
+        entry = SPECIAL_FUNCTIONS.get(expression.name)
         if entry is None:
-            return self.emit(CALL + name, *slots)
+            return self.emit(CALL + expression.name, *slots)
         if len(slots) != entry.arity:
-            raise TapeError(f"{name} takes {entry.arity} arguments, not {len(slots)}")
-        return self.emit(SPECIAL + name, *slots)
+            raise TapeError(f"{expression.name} takes {entry.arity} arguments, not {len(slots)}")
+        return self.emit(SPECIAL + expression.name, *slots)
 
-    def _piecewise(self, expression: sp.Basic) -> int:
-        pairs = [(branch.args[0], branch.args[1]) for branch in expression.args]
+    def _cases(self, expression: Where) -> int:
         masks: list[int] = []
         untaken: int | None = None
-        for _, condition in pairs:
+        for _, condition in expression.cases:
             here = self.expression(condition)
             masks.append(here if untaken is None else self.emit("and", here, untaken))
             outside = self.emit("not", here)
             untaken = outside if untaken is None else self.emit("and", untaken, outside)
         result = self.constant(float("nan"))
-        for (branch, condition), mask in zip(reversed(pairs), reversed(masks), strict=True):
+        for (branch, condition), mask in zip(reversed(expression.cases), reversed(masks), strict=True):
             value = self._guarded_branch(branch, mask)
             # later branches are the fallback, so the plain condition selects
             result = self.emit("where", self.expression(condition), value, result)
         return result
 
-    def _guarded_branch(self, branch: sp.Basic, mask: int) -> int:
+    def _guarded_branch(self, branch: Expr, mask: int) -> int:
         """The branch computed from inputs that are replaced by a harmless constant where the branch is not taken.
 
         Without it a branch such as exp(x) - 1 for x <= 0 sends inf * 0 = NaN into the gradient at x = 1000.
         """
-        if not branch.free_symbols or branch.is_polynomial():
+        if _is_polynomial(branch):
             return self.expression(branch)
         fill = _harmless_point(branch)
         if fill is None:
             return self.expression(branch)
-        outer, names = (self._memo, self._renamed), {symbol.name for symbol in branch.free_symbols}
+        outer = (self._memo, self._renamed)
         self._memo, self._renamed = {}, dict(self._renamed)
-        guarded = {name: self.emit("guard", mask, self._symbol(name), self.constant(fill)) for name in sorted(names)}
+        guarded = {
+            name: self.emit("guard", mask, self._symbol(name), self.constant(fill)) for name in sorted(branch.symbols)
+        }
         self._renamed.update(guarded)
         slot = self.expression(branch)
         self._memo, self._renamed = outer
@@ -285,12 +233,11 @@ class Lowering:
         return allocate(self._inputs, self._constants, self._steps, outputs)
 
 
-def extremum_arguments(expression: sp.Basic) -> list[sp.Basic]:
-    """Arguments of Max or Min in the order in which they are paired."""
-    return sorted(expression.args, key=lambda argument: (bool(argument.is_number), sp.default_sort_key(argument)))
+def _is_polynomial(branch: Expr) -> bool:
+    return all(polynomial(branch, name) is not None for name in branch.symbols)
 
 
-def _harmless_point(branch: sp.Basic) -> float | None:
+def _harmless_point(branch: Expr) -> float | None:
     """A value for every symbol of the branch at which the branch and its neighbourhood are finite."""
     lowering = Lowering()
     program = lowering.finish([lowering.expression(branch)])

@@ -11,12 +11,16 @@ made once, answers in a tenth of the time. Its error is measured between the kno
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import BSpline, make_interp_spline
 
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
+
+if TYPE_CHECKING:
+    from scipy.interpolate import BSpline
 
 Array = NDArray[np.float64]
 
@@ -34,6 +38,8 @@ class MomentMap:
     """
 
     def __init__(self, function: PointwiseFunction) -> None:
+        from scipy.interpolate import make_interp_spline
+
         self.function = function
         count = int(np.ceil(_PER_E_FOLD * np.log(HIGH / LOW))) + 1
         knots = np.linspace(np.log(LOW), np.log(HIGH), count)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
+
+from lensnet.algebra.normal import erf, erfc, expit, log_ndtr
 
 _LOG_2 = float(np.log(2.0))
 
@@ -40,7 +41,20 @@ def _guard(mask: Any, value: Any, fill: Any) -> Any:
     return value
 
 
+def _of_scipy(name: str) -> Callable[..., Any]:
+    """A function of `scipy.special`, which is loaded when one is called: most formulas need none, and it takes long."""
+
+    def call(*args: Any) -> Any:
+        from scipy import special
+
+        return getattr(special, name)(*args)
+
+    return call
+
+
 def _polygamma(order: Any, x: Any) -> Any:
+    from scipy import special
+
     return special.polygamma(int(order), x)
 
 
@@ -76,15 +90,15 @@ NUMPY_OPERATIONS: dict[str, Callable[..., Any]] = {
     "asinh": np.arcsinh,
     "acosh": np.arccosh,
     "atanh": np.arctanh,
-    "erf": special.erf,
-    "erfc": special.erfc,
-    "erfinv": special.erfinv,
-    "log_ndtr": special.log_ndtr,
-    "gamma": special.gamma,
-    "loggamma": special.gammaln,
-    "digamma": special.digamma,
+    "erf": erf,
+    "erfc": erfc,
+    "erfinv": _of_scipy("erfinv"),
+    "log_ndtr": log_ndtr,
+    "gamma": _of_scipy("gamma"),
+    "loggamma": _of_scipy("gammaln"),
+    "digamma": _of_scipy("digamma"),
     "polygamma": _polygamma,
-    "sigmoid": special.expit,
+    "sigmoid": expit,
     "softplus": _softplus,
     "sech": _sech,
     "logcosh": _logcosh,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-import sympy as sp
-from sympy.core.relational import Relational
 
 from lensnet.algebra.constants import number
 from lensnet.algebra.kinks import Kinks
 from lensnet.algebra.program import TapeError
+from lensnet.expressions.functions import Condition, Extremum, Step, Where
+from lensnet.expressions.traverse import contains, polynomial, rebuilt, substituted
+from lensnet.expressions.tree import NAN, Expr, Function, Number
 
 _LARGEST_DEGREE = 12
 _MOST_PIECES = 24
@@ -20,7 +23,7 @@ Coefficients = tuple[float, ...]
 
 
 def polynomial_pieces(
-    expression: sp.Expr, symbol: sp.Symbol, kinks: Kinks
+    expression: Expr, symbol: str, kinks: Kinks
 ) -> tuple[tuple[float, ...], tuple[Coefficients, ...]] | None:
     """Break points and the polynomial between each two of them; None when the function is no piecewise polynomial.
 
@@ -46,64 +49,68 @@ def _samples(points: tuple[float, ...]) -> list[float]:
     return [points[0] - 1.0, *between, points[-1] + 1.0]
 
 
-def _polynomial(expression: sp.Expr, symbol: sp.Symbol, sample: float) -> Coefficients | None:
+def _polynomial(expression: Expr, symbol: str, sample: float) -> Coefficients | None:
     try:
-        smooth = resolved(expression, symbol, sample)
-        if not smooth.is_polynomial(symbol):
+        found = polynomial(resolved(expression, symbol, sample), symbol, _LARGEST_DEGREE)
+        if found is None:
             return None
-        polynomial = sp.Poly(smooth, symbol)
-        if polynomial.degree() > _LARGEST_DEGREE:
-            return None
-        coefficients = [number(value) for value in reversed(polynomial.all_coeffs())]
-    except (TapeError, sp.PolynomialError):
+        coefficients = [number(value) for value in found]
+    except TapeError:
         return None
     return tuple(coefficients) if np.all(np.isfinite(coefficients)) else None
 
 
-def resolved(expression: sp.Basic, symbol: sp.Symbol, sample: float) -> sp.Basic:
+def resolved(expression: Expr, symbol: str, sample: float) -> Expr:
     """The smooth expression that equals the given one around `sample`: abs, max, where, ... replaced by their branch.
 
     Raises:
         TapeError: the sample lies on an edge, or a condition cannot be decided there.
     """
-    if not expression.has(sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise):
+    if not contains(expression, _has_branches):
         return expression
-    if isinstance(expression, sp.Piecewise):
-        branch = next((b.args[0] for b in expression.args if _holds(b.args[1], symbol, sample)), sp.nan)
+    if isinstance(expression, Where):
+        branch = next((value for value, condition in expression.cases if _holds(condition, symbol, sample)), NAN)
         return resolved(branch, symbol, sample)
-    arguments = [resolved(argument, symbol, sample) for argument in expression.args]
-    if isinstance(expression, sp.Max | sp.Min):
+    arguments = tuple(resolved(argument, symbol, sample) for argument in expression.args)
+    if isinstance(expression, Extremum):
         values = [_value(argument, symbol, sample) for argument in arguments]
-        return arguments[int(np.argmax(values) if isinstance(expression, sp.Max) else np.argmin(values))]
-    if isinstance(expression, sp.Abs | sp.sign | sp.Heaviside):
+        return arguments[int(np.argmax(values) if expression.name == "max" else np.argmin(values))]
+    if _has_branches(expression):
         side = _value(arguments[0], symbol, sample)
         if side == 0.0 and arguments[0] != 0:
             raise TapeError(f"{expression} has an edge at {sample}")
-        if isinstance(expression, sp.Abs):
+        if isinstance(expression, Step):
+            return expression.args[1] if side == 0 else Number(int(side > 0))
+        if isinstance(expression, Function) and expression.name == "abs":
             return arguments[0] if side >= 0 else -arguments[0]
-        if isinstance(expression, sp.sign):
-            return sp.Integer(int(np.sign(side)))
-        return expression.args[1] if side == 0 else sp.Integer(int(side > 0))
-    return expression.func(*arguments)
+        return Number(int(np.sign(side)))
+    return rebuilt(expression, arguments)
 
 
-def _holds(condition: sp.Basic, symbol: sp.Symbol, sample: float) -> bool:
-    if isinstance(condition, Relational):
-        gap = _value(resolved(condition.lhs - condition.rhs, symbol, sample), symbol, sample)
-        return bool(condition.func(sp.Float(gap), sp.S.Zero))
-    if isinstance(condition, sp.And):
-        return all(_holds(part, symbol, sample) for part in condition.args)
-    if isinstance(condition, sp.Or):
-        return any(_holds(part, symbol, sample) for part in condition.args)
-    if isinstance(condition, sp.Not):
-        return not _holds(condition.args[0], symbol, sample)
-    if isinstance(condition, sp.ITE):
-        chosen = condition.args[1 if _holds(condition.args[0], symbol, sample) else 2]
-        return _holds(chosen, symbol, sample)
-    if condition in (sp.true, sp.false):
-        return bool(condition)
-    raise TapeError(f"cannot decide the condition {condition}")
+def _has_branches(expression: Expr) -> bool:
+    kinked = isinstance(expression, Function) and expression.name in ("abs", "sign")
+    return kinked or isinstance(expression, Step | Extremum | Where)
 
 
-def _value(expression: sp.Basic, symbol: sp.Symbol, sample: float) -> float:
-    return number(expression.xreplace({symbol: sp.Float(sample)}))
+_COMPARED: dict[str, Callable[[float, float], bool]] = {
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
+
+
+def _holds(condition: Expr, symbol: str, sample: float) -> bool:
+    assert isinstance(condition, Condition)
+    name, args = condition.name, condition.args
+    if name in _COMPARED:
+        return _COMPARED[name](_value(resolved(args[0] - args[1], symbol, sample), symbol, sample), 0.0)
+    if name in ("and", "or"):
+        return (all if name == "and" else any)(_holds(part, symbol, sample) for part in args)
+    return not _holds(args[0], symbol, sample) if name == "not" else name == "true"
+
+
+def _value(expression: Expr, symbol: str, sample: float) -> float:
+    return number(substituted(expression, {symbol: Number(float(sample))}))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from lensnet.algebra.normal import ndtr
 from lensnet.algebra.pieces import Coefficients
 
 Array = NDArray[np.float64]
@@ -82,12 +82,12 @@ def _truncated_moments(low: Array | None, high: Array | None, count: int, size: 
     if low is None and high is None:
         mass = np.ones(size)
     elif low is None:
-        mass = special.ndtr(high)
+        mass = ndtr(high)
     elif high is None:
-        mass = special.ndtr(-low)
+        mass = ndtr(-low)
     else:
         # both differences are exact where their terms are small: take the one on the side of the interval
-        upper, lower = special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
+        upper, lower = ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low)
         mass = np.where(low + high > 0, upper, lower)
     # beyond 39 the density is 0, and its products with powers of the edge must be too, not 0 times infinity
     low, high = (None if edge is None else np.clip(edge, -40.0, 40.0) for edge in (low, high))

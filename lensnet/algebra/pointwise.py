@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 from lensnet.algebra.kinks import Kinks, find_kinks, scan_zeros
 from lensnet.algebra.pieces import Coefficients, polynomial_pieces
 from lensnet.algebra.singularities import growth
-from lensnet.algebra.tape import TapeError, compile_tape, formula_latex
+from lensnet.algebra.tape import Formula, TapeError, compile_tape, formula_latex, tree_of
+from lensnet.expressions.traverse import substituted
+from lensnet.expressions.tree import Expr, Number, Symbol
 
 if TYPE_CHECKING:
+    import sympy
     from torch import Tensor
 
 Array = NDArray[np.float64]
-X = sp.Symbol("x", real=True)
+X = Symbol("x")
 """The variable of every pointwise function."""
 
 
@@ -28,16 +31,16 @@ class PointwiseFunction:
 
     Attributes:
         name: for messages.
-        expression: sympy expression in `X`, all parameters bound to numbers.
+        tree: the formula in `X`, all parameters bound to numbers.
         kinks: where it jumps or bends.
         value, slope: compiled tapes of f(x) and of f'(x) almost everywhere (symbol "x").
     """
 
-    def __init__(self, name: str, expression: sp.Expr, kinks: Kinks) -> None:
+    def __init__(self, name: str, tree: Expr, kinks: Kinks) -> None:
         self.name = name
-        self.expression = expression
+        self.tree = tree
         self.kinks = kinks
-        self.value = compile_tape(expression)
+        self.value = compile_tape(tree)
         self.slope = self.value.derivative("x")
         self.tables: dict[Any, Any] = {}
         """Interpolation tables of its expectations, filled by `table.py`."""
@@ -62,9 +65,16 @@ class PointwiseFunction:
         return result if result.shape == values.shape else np.broadcast_to(result, values.shape).copy()
 
     @cached_property
+    def expression(self) -> sympy.Expr:
+        """The formula for sympy, in `lensnet.expressions.symbolic.X`."""
+        from lensnet.expressions.symbolic import to_sympy
+
+        return to_sympy(self.tree)
+
+    @cached_property
     def pieces(self) -> tuple[tuple[float, ...], tuple[Coefficients, ...]] | None:
         """Break points and polynomials when the function is piecewise polynomial, else None."""
-        return polynomial_pieces(self.expression, X, self.kinks)
+        return polynomial_pieces(self.tree, X.name, self.kinks)
 
     @cached_property
     def is_affine(self) -> bool:
@@ -109,14 +119,14 @@ class PointwiseFunction:
         return tuple((k, value, slope) for k, value, slope in found if value > 0.01 or slope > 0.01)
 
     def to_latex(self) -> str:
-        return formula_latex(self.expression)
+        return formula_latex(self.tree)
 
     def __repr__(self) -> str:
-        return f"PointwiseFunction({self.name}: {self.expression})"
+        return f"PointwiseFunction({self.name}: {self.tree})"
 
 
 def pointwise(
-    expression: sp.Expr,
+    expression: Formula,
     *,
     name: str = "",
     symbol: str = "x",
@@ -133,58 +143,58 @@ def pointwise(
     Raises:
         TapeError: a symbol has no value, or the formula cannot be compiled.
     """
-    bound = bind(expression, parameters or {}, symbol)
-    return _pointwise(name or str(expression), bound, tuple(sorted(float(kink) for kink in kinks)))
+    return _pointwise(
+        name or str(expression),
+        bind(expression, parameters or {}, symbol),
+        tuple(sorted(float(kink) for kink in kinks)),
+    )
 
 
 @lru_cache(maxsize=1024)
 def compose(outer: PointwiseFunction, inner: PointwiseFunction) -> PointwiseFunction:
     """x -> outer(inner(x)); its kinks are those of `inner` and where `inner` meets a kink of `outer`."""
-    expression = outer.expression.xreplace({X: inner.expression})
+    tree = substituted(outer.tree, {X.name: inner.tree})
     points, complete = list(inner.kinks.points), outer.kinks.complete and inner.kinks.complete
     for kink in outer.kinks.points:
-        found, all_found = scan_zeros(compile_tape(inner.expression - sp.Float(kink)))
+        found, all_found = scan_zeros(compile_tape(inner.tree - Number(kink)))
         points.extend(found)
         complete = complete and all_found
-    return _combined(f"{outer.name} of {inner.name}", expression, points, complete)
+    return _combined(f"{outer.name} of {inner.name}", tree, points, complete)
 
 
 @lru_cache(maxsize=1024)
 def product(first: PointwiseFunction, second: PointwiseFunction) -> PointwiseFunction:
     """x -> first(x)*second(x): the integrand of the cross moment of two branches that meet."""
     kinks = first.kinks.merged(second.kinks)
-    return _combined(
-        f"{first.name} * {second.name}", first.expression * second.expression, kinks.points, kinks.complete
-    )
+    return _combined(f"{first.name} * {second.name}", first.tree * second.tree, kinks.points, kinks.complete)
 
 
 @lru_cache(maxsize=1024)
 def total(first: PointwiseFunction, second: PointwiseFunction) -> PointwiseFunction:
     """x -> first(x) + second(x)."""
     kinks = first.kinks.merged(second.kinks)
-    return _combined(
-        f"{first.name} + {second.name}", first.expression + second.expression, kinks.points, kinks.complete
-    )
+    return _combined(f"{first.name} + {second.name}", first.tree + second.tree, kinks.points, kinks.complete)
 
 
-def bind(expression: sp.Expr, parameters: Mapping[str, float], symbol: str = "x") -> sp.Expr:
-    """The expression with numbers in place of its parameters and `X` in place of its variable.
+def bind(formula: Formula, parameters: Mapping[str, float], symbol: str = "x") -> Expr:
+    """The tree with numbers in place of its parameters and `X` in place of its variable.
 
     Raises:
         TapeError: a symbol has no value, or a value is not finite.
     """
-    values: dict[sp.Basic, sp.Basic] = {}
-    for free in sp.sympify(expression, strict=True).free_symbols:
-        if free.name == symbol:
-            values[free] = X
-        elif free.name in parameters:
-            values[free] = exact(parameters[free.name])
+    tree = tree_of(formula)
+    values: dict[str, Expr] = {}
+    for name in sorted(tree.symbols):
+        if name == symbol:
+            values[name] = X
+        elif name in parameters:
+            values[name] = exact(parameters[name])
         else:
-            raise TapeError(f"{free.name} in {expression} has no value")
-    return sp.sympify(expression, strict=True).xreplace(values)
+            raise TapeError(f"{name} in {tree} has no value")
+    return substituted(tree, values)
 
 
-def exact(value: float) -> sp.Rational:
+def exact(value: float) -> Number:
     """The rational of a number's shortest decimal form (0.1 is 1/10), as the formula parser reads decimals.
 
     Raises:
@@ -192,16 +202,16 @@ def exact(value: float) -> sp.Rational:
     """
     if not np.isfinite(value):
         raise TapeError(f"a parameter must be finite, not {value}")
-    return sp.Rational(int(value)) if float(value).is_integer() else sp.Rational(repr(float(value)))
+    return Number(int(value)) if float(value).is_integer() else Number(Fraction(repr(float(value))))
 
 
-def _combined(name: str, expression: sp.Expr, points: Iterable[float], complete: bool) -> PointwiseFunction:
-    function = _pointwise(name, expression, tuple(points))
+def _combined(name: str, tree: Expr, points: Iterable[float], complete: bool) -> PointwiseFunction:
+    function = _pointwise(name, tree, tuple(points))
     if not complete and function.kinks.complete:
-        return PointwiseFunction(name, expression, Kinks(function.kinks.points, False))
+        return PointwiseFunction(name, tree, Kinks(function.kinks.points, False))
     return function
 
 
 @lru_cache(maxsize=1024)
-def _pointwise(name: str, expression: sp.Expr, declared: tuple[float, ...]) -> PointwiseFunction:
-    return PointwiseFunction(name, expression, find_kinks(expression, "x", declared))
+def _pointwise(name: str, tree: Expr, declared: tuple[float, ...]) -> PointwiseFunction:
+    return PointwiseFunction(name, tree, find_kinks(tree, "x", declared))

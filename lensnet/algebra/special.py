@@ -1,8 +1,8 @@
 """Special functions that a formula may call by name.
 
-A formula sees `max_mean(k)`; the parser makes it an undefined sympy function and the tape finds the name here. To add
-one, write a numpy function of arrays (broadcasting, float64 in and out) under `@special(...)`; its docstring is what
-users read about it.
+A formula sees `max_mean(k)`; the parser makes it a function known by name alone and the tape finds the name here. To
+add one, write a numpy function of arrays (broadcasting, float64 in and out) under `@special(...)`; its docstring is
+what users read about it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
-from scipy import special as scipy_special
+
+from lensnet.algebra.normal import log_ndtr, ndtr
+from lensnet.expressions.arithmetic import exponential
+from lensnet.expressions.functions import normal_density, normal_distribution
+from lensnet.expressions.tree import HALF, PI, Expr
 
 Array = NDArray[np.float64]
 
@@ -26,7 +29,7 @@ class SpecialFunction:
     """A named numeric function.
 
     `numpy` takes `arity` arrays. `latex` is a template with `{0}`, `{1}`, ... for the arguments. `derivatives[i]` gives
-    the derivative by argument i as a sympy expression of the arguments; a name without it cannot be differentiated.
+    the derivative by argument i as an expression in the arguments; a name without it cannot be differentiated.
     """
 
     name: str
@@ -34,7 +37,7 @@ class SpecialFunction:
     about: str
     latex: str
     numpy: Callable[..., Any] = field(repr=False)
-    derivatives: tuple[Callable[..., sp.Expr], ...] = field(default=(), repr=False)
+    derivatives: tuple[Callable[..., Expr], ...] = field(default=(), repr=False)
 
 
 SPECIAL_FUNCTIONS: dict[str, SpecialFunction] = {}
@@ -42,7 +45,7 @@ SPECIAL_FUNCTIONS: dict[str, SpecialFunction] = {}
 
 
 def special(
-    name: str, arity: int, latex: str, derivatives: tuple[Callable[..., sp.Expr], ...] = ()
+    name: str, arity: int, latex: str, derivatives: tuple[Callable[..., Expr], ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated numpy function under `name`.
 
@@ -62,21 +65,13 @@ def special(
     return register
 
 
-def _density(x: sp.Expr) -> sp.Expr:
-    return sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi)
-
-
-def _distribution(x: sp.Expr) -> sp.Expr:
-    return (1 + sp.erf(x / sp.sqrt(2))) / 2
-
-
-@special("normal_cdf", 1, r"\Phi\left({0}\right)", (_density,))
+@special("normal_cdf", 1, r"\Phi\left({0}\right)", (normal_density,))
 def normal_cdf(x: Array) -> Array:
     """Probability that a standard normal variable is below x."""
-    return np.asarray(scipy_special.ndtr(x))
+    return ndtr(x)
 
 
-@special("normal_pdf", 1, r"\varphi\left({0}\right)", (lambda x: -x * _density(x),))
+@special("normal_pdf", 1, r"\varphi\left({0}\right)", (lambda x: -x * normal_density(x),))
 def normal_pdf(x: Array) -> Array:
     """Density of a standard normal variable at x."""
     return np.exp(-np.square(x) / 2.0) / math.sqrt(2.0 * math.pi)
@@ -87,12 +82,14 @@ def normal_pdf(x: Array) -> Array:
     2,
     r"T\left({0}, {1}\right)",
     (
-        lambda h, a: -_density(h) * (_distribution(a * h) - sp.S.Half),
-        lambda h, a: sp.exp(-(h**2) * (1 + a**2) / 2) / (2 * sp.pi * (1 + a**2)),
+        lambda h, a: -normal_density(h) * (normal_distribution(a * h) - HALF),
+        lambda h, a: exponential(-(h**2) * (1 + a**2) / 2) / (2 * PI * (1 + a**2)),
     ),
 )
 def owens_t(h: Array, a: Array) -> Array:
     """Owen's T: probability that X > h and 0 < Y < a*X for independent standard normal X and Y."""
+    from scipy import special as scipy_special
+
     return np.asarray(scipy_special.owens_t(h, a))
 
 
@@ -124,7 +121,7 @@ def _max_statistics(k: float) -> tuple[float, float]:
     edges = np.arange(-14.0, 40.0, 0.25)
     x = (edges[:-1, None] + 0.125 * (nodes + 1.0)).ravel()
     w = np.tile(0.125 * weights, len(edges) - 1)
-    log_density = math.log(k) - x * x / 2.0 - 0.5 * math.log(2.0 * math.pi) + (k - 1.0) * scipy_special.log_ndtr(x)
+    log_density = math.log(k) - x * x / 2.0 - 0.5 * math.log(2.0 * math.pi) + (k - 1.0) * log_ndtr(x)
     density = w * np.exp(log_density)
     mean = float(density @ x)
     return mean, float(density @ np.square(x - mean))

@@ -16,12 +16,14 @@ each with any common factor (`x/2 + x*erf(u)/2`) and positive constants in place
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
-
-import sympy as sp
 
 from lensnet.algebra.constants import number
 from lensnet.algebra.exponentials import exponential_sum, hyperbolic_sum, unit_exponential_sum
+from lensnet.expressions.arithmetic import mul
+from lensnet.expressions.traverse import factors_of
+from lensnet.expressions.tree import Expr, Function, Number, Pi, Power, Product, Sum, is_exp
 
 if TYPE_CHECKING:
     from lensnet.algebra.lowering import Lowering
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
 # --- sums ---------------------------------------------------------------------------------------------------------
 
 
-def lower_sum(lowering: Lowering, expression: sp.Add) -> int:
+def lower_sum(lowering: Lowering, expression: Sum) -> int:
     """Slot of a sum: cancelling pairs first, then the other terms, subtractions as such, the constant last."""
     paired, terms = _split_pairs(lowering, expression)
     positive = [term for term in terms if not _is_negative(term)]
     negative = [-term for term in terms if _is_negative(term)]
-    positive.sort(key=lambda term: bool(term.is_Number))
-    negative.sort(key=lambda term: bool(term.is_Number))
+    positive.sort(key=lambda term: isinstance(term, Number))
+    negative.sort(key=lambda term: isinstance(term, Number))
     slots = paired + [lowering.expression(term) for term in positive]
     if not slots:
         slots = [lowering.emit("neg", lowering.expression(negative.pop(0)))]
@@ -48,20 +50,19 @@ def lower_sum(lowering: Lowering, expression: sp.Add) -> int:
     return result
 
 
-def _is_negative(term: sp.Expr) -> bool:
-    coefficient = term.as_coeff_Mul()[0]
-    return bool(coefficient.is_negative)
+def _is_negative(term: Expr) -> bool:
+    return term.coefficient()[0] < 0
 
 
-def _split_pairs(lowering: Lowering, expression: sp.Add) -> tuple[list[int], list[sp.Expr]]:
+def _split_pairs(lowering: Lowering, expression: Sum) -> tuple[list[int], list[Expr]]:
     """Slots of the pairs `R*G + R`, `R*G - R` with G one of erf, tanh, tanh**2, exp, logistic; and the terms left."""
     remaining = list(expression.args)
     slots: list[int] = []
     for term in expression.args:
-        for factor in sp.Mul.make_args(term):
+        for factor in factors_of(term):
             if term not in remaining or not _pairs_up(factor):
                 continue
-            rest = sp.Mul(*(other for other in sp.Mul.make_args(term) if other is not factor))
+            rest = mul(*(other for other in factors_of(term) if other is not factor))
             for partner, sign in ((rest, 1), (-rest, -1)):
                 if partner == term or partner not in remaining:
                     continue
@@ -74,31 +75,37 @@ def _split_pairs(lowering: Lowering, expression: sp.Add) -> tuple[list[int], lis
     return slots, remaining
 
 
-def _pairs_up(factor: sp.Expr) -> bool:
-    if isinstance(factor, sp.erf | sp.tanh | sp.exp):
-        return True
-    if isinstance(factor, sp.Pow):
-        if isinstance(factor.base, sp.tanh):
-            return bool(factor.exp == 2)
-        return bool(factor.exp == -1) and unit_exponential_sum(factor.base) is not None
+def _pairs_up(factor: Expr) -> bool:
+    if isinstance(factor, Function):
+        return factor.name in ("erf", "tanh", "exp")
+    if isinstance(factor, Power):
+        base, exponent = factor.args
+        if _is(base, "tanh"):
+            return exponent == 2
+        return exponent == -1 and unit_exponential_sum(base) is not None
     return False
 
 
-def _pair(lowering: Lowering, rest: sp.Expr, factor: sp.Expr, sign: int) -> int | None:
+def _is(expression: Expr, name: str) -> bool:
+    return isinstance(expression, Function) and expression.name == name
+
+
+def _pair(lowering: Lowering, rest: Expr, factor: Expr, sign: int) -> int | None:
     """Slot of `rest*(factor + sign)`, or None when that sum does not cancel."""
-    if isinstance(factor, sp.erf):
+    if _is(factor, "erf"):
         value = lowering.emit("erfc", lowering.expression(-sign * factor.args[0]))
-    elif isinstance(factor, sp.tanh):
+    elif _is(factor, "tanh"):
         value = lowering.scaled(lowering.emit("sigmoid", lowering.expression(2 * sign * factor.args[0])), 2.0)
     elif sign == 1:
         return None
-    elif isinstance(factor, sp.exp):
+    elif is_exp(factor):
         value = lowering.emit("expm1", lowering.expression(factor.args[0]))
         return lowering.emit("mul", lowering.expression(rest), value)
-    elif isinstance(factor.base, sp.tanh):
-        value = lowering.emit("square", lowering.emit("sech", lowering.expression(factor.base.args[0])))
+    elif _is(factor.args[0], "tanh"):
+        value = lowering.emit("square", lowering.emit("sech", lowering.expression(factor.args[0].args[0])))
     else:
-        exponent = unit_exponential_sum(factor.base)
+        exponent = unit_exponential_sum(factor.args[0])
+        assert exponent is not None  # `_pairs_up` saw to it
         value = lowering.emit("sigmoid", lowering.expression(exponent))
     return lowering.emit("mul", lowering.expression(rest if sign == 1 else -rest), value)
 
@@ -106,17 +113,18 @@ def _pair(lowering: Lowering, rest: sp.Expr, factor: sp.Expr, sign: int) -> int 
 # --- products -----------------------------------------------------------------------------------------------------
 
 
-def lower_product(lowering: Lowering, expression: sp.Mul | sp.Pow) -> int:
+def lower_product(lowering: Lowering, expression: Product | Power) -> int:
     """Slot of a product or power: logistic and hyperbolic quotients first, then numerator over denominator."""
-    coefficient, factors = expression.as_coeff_mul()
-    powers = [_base_and_exponent(factor) for factor in factors]
+    coefficient, rest = expression.coefficient()
+    powers = [factor.as_power() for factor in factors_of(rest)]
     scale, slots = _quotients(lowering, powers)
     scale *= number(coefficient)
     below: list[int] = []
     for base, exponent in powers:
-        if base.is_number and exponent.is_number and _constant(lowering, base**exponent) is not None:
-            scale *= _constant(lowering, base**exponent) or 0.0
-        elif exponent.is_number and exponent.is_negative:
+        constant = _constant(base, exponent)
+        if constant is not None:
+            scale *= constant
+        elif exponent.is_constant and _negative(exponent):
             below.append(_power(lowering, base, -exponent))
         else:
             slots.append(_power(lowering, base, exponent))
@@ -133,18 +141,24 @@ def lower_product(lowering: Lowering, expression: sp.Mul | sp.Pow) -> int:
     return lowering.scaled(result, scale)
 
 
-def _constant(lowering: Lowering, expression: sp.Expr) -> float | None:
+def _constant(base: Expr, exponent: Expr) -> float | None:
     """pi, sqrt(2) and the like; None for what needs an operation of its own (or is no real number)."""
-    if isinstance(expression, sp.Pow):
-        base = _constant(lowering, expression.base)
-        exponent = expression.exp
-        if base is None or base <= 0 or not isinstance(exponent, sp.Rational):
-            return None
-        try:
-            return float(math.sqrt(base) ** int(exponent.p) if exponent.q == 2 else base ** number(exponent))
-        except OverflowError:
-            return None
-    return number(expression) if expression.is_Rational or expression is sp.pi or expression is sp.E else None
+    if not isinstance(base, Number | Pi) or not (isinstance(exponent, Number) and exponent.is_exact):
+        return None
+    value, count = number(base), exponent.value
+    assert isinstance(count, Fraction)
+    if count == 1:
+        return value
+    if value <= 0:
+        return None
+    try:
+        return float(math.sqrt(value) ** count.numerator if count.denominator == 2 else value ** number(exponent))
+    except OverflowError:
+        return None
+
+
+def _negative(exponent: Expr) -> bool:
+    return number(exponent) < 0
 
 
 def _product(lowering: Lowering, slots: list[int]) -> int:
@@ -154,29 +168,26 @@ def _product(lowering: Lowering, slots: list[int]) -> int:
     return result
 
 
-def _base_and_exponent(factor: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    return (factor.base, factor.exp) if isinstance(factor, sp.Pow) else (factor, sp.S.One)
-
-
-def _power(lowering: Lowering, base: sp.Expr, exponent: sp.Expr) -> int:
+def _power(lowering: Lowering, base: Expr, exponent: Expr) -> int:
     if exponent == 1:
         # an Add, a function or a symbol: never the product being lowered
         return lowering.expression(base)
     slot = lowering.expression(base)
-    if isinstance(exponent, sp.Integer):
-        return lowering.power(slot, int(exponent))
-    if isinstance(exponent, sp.Rational) and exponent.q == 2 and exponent > 0:
-        whole = int(exponent.p) // 2
+    if isinstance(exponent, Number) and exponent.is_integer and exponent.value > 0:
+        return lowering.power(slot, int(exponent.value))
+    count = exponent.value if isinstance(exponent, Number) else None
+    if isinstance(count, Fraction) and count.denominator == 2 and count > 0:
+        whole = count.numerator // 2
         root = lowering.emit("sqrt", slot)
         return lowering.emit("mul", lowering.power(slot, whole), root) if whole else root
     return lowering.emit("pow", slot, lowering.expression(exponent))
 
 
-def _quotients(lowering: Lowering, powers: list[tuple[sp.Expr, sp.Expr]]) -> tuple[float, list[int]]:
+def _quotients(lowering: Lowering, powers: list[tuple[Expr, Expr]]) -> tuple[float, list[int]]:
     """Take recognised quotients out of `powers` (in place); returns their constant factor and slots."""
     scale, slots = 1.0, []
-    for item in [p for p in powers if p[1].is_Integer and p[1].is_negative]:
-        base, count = item[0], -int(item[1])
+    for item in [p for p in powers if _whole(p[1]) < 0]:
+        base, count = item[0], -_whole(item[1])
         exponentials = exponential_sum(base)
         if exponentials is not None and exponentials[0] > 0 and exponentials[1] > 0:
             powers.remove(item)
@@ -192,14 +203,19 @@ def _quotients(lowering: Lowering, powers: list[tuple[sp.Expr, sp.Expr]]) -> tup
     return scale, slots
 
 
+def _whole(exponent: Expr) -> int:
+    """An exponent that is a whole number; 0 for any other."""
+    return int(exponent.value) if isinstance(exponent, Number) and exponent.is_integer else 0
+
+
 def _logistic(
-    lowering: Lowering, powers: list[tuple[sp.Expr, sp.Expr]], a: float, b: float, w: sp.Expr, count: int
+    lowering: Lowering, powers: list[tuple[Expr, Expr]], a: float, b: float, w: Expr, count: int
 ) -> tuple[float, list[int]]:
     """(a + b*e^w)**-count with the powers of e^w, or the factor e^w - 1, that stand above it."""
     scale, slots, above = a**-count, [], 0
     for item in list(powers):
         base, exponent = item
-        if isinstance(base, sp.exp) and exponent == 1 and not above:
+        if is_exp(base) and exponent == 1 and not above:
             above = next((j for j in range(1, count + 1) if base.args[0] - j * w == 0), 0)
             if above:
                 powers.remove(item)
@@ -220,17 +236,17 @@ def _logistic(
 
 
 def _hyperbolic_quotient(
-    lowering: Lowering, powers: list[tuple[sp.Expr, sp.Expr]], coefficient: float, u: sp.Expr, count: int
+    lowering: Lowering, powers: list[tuple[Expr, Expr]], coefficient: float, u: Expr, count: int
 ) -> tuple[float, list[int]]:
     """(coefficient*cosh u)**-count with the powers of sinh u that stand above it."""
     scale, slots = coefficient**-count, []
     for item in list(powers):
         above = hyperbolic_sum(item[0])
-        if above is None or above[0] != "sinh" or above[2] != u or not (item[1].is_Integer and item[1].is_positive):
+        if above is None or above[0] != "sinh" or above[2] != u or _whole(item[1]) <= 0:
             continue
-        times = min(int(item[1]), count)
+        times = min(_whole(item[1]), count)
         powers.remove(item)
-        if int(item[1]) > times:
+        if _whole(item[1]) > times:
             powers.append((item[0], item[1] - times))
         scale *= above[1] ** times
         count -= times
@@ -243,17 +259,17 @@ def _hyperbolic_quotient(
 # --- logarithms ---------------------------------------------------------------------------------------------------
 
 
-def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
+def lower_log(lowering: Lowering, argument: Expr) -> int:
     """Slot of log(argument): positive factors with a safe logarithm are taken out of a product."""
-    coefficient, factors = argument.as_coeff_mul()
+    coefficient, inside = argument.coefficient()
     scale = number(coefficient)
-    if scale <= 0 or not factors:
+    if scale <= 0 or inside == 1:
         return lowering.emit("log", lowering.expression(argument))
-    rest: list[sp.Expr] = []
+    rest: list[Expr] = []
     slots: list[int] = []
-    for factor in factors:
-        base, exponent = _base_and_exponent(factor)
-        slot = _safe_log(lowering, base) if exponent.is_number else None
+    for factor in factors_of(inside):
+        base, exponent = factor.as_power()
+        slot = _safe_log(lowering, base) if exponent.is_constant else None
         if slot is None:
             rest.append(factor)
         else:
@@ -261,16 +277,16 @@ def lower_log(lowering: Lowering, argument: sp.Expr) -> int:
     if not slots:
         return lowering.emit("log", lowering.expression(argument))
     if rest:
-        slots.append(lower_log(lowering, sp.Mul(*rest)))
+        slots.append(lower_log(lowering, mul(*rest)))
     result = slots[0]
     for slot in slots[1:]:
         result = lowering.emit("add", result, slot)
     return lowering.shifted(result, math.log(scale))
 
 
-def _safe_log(lowering: Lowering, base: sp.Expr) -> int | None:
+def _safe_log(lowering: Lowering, base: Expr) -> int | None:
     """Slot of log(base) for a base that is positive everywhere and whose logarithm has a form of its own."""
-    if isinstance(base, sp.exp):
+    if is_exp(base):
         return lowering.expression(base.args[0])
     hyperbolic = hyperbolic_sum(base)
     if hyperbolic is not None and hyperbolic[0] == "cosh" and hyperbolic[1] > 0:
@@ -281,25 +297,26 @@ def _safe_log(lowering: Lowering, base: sp.Expr) -> int | None:
         a, b, w = exponentials
         slot = lowering.emit("softplus", lowering.shifted(lowering.expression(w), math.log(b / a)))
         return lowering.shifted(slot, math.log(a))
-    if isinstance(base, sp.erfc):
+    if _is(base, "erfc"):
         return _log_erfc(lowering, 1.0, base.args[0])
-    if isinstance(base, sp.Add):
+    if isinstance(base, Sum):
         return _log_of_sum(lowering, base)
     return None
 
 
-def _log_of_sum(lowering: Lowering, base: sp.Add) -> int | None:
-    if len(base.args) == 2 and base.args[0].is_Number and base.args[0].is_positive:
-        constant, (coefficient, function) = base.args[0], base.args[1].as_coeff_Mul()
-        if isinstance(function, sp.erf) and abs(coefficient) == constant:
+def _log_of_sum(lowering: Lowering, base: Sum) -> int | None:
+    constant = base.args[0]
+    if len(base.args) == 2 and isinstance(constant, Number) and constant.value > 0:
+        coefficient, function = base.args[1].coefficient()
+        if _is(function, "erf") and abs(coefficient) == constant.value:
             sign = 1 if coefficient > 0 else -1
             return _log_erfc(lowering, number(constant), -sign * function.args[0])
-    if sp.S.One in base.args and not _split_pairs(lowering, base)[0]:
+    if constant == 1 and not _split_pairs(lowering, base)[0]:
         return lowering.emit("log1p", lowering.expression(base - 1))
     return None
 
 
-def _log_erfc(lowering: Lowering, scale: float, u: sp.Expr) -> int:
+def _log_erfc(lowering: Lowering, scale: float, u: Expr) -> int:
     """log(scale*erfc(u)) by the logarithm of the normal distribution: erfc(u) = 2*Phi(-sqrt(2)*u)."""
     slot = lowering.emit("log_ndtr", lowering.scaled(lowering.expression(u), -math.sqrt(2.0)))
     return lowering.shifted(slot, math.log(2.0 * scale))

@@ -7,7 +7,7 @@
     tape(values)["mean"]                                   # shared subexpressions are computed once
 
 Nothing is turned into source text and nothing is evaluated but an operation table (`numpy_backend`, `torch_backend`).
-Undefined sympy functions are special functions (`special.py`) or operators given at the call:
+Functions known by name alone are special functions (`special.py`) or operators given at the call:
 `tape(values, operators={"gather": function})`.
 
 Out-of-domain values become nan or inf without a warning: who calls the tape reports them as findings.
@@ -17,24 +17,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-import sympy as sp
 
 from lensnet.algebra.derivative import derivative
 from lensnet.algebra.lowering import lower
 from lensnet.algebra.numpy_backend import NUMPY_OPERATIONS
 from lensnet.algebra.program import CALL, SPECIAL, TapeError
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
+from lensnet.expressions.tree import Expr, Number, Symbol
 
-__all__ = ["Tape", "TapeError", "compile_tape", "formula_latex"]
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["Formula", "Tape", "TapeError", "compile_tape", "formula_latex", "tree_of"]
+
+Formula: TypeAlias = "Expr | sympy.Expr | int | float"
+"""What a tape is compiled from."""
 
 Operators = Mapping[str, Callable[..., Any]]
 _ONLY = ""
 _FLOAT64 = np.dtype(np.float64)
 _CACHE_SIZE = 4096
-_cache: OrderedDict[tuple[tuple[str, sp.Expr], ...], Tape] = OrderedDict()
+_cache: OrderedDict[tuple[tuple[str, Expr], ...], Tape] = OrderedDict()
 
 
 class Tape:
@@ -46,7 +52,7 @@ class Tape:
         operators: names of functions that a call must give (undefined functions that are no special functions).
     """
 
-    def __init__(self, expressions: Mapping[str, sp.Expr]) -> None:
+    def __init__(self, expressions: Mapping[str, Expr]) -> None:
         self.expressions = dict(expressions)
         self._program = lower(self.expressions)
         self.symbols = tuple(name for name, _ in self._program.inputs)
@@ -121,7 +127,7 @@ class Tape:
         outputs = self._outputs(registers)
         return self._result([backend.cast_back(value, dtype) for value in outputs] if half else outputs)
 
-    def derivative(self, symbol: sp.Symbol | str) -> Tape:
+    def derivative(self, symbol: Symbol | str) -> Tape:
         """The derivative by a symbol, almost everywhere: no Dirac deltas; the mean of both sides where max or min tie.
 
         Raises:
@@ -168,7 +174,7 @@ class Tape:
         )
 
 
-def compile_tape(expressions: Mapping[str, sp.Expr] | sp.Expr) -> Tape:
+def compile_tape(expressions: Mapping[str, Formula] | Formula) -> Tape:
     """Compile one formula, or several by name that share common parts. Equal requests return the same tape.
 
     Symbols are told apart by name alone. Expressions come from the formula parser or from code, never from text.
@@ -178,7 +184,7 @@ def compile_tape(expressions: Mapping[str, sp.Expr] | sp.Expr) -> Tape:
     """
     single = not isinstance(expressions, Mapping)
     named = {_ONLY: expressions} if single else expressions
-    key = tuple((name, _expression(expression)) for name, expression in cast(Mapping[str, Any], named).items())
+    key = tuple((name, tree_of(expression)) for name, expression in cast(Mapping[str, Any], named).items())
     tape = _cache.get(key)
     if tape is None:
         tape = Tape(dict(key))
@@ -190,10 +196,12 @@ def compile_tape(expressions: Mapping[str, sp.Expr] | sp.Expr) -> Tape:
     return tape
 
 
-def formula_latex(expression: sp.Expr) -> str:
+def formula_latex(expression: Formula) -> str:
     """LaTeX of a formula; special functions in their own notation."""
-    replaced = expression
-    for call in expression.atoms(sp.core.function.AppliedUndef):
+    import sympy as sp
+
+    replaced = sp.sympify(expression)
+    for call in replaced.atoms(sp.core.function.AppliedUndef):
         entry = SPECIAL_FUNCTIONS.get(call.func.__name__)
         if entry is not None:
             text = entry.latex.format(*(formula_latex(argument) for argument in call.args))
@@ -201,12 +209,26 @@ def formula_latex(expression: sp.Expr) -> str:
     return str(sp.latex(replaced))
 
 
-def _expression(value: Any) -> sp.Expr:
-    if isinstance(value, sp.Basic):
-        return value
-    if isinstance(value, int | float):
-        return sp.Integer(value) if isinstance(value, int) else sp.Float(value)
-    raise TapeError(f"a tape is compiled from a sympy expression, not from {type(value).__name__}")
+def tree_of(formula: Formula) -> Expr:
+    """The tree of a formula, which may be sympy's.
+
+    Raises:
+        TapeError: it holds a complex number or a function that no back end knows.
+    """
+    if isinstance(formula, Expr):
+        return formula
+    if isinstance(formula, int | float):
+        return Number(formula)
+    if not hasattr(formula, "free_symbols"):  # sympy is not imported to ask
+        raise TapeError(f"a tape is compiled from an expression, not from {type(formula).__name__}")
+    from lensnet.expressions.symbolic import NotExpressible, from_sympy
+
+    try:
+        return from_sympy(formula)
+    except NotExpressible as error:
+        raise TapeError(str(error)) from None
+    except TypeError:
+        raise TapeError(f"not a real number in {formula}") from None
 
 
 def _numpy_step(operation: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +12,25 @@ import numpy as np
 import lensnet.algebra.mixing  # noqa: F401  registers its special functions
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
 from lensnet.algebra.tape import Tape, compile_tape
-from lensnet.language.formula import parse_formula
+from lensnet.language.formula import expression_of, parse_formula
 from lensnet.language.symbols import OPERATORS
 
 if TYPE_CHECKING:
     import sympy
 
+    from lensnet.expressions.tree import Expr
+
 Operators = Mapping[str, Callable[..., Any]]
+
+
+@cache
+def _arities() -> dict[str, int]:
+    return {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
 
 
 @dataclass(frozen=True)
 class CompiledFormula:
-    """A formula text with the symbols it may use; the sympy expression and the program are made when needed.
+    """A formula text with the symbols it may use; expressions and the program are made when needed.
 
     `let`: abbreviations in the order they are defined; each may use those before it.
     """
@@ -34,17 +41,21 @@ class CompiledFormula:
 
     @cached_property
     def short_expression(self) -> sympy.Expr:
-        """The formula as written, abbreviations unexpanded."""
-        return self._parsed([*sorted(self.symbols), *(name for name, _ in self.let)], {})
+        """The formula as written, abbreviations unexpanded, for sympy."""
+        symbols = [*sorted(self.symbols), *(name for name, _ in self.let)]
+        return parse_formula(self.text, symbols, OPERATORS, special=_arities(), let={})
+
+    @cached_property
+    def tree(self) -> Expr:
+        """The formula in the symbols of the engine, abbreviations expanded (by the parser, which bounds the result)."""
+        return expression_of(self.text, self.symbols, OPERATORS, special=_arities(), let=dict(self.let))
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The formula in the symbols of the engine, abbreviations expanded (by the parser, which bounds the result)."""
-        return self._parsed(sorted(self.symbols), dict(self.let))
+        """The same for sympy."""
+        from lensnet.expressions.symbolic import to_sympy
 
-    def _parsed(self, symbols: list[str], let: Mapping[str, str]) -> sympy.Expr:
-        arities = {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
-        return parse_formula(self.text, symbols, OPERATORS, special=arities, let=let)
+        return to_sympy(self.tree)
 
     @cached_property
     def uses(self) -> frozenset[str]:
@@ -53,7 +64,7 @@ class CompiledFormula:
 
     @cached_property
     def tape(self) -> Tape:
-        return compile_tape(self.expression)
+        return compile_tape(self.tree)
 
     def evaluate(self, env: Mapping[str, Any], operators: Operators) -> Any:
         """The value at `env` (symbol name -> number or field); NaN where a symbol has no value."""

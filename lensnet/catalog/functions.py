@@ -9,7 +9,7 @@ from typing import Any
 from lensnet.algebra.pointwise import PointwiseFunction, pointwise
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
-from lensnet.language.formula import evaluate_number, is_name, parse_formula
+from lensnet.language.formula import evaluate_number, expression_of, is_name
 from lensnet.language.source import did_you_mean
 
 
@@ -57,13 +57,13 @@ def function_called(text: str, parameters: Mapping[str, float] | None = None) ->
     if is_name(text) and text != "x":
         guess = did_you_mean(text, [name for name in catalog() if catalog()[name].function is not None])
         raise ValueError(f"no component is called {text!r}" + (f"\n  = help: {guess}" if guess else ""))
-    expression = parse_formula(text, ["x", *given])
+    expression = expression_of(text, ["x", *given])
     return pointwise(expression, name=text, parameters=given)
 
 
 @lru_cache(maxsize=4096)
 def _bound(name: str, text: str, numbers: tuple[tuple[str, float], ...], kinks: tuple[str, ...]) -> PointwiseFunction:
     values = dict(numbers)
-    expression = parse_formula(text, ["x", *values])
+    expression = expression_of(text, ["x", *values])
     places = [float(evaluate_number(kink, values)) for kink in kinks]
     return pointwise(expression, name=name, parameters=values, kinks=places)

@@ -7,13 +7,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 from lensnet.algebra.derivative import derivative
 from lensnet.algebra.linear_product import product_curvatures, product_error, product_slope
 from lensnet.algebra.tape import Tape, compile_tape
 from lensnet.catalog.effects import CompiledFormula, EffectModel
+from lensnet.expressions.arithmetic import add
+from lensnet.expressions.tree import NAN, Expr
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.objective_spec import ObjectiveSpec
 from lensnet.language.symbols import ITERATE, NOISE, PROBLEM_SYMBOLS, mode_symbols
@@ -108,17 +109,18 @@ class ObjectiveModel:
         return out
 
     @cached_property
-    def symbolic(self) -> dict[str, tuple[sp.Expr, sp.Expr]]:
+    def slopes(self) -> dict[str, tuple[Expr, Expr]]:
         """For every coordinate the derivative of a mode's loss by it, and the curvature of the mode, as formulas.
 
         Empty where modes mix.
         """
         if self.spec.gradient:
             return {}
-        loss, curvature = self._formula("loss").expression, sp.nan
+        loss = self._formula("loss").tree
+        curvature: Expr = NAN
         if self.spec.residual is not None:
-            residual = self._formula("residual").expression
-            curvature = sp.Add(*(derivative(residual, name) ** 2 for name in self.coordinates))
+            residual = self._formula("residual").tree
+            curvature = add(*(derivative(residual, name) ** 2 for name in self.coordinates))
         return {name: (derivative(loss, name), curvature) for name in self.coordinates}
 
     @cached_property
@@ -141,7 +143,7 @@ class ObjectiveModel:
 
     @cached_property
     def _slopes(self) -> dict[str, Tape]:
-        return {name: compile_tape(slope) for name, (slope, _) in self.symbolic.items()}
+        return {name: compile_tape(slope) for name, (slope, _) in self.slopes.items()}
 
     @cached_property
     def _second_slopes(self) -> list[list[Tape]]:
@@ -149,7 +151,7 @@ class ObjectiveModel:
 
     @cached_property
     def _residual_slopes(self) -> list[Tape]:
-        residual = self._formula("residual").expression
+        residual = self._formula("residual").tree
         return [compile_tape(derivative(residual, name)) for name in self.coordinates]
 
     def _formula(self, text: str) -> CompiledFormula:

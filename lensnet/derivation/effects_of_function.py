@@ -8,8 +8,7 @@ from functools import cache
 import numpy as np
 import sympy as sp
 
-from lensnet.algebra.derivative import derivative
-from lensnet.algebra.pointwise import PointwiseFunction, X, exact
+from lensnet.algebra.pointwise import PointwiseFunction
 from lensnet.algebra.quadrature import integrate
 from lensnet.algebra.tape import TapeError, compile_tape
 from lensnet.algebra.worker import AlgebraFailed, AlgebraTimeout, run
@@ -17,6 +16,8 @@ from lensnet.derivation.normal_average import MU, Averager, Normal, Piece, Rule,
 from lensnet.derivation.normal_form import OutOfReach, tidy
 from lensnet.derivation.notation import EXPECTATION
 from lensnet.derivation.pieces import CutFunction
+from lensnet.derivation.slopes import derivative
+from lensnet.expressions.symbolic import X, exact
 
 Q = sp.Symbol("q", positive=True)
 """The second moment of a centred input: s**2."""

@@ -18,7 +18,6 @@ from functools import cache
 
 import sympy as sp
 
-from lensnet.algebra.pointwise import X
 from lensnet.derivation.normal_form import (
     NORMAL_CDF,
     NORMAL_PDF,
@@ -30,6 +29,7 @@ from lensnet.derivation.normal_form import (
     root,
     tidy,
 )
+from lensnet.expressions.symbolic import X
 
 MU = sp.Symbol("mu", real=True)
 S = sp.Symbol("s", positive=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import sympy as sp
 from sympy.simplify.fu import TR8
 
-from lensnet.algebra.pointwise import X
+from lensnet.expressions.symbolic import X
 
 NORMAL_CDF = sp.Function("normal_cdf", real=True)
 NORMAL_PDF = sp.Function("normal_pdf", real=True)

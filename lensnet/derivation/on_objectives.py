@@ -12,6 +12,7 @@ from lensnet.catalog.effects import EffectModel
 from lensnet.catalog.objective import ITERATE, ObjectiveModel
 from lensnet.derivation.notation import latex, symbol_latex, text
 from lensnet.derivation.result import Line, Step
+from lensnet.expressions.symbolic import to_sympy
 
 AFTER = "g_after"
 
@@ -35,7 +36,8 @@ def _lines(name: str, formula: sp.Expr, objective: ObjectiveModel) -> list[Line]
         told = f"{name}: {' and '.join(f'{coordinate}`' for coordinate in objective.coordinates)} solve it together"
         return [Line("", told.replace("`", "'"), "", "an equation for every mode, solved by Newton's method")]
     lines = []
-    for coordinate, (gradient, curvature) in objective.symbolic.items():
+    for coordinate, slopes in objective.slopes.items():
+        gradient, curvature = map(to_sympy, slopes)
         after = _moved(formula, sp.Symbol(coordinate, real=True), sp.factor(gradient), curvature)
         lines.append(Line(f"{coordinate}'", text(after), f"{symbol_latex(coordinate)}' = {latex(after)}", name))
     return lines

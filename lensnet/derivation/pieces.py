@@ -13,13 +13,14 @@ from itertools import pairwise
 import sympy as sp
 from sympy.core.relational import Relational
 
-from lensnet.algebra.derivative import derivative
-from lensnet.algebra.pointwise import PointwiseFunction, X, exact
+from lensnet.algebra.pointwise import PointwiseFunction
 from lensnet.catalog.component import Component
 from lensnet.catalog.functions import bound_function
 from lensnet.derivation.errors import DeriveError
 from lensnet.derivation.normal_average import Piece
 from lensnet.derivation.normal_form import OutOfReach
+from lensnet.derivation.slopes import derivative
+from lensnet.expressions.symbolic import X, exact
 from lensnet.language.formula import evaluate_number, parse_formula
 
 _MOST_PIECES = 12

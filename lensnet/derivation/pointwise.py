@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import sympy as sp
 
 from lensnet.algebra.gaussian import Expectation
-from lensnet.algebra.pointwise import exact
 from lensnet.catalog.component import Component
 from lensnet.derivation.effects_of_function import (
     QUANTITIES,
@@ -22,6 +21,7 @@ from lensnet.derivation.notation import latex, symbol_latex, text
 from lensnet.derivation.pieces import CutFunction, cut
 from lensnet.derivation.result import Derivation, Line, Part, Step, Table
 from lensnet.derivation.sources import sources_step
+from lensnet.expressions.symbolic import exact
 from lensnet.report.numbers import short
 
 LEFT = {"mean": "m'", "second_moment": "q'", "backward_second_moment": "p'/p"}

@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lensnet.algebra.pointwise import PointwiseFunction, X, compose, exact, pointwise, product
+from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
 from lensnet.catalog.functions import bound_function
 from lensnet.derivation.effects_of_function import Q, closed_form, middle, unevaluated
 from lensnet.derivation.errors import DeriveError
@@ -22,6 +22,7 @@ from lensnet.derivation.normal_average import MU, S
 from lensnet.derivation.pieces import cut_numeric
 from lensnet.derivation.stack_operators import without_operators
 from lensnet.derivation.stack_symbols import StackSymbols
+from lensnet.expressions.symbolic import X, exact
 from lensnet.levels.ladder import Level
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.environment import static_symbols

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from lensnet.algebra.pointwise import exact
+from lensnet.expressions.symbolic import exact
 from lensnet.network.geometry import Window
 from lensnet.network.graph import Network, Node
 from lensnet.predict.environment import static_symbols

@@ -1,6 +1,6 @@
-"""Formulas: a text is checked, turned into a sympy expression, or evaluated to a number. It is never run as code.
+"""Formulas: a text is checked, turned into an expression, or evaluated to a number. It is never run as code.
 
-`check_formula` needs no sympy (for lint); `parse_formula` imports it on first use.
+`parse_formula` gives sympy's form, and imports it on first use; nothing else here needs it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lensnet.language.formula_bounds import COMPARE, Facts, facts_of, rational
 from lensnet.language.formula_tree import MAX_BITS, MAX_LENGTH, FormulaError, Term, bits, normal_name, read_formula
 from lensnet.language.functions import CONSTANTS, FUNCTIONS, WHERE, FunctionRule
 from lensnet.language.source import did_you_mean
 
+if TYPE_CHECKING:
+    from lensnet.expressions.tree import Expr
+
 __all__ = [
-    "FUNCTIONS", "Formula", "FormulaError", "check_condition", "check_formula", "evaluate_number", "is_name",
-    "normal_name", "parse_condition", "parse_formula", "read_formula",
+    "FUNCTIONS", "Formula", "FormulaError", "check_condition", "check_formula", "evaluate_number",
+    "expression_of", "is_name", "normal_name", "parse_condition", "parse_formula", "read_formula",
 ]  # fmt: skip
 
 Arity = int | tuple[int, int]
@@ -96,7 +99,7 @@ def parse_condition(
 ) -> tuple[str, Any, Any]:
     """One comparison as (`<`, `<=`, `>` or `>=`, left side, right side), the sides as sympy expressions."""
     formula = check_condition(text, symbols, operators, special, let)
-    left, right = (_built(formula, side, symbols, FUNCTIONS) for side in formula.term.args)
+    left, right = (_symbolic(_built(formula, side, FUNCTIONS), symbols) for side in formula.term.args)
     return formula.term.kind, left, right
 
 
@@ -114,8 +117,23 @@ def parse_formula(
     Operators and special functions become undefined sympy functions of that name. Decimals become exact rationals.
     Abbreviations (`let`) are written out.
     """
+    return _symbolic(expression_of(text, symbols, operators, functions, special, let), symbols)
+
+
+def expression_of(
+    text: str,
+    symbols: Iterable[str],
+    operators: Mapping[str, Arity] | Iterable[str] = (),
+    functions: Mapping[str, FunctionRule] = FUNCTIONS,
+    special: Mapping[str, Arity] | None = None,
+    let: Mapping[str, str] | None = None,
+) -> Expr:
+    """The formula as an expression tree, abbreviations (`let`) written out. Raises FormulaError.
+
+    Decimals become exact rationals; operators and special functions, functions known by name alone.
+    """
     formula = check_formula(text, symbols, operators, functions, special, let)
-    return _built(formula, formula.term, symbols, functions)
+    return _built(formula, formula.term, functions)
 
 
 class UnknownValue(FormulaError):
@@ -158,15 +176,21 @@ def _formula(text: str, scope: _Scope, let: Mapping[str, str] | None, condition:
     return Formula(text, term, frozenset(scope.used_symbols), frozenset(scope.used_functions), abbreviations)
 
 
-def _built(formula: Formula, term: Term, symbols: Any, functions: Mapping[str, FunctionRule]) -> Any:
-    from lensnet.language.formula_sympy import build
+def _built(formula: Formula, term: Term, functions: Mapping[str, FunctionRule]) -> Expr:
+    from lensnet.language.formula_expression import build
 
-    given = {normal_name(name): symbols[name] for name in symbols} if isinstance(symbols, Mapping) else {}
     try:
-        return build(term, given, functions, formula.let)
+        return build(term, functions, formula.let, formula.symbols)
     except FormulaError as error:
         error.text = formula.text
         raise
+
+
+def _symbolic(expression: Expr, symbols: Iterable[str] | Mapping[str, Any]) -> Any:
+    from lensnet.expressions.symbolic import to_sympy
+
+    given = {normal_name(name): symbols[name] for name in symbols} if isinstance(symbols, Mapping) else {}
+    return to_sympy(expression, given)
 
 
 def _checked(text: str, scope: _Scope, condition: bool = False) -> tuple[Term, Facts]:

@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 Array = NDArray[np.float64]
 Chain = Sequence[Callable[[Array], Array]]
@@ -78,6 +77,8 @@ def _kept(chain: tuple[Callable[[Array], Array], ...], widest: int, low: int, hi
 
 def _passed(chain: Chain, ratio: float, sd: float, rho: float) -> float:
     """Correlation of f(a) and f(b) at Gaussian correlation rho >= 0, by quadrature over a = common + own parts."""
+    from scipy.special import ndtri
+
     nodes = ndtri((np.arange(_NODES) + 0.5) / _NODES)
     nodes /= nodes.std()
     f_all = push(chain, sd * (ratio + nodes))

@@ -19,7 +19,6 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gamma, roots_genlaguerre
 
 from lensnet.levels.signal import Signal
 from lensnet.predict.gaussian_copula import push
@@ -110,6 +109,8 @@ class NeighbourResponse:
 
 @lru_cache(maxsize=32)
 def _laguerre(power: float, count: int) -> tuple[Array, Array]:
+    from scipy.special import gamma, roots_genlaguerre
+
     nodes, weights = roots_genlaguerre(count, power - 1)
     return nodes, weights / gamma(power)
 

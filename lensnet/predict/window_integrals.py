@@ -7,7 +7,6 @@ from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from lensnet.predict.gaussian_copula import Chain, correlation_table
 
@@ -46,6 +45,7 @@ def points_for(count: int, windows: int, evaluations: int) -> int:
 @lru_cache(maxsize=256)
 def normal_points(count: int, points: int, seed: int) -> NDArray[np.float32]:
     """Normal points `(count, points)` with unit covariance, scrambled by `seed`."""
+    from scipy.special import ndtri
     from scipy.stats import qmc  # takes longer to load than all of this to run
 
     uniform = qmc.Sobol(count, seed=seed).random(points)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from lensnet.algebra.pointwise import PointwiseFunction, X, pointwise
+from lensnet.algebra.pointwise import PointwiseFunction, pointwise
+from lensnet.expressions.symbolic import X
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import sympy as sp
 
 from lensnet.algebra.dual import Dual, dual, slope_of
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import PointwiseFunction, X, compose, pointwise
+from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise
+from lensnet.expressions.symbolic import X
 from tests.algebra.functions import CASES
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)

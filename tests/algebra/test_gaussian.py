@@ -15,8 +15,9 @@ from scipy.integrate import quad, quad_vec
 
 from lensnet.algebra.closed_forms import closed_form
 from lensnet.algebra.gaussian import Expectation, GaussianMoments, expect, jump_density
-from lensnet.algebra.pointwise import X, compose, pointwise
+from lensnet.algebra.pointwise import compose, pointwise
 from lensnet.algebra.quadrature import integrate
+from lensnet.expressions.symbolic import X
 from tests.algebra.functions import CASES
 
 MEANS = (-3.0, -1.0, 0.0, 0.3, 2.0)

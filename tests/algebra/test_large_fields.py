@@ -9,9 +9,10 @@ import pytest
 import sympy as sp
 
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import X, pointwise
+from lensnet.algebra.pointwise import pointwise
 from lensnet.algebra.quadrature import integrate
 from lensnet.algebra.table import relative_scale
+from lensnet.expressions.symbolic import X
 from tests.algebra.functions import CASES
 from tests.algebra.test_gaussian import stacked
 

@@ -10,8 +10,9 @@ import sympy as sp
 import torch
 
 from lensnet.algebra.kinks import find_kinks
-from lensnet.algebra.pointwise import X, compose, pointwise, product, total
+from lensnet.algebra.pointwise import compose, pointwise, product, total
 from lensnet.algebra.tape import TapeError
+from lensnet.expressions.symbolic import X
 from tests.algebra.functions import CASES
 
 R = sp.Rational

@@ -15,11 +15,12 @@ PACKAGE = Path(lensnet.__file__).parent
 
 # package -> packages of lensnet that it may import
 ALLOWED = {
-    "language": set(),
+    "expressions": set(),
+    "language": {"expressions"},
     "levels": set(),
     "quantities": {"levels"},
-    "algebra": set(),
-    "catalog": {"language", "algebra", "quantities"},
+    "algebra": {"expressions"},
+    "catalog": {"expressions", "language", "algebra", "quantities"},
     "network": {"language", "catalog"},
     "predict": {"algebra", "catalog", "levels", "network", "quantities"},
     "measure": {"catalog", "network", "quantities", "levels"},
@@ -92,6 +93,33 @@ def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "HEAVY []" in result.stderr, result.stderr[-2000:]
+
+
+PLAIN_NETWORK = """
+network: plain
+input: {source: gaussian, channels: 64, batch: 8}
+body:
+  - repeat: 3
+    name: layer
+    body:
+      - {name: dense, component: linear, units: 64, gain: sqrt(2)}
+      - {name: ACTIVATION, component: ACTIVATION}
+"""
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
+def test_predicting_needs_no_computer_algebra_and_no_torch(activation: str, tmp_path: Path) -> None:
+    """Nor scipy, whose functions few formulas ask for: each of the three takes longer to load than all the rest."""
+    file = tmp_path / "plain.yaml"
+    file.write_text(PLAIN_NETWORK.replace("ACTIVATION", activation))
+    code = (
+        "import sys\nimport numpy as np\nimport lensnet\n"
+        f"net = lensnet.load({str(file)!r})\nnet.predict()\n"
+        f"net.nngp(np.eye(8, 64)) if {activation!r} == 'relu' else None\n"
+        f"print([name for name in ('sympy', 'torch', 'scipy.special') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "[]", (result.stdout + result.stderr)[-2000:]
 
 
 def test_files_stay_small_enough_to_hold_in_the_head() -> None:

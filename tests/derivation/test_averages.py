@@ -7,7 +7,6 @@ import pytest
 import sympy as sp
 from scipy.integrate import quad
 
-from lensnet.algebra.pointwise import X
 from lensnet.algebra.tape import compile_tape
 from lensnet.catalog.catalog import catalog
 from lensnet.derivation.effects_of_function import closed_form, middle
@@ -15,6 +14,7 @@ from lensnet.derivation.gain import critical_gain, preserving_gain
 from lensnet.derivation.normal_average import MU, Averager, Piece, S
 from lensnet.derivation.normal_form import NORMAL_CDF, OutOfReach
 from lensnet.derivation.pieces import cut
+from lensnet.expressions.symbolic import X
 
 # integrands that no component of the catalogue has, each with the rule it needs
 INTEGRANDS = {

@@ -8,7 +8,8 @@ import sympy as sp
 
 import lensnet
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import X, pointwise, product
+from lensnet.algebra.pointwise import pointwise, product
+from lensnet.expressions.symbolic import X
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Signal
 from lensnet.measure.ensemble import measure

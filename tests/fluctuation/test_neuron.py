@@ -7,7 +7,8 @@ import pytest
 import sympy as sp
 
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import X, pointwise
+from lensnet.algebra.pointwise import pointwise
+from lensnet.expressions.symbolic import X
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
 

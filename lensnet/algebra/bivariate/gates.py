@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import sympy as sp
-
 from lensnet.algebra.constants import number
 from lensnet.algebra.pieces import resolved
 from lensnet.algebra.pointwise import PointwiseFunction, X
 from lensnet.algebra.program import TapeError
+from lensnet.expressions.traverse import expanded, factors_of, polynomial, terms_of
+from lensnet.expressions.tree import Expr, Function, Number, is_exp
 
 ABOVE, BELOW, ODD = "above", "below", "odd"
 _LARGEST_DEGREE = 12
@@ -88,32 +88,32 @@ def _collected(function: PointwiseFunction, centred: bool) -> tuple[Group, ...]:
     terms: _Terms = {}
     for piece, expression in _pieces(function):
         inside = dict(_smooth(expression))
-        for (square, linear, gate), polynomial in inside.items():
+        for (square, linear, gate), factors in inside.items():
             if gate is not None and piece != (None, None):
                 raise _NotInFamily  # two gates on one variable
             for sign, own in _indicator(piece, centred and square == 0 and linear == 0):
-                _add(terms, (square, linear, gate or own), [sign * c for c in polynomial])
+                _add(terms, (square, linear, gate or own), [sign * c for c in factors])
     groups = []
-    for (square, linear, gate), polynomial in terms.items():
-        if any(c != 0 for c in polynomial):
-            about = _recentred(polynomial, gate.threshold if gate else 0.0)
+    for (square, linear, gate), factors in terms.items():
+        if any(c != 0 for c in factors):
+            about = _recentred(factors, gate.threshold if gate else 0.0)
             groups.append(Group(tuple(about), square, linear, gate))
     if len(groups) > _MOST_TERMS:
         raise _NotInFamily
     return tuple(groups)
 
 
-def _pieces(function: PointwiseFunction) -> Iterator[tuple[tuple[float | None, float | None], sp.Expr]]:
+def _pieces(function: PointwiseFunction) -> Iterator[tuple[tuple[float | None, float | None], Expr]]:
     """(low, high) and the smooth expression that holds there; neighbours with the same expression are one."""
     kinks = function.kinks
     if not kinks.complete or len(kinks.points) > _MOST_PIECES:
         raise _NotInFamily
     points = kinks.points
     if not points:
-        yield (None, None), function.expression
+        yield (None, None), function.tree
         return
     samples = [points[0] - 1.0, *(0.5 * (a + b) for a, b in pairwise(points)), points[-1] + 1.0]
-    expressions = [sp.sympify(resolved(function.expression, X, sample), strict=True) for sample in samples]
+    expressions = [resolved(function.tree, X.name, sample) for sample in samples]
     low: float | None = None
     for index, expression in enumerate(expressions):
         last = index == len(points)
@@ -161,15 +161,14 @@ def _recentred(polynomial: list[complex], at: float) -> list[complex]:
 # --- smooth expressions -------------------------------------------------------------------------------------------
 
 
-def _smooth(expression: sp.Expr) -> _Terms:
+def _smooth(expression: Expr) -> _Terms:
     terms: _Terms = {}
-    expanded = sp.expand(sp.expand_power_base(expression), power_exp=False, log=False, deep=True)
-    pieces = sp.Add.make_args(expanded)
+    pieces = terms_of(expanded(expression))
     if len(pieces) > _MOST_TERMS:
         raise _NotInFamily
     for term in pieces:
-        for key, polynomial in _term(term).items():
-            _add(terms, key, polynomial)
+        for key, factors in _term(term).items():
+            _add(terms, key, factors)
     return terms
 
 
@@ -177,40 +176,40 @@ def _constant(number: complex) -> _Terms:
     return {(0.0, 0j, None): [number]}
 
 
-def _term(term: sp.Expr) -> _Terms:
+def _term(term: Expr) -> _Terms:
     product = _constant(1 + 0j)
-    for factor in sp.Mul.make_args(term):
-        base, count = (factor, sp.S.One) if isinstance(factor, sp.exp) else factor.as_base_exp()
-        if not factor.has(X):
+    for factor in factors_of(term):
+        base, count = factor.as_power()
+        if X.name not in factor.symbols:
             times, known = 1, _constant(complex(number(factor)))
-        elif not (count.is_Integer and 0 < count <= _LARGEST_DEGREE):
+        elif not (isinstance(count, Number) and count.is_integer and 0 < count.value <= _LARGEST_DEGREE):
             raise _NotInFamily
         else:
-            times, known = int(count), _factor(base)
+            times, known = int(count.value), _factor(base)
         for _ in range(times):
             product = _product(product, known)
     return product
 
 
-def _factor(base: sp.Expr) -> _Terms:
+def _factor(base: Expr) -> _Terms:
     if base == X:
         return {(0.0, 0j, None): [0j, 1 + 0j]}
-    if isinstance(base, sp.exp):
+    if is_exp(base):
         constant, linear, square = _polynomial(base.args[0], 2)
         return {(square, complex(linear), None): [complex(math.exp(constant))]}
-    if not base.args:
+    if not isinstance(base, Function):
         raise _NotInFamily
-    if isinstance(base, sp.erf | sp.erfc):
+    if base.name in ("erf", "erfc"):
         d, c, _ = _polynomial(base.args[0], 1)
-        sign = (1.0 if c > 0 else -1.0) * (1.0 if isinstance(base, sp.erf) else -1.0)
+        sign = (1.0 if c > 0 else -1.0) * (1.0 if base.name == "erf" else -1.0)
         terms: _Terms = {(0.0, 0j, Gate(ODD, -d / c, 0.5 / (c * c))): [complex(sign)]}
-        if isinstance(base, sp.erfc):
+        if base.name == "erfc":
             terms[0.0, 0j, None] = [1 + 0j]
         return terms
-    if isinstance(base, sp.sin | sp.cos | sp.sinh | sp.cosh):
+    if base.name in ("sin", "cos", "sinh", "cosh"):
         d, c, _ = _polynomial(base.args[0], 1)
-        unit = 1j if isinstance(base, sp.sin | sp.cos) else 1.0
-        odd = isinstance(base, sp.sin | sp.sinh)
+        unit = 1j if base.name in ("sin", "cos") else 1.0
+        odd = base.name in ("sin", "sinh")
         turn = (complex(math.cos(d), math.sin(d)), complex(math.cos(d), -math.sin(d)))
         ahead, back = turn if unit == 1j else (complex(math.exp(d)), complex(math.exp(-d)))
         half = 0.5 / unit if odd else 0.5
@@ -237,12 +236,13 @@ def _product(first: _Terms, second: _Terms) -> _Terms:
     return result
 
 
-def _polynomial(expression: sp.Expr, degree: int) -> tuple[float, float, float]:
+def _polynomial(expression: Expr, degree: int) -> tuple[float, float, float]:
     """Constant, linear and square coefficient; the linear one is not 0 where degree is 1."""
-    if not expression.is_polynomial(X):
+    found = polynomial(expression, X.name, degree)
+    if found is None:
         raise _NotInFamily
-    coefficients = [number(c) for c in reversed(sp.Poly(expression, X).all_coeffs())]
-    if len(coefficients) > degree + 1 or (degree == 1 and len(coefficients) < 2):
+    coefficients = [number(c) for c in found]
+    if degree == 1 and len(coefficients) < 2:
         raise _NotInFamily
     constant, linear, square = [*coefficients, 0.0, 0.0][:3]
     return constant, linear, square

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from lensnet.algebra.bivariate.gates import ABOVE, ODD, Gate, Group
 from lensnet.algebra.bivariate.law import TINY, Law
 from lensnet.algebra.bivariate.normal_cdf import both_positive
+from lensnet.algebra.normal import erf, ndtr
 
 Array = NDArray[np.float64]
 Number = tuple[Any, Any] | None
@@ -192,8 +192,8 @@ class Averages:
         size = np.ones_like(value)
         if first.kind != ODD and second.kind != ODD:
             return value, size
-        below1 = 0.5 if h is None else special.ndtr(h)
-        below2 = 0.5 if k is None else special.ndtr(k)
+        below1 = 0.5 if h is None else ndtr(h)
+        below2 = 0.5 if k is None else ndtr(k)
         if first.kind == second.kind:
             return 4.0 * value - 2.0 * below1 - 2.0 * below2 + 1.0, 4.0 * size
         return 2.0 * value - (below2 if first.kind == ODD else below1), 2.0 * size
@@ -214,9 +214,9 @@ def _one_gate(gate: Gate, variance: Array, mean: Any, slack: Array | None) -> Nu
         apart = np.where(variance + gate.variance > 0, slack / std, 0.0)
         loose = apart * np.exp(-0.5 * np.maximum(np.abs(h) - EPS * apart, 0.0) ** 2)
     if gate.kind == ODD:
-        value = special.erf(h / math.sqrt(2.0))
+        value = erf(h / math.sqrt(2.0))
         return value, np.abs(value) + loose
-    value = special.ndtr(h)
+    value = ndtr(h)
     return value, np.abs(value) * (1.0 + np.minimum(np.real(h), 0.0) ** 2 * (np.abs(value) > 0)) + loose
 
 

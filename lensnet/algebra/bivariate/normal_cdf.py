@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from lensnet.algebra.normal import ndtr, owens_t
 
 Array = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def both_positive(h: Array | None, k: Array | None, r: Array, rest: Array) -> Ar
         first = _tail(h, upper, h * rest)
         second = _tail(k, lower, k * rest)
     opposite = (h * k < 0) | ((h * k == 0) & (h + k < 0))
-    below_h, below_k = special.ndtr(h), special.ndtr(k)
+    below_h, below_k = ndtr(h), ndtr(k)
     value = 0.5 * (below_h + below_k) - first - second - np.where(opposite, 0.5, 0.0)
     centre = (h == 0) & (k == 0)
     if centre.any():
@@ -49,4 +50,4 @@ def _tail(h: Array, above: Array, below: Array) -> Array:
     """Owen's T(h, above/below), in the limit where `below` is 0; both are 0 at h = k, r = 1, where T is not needed."""
     infinite = np.copysign(np.inf, above) * np.where(h < 0, -1.0, 1.0)
     ratio = np.where(below != 0, above / np.where(below != 0, below, 1.0), np.where(above != 0, infinite, 0.0))
-    return np.asarray(special.owens_t(h, ratio))
+    return np.asarray(owens_t(h, ratio))

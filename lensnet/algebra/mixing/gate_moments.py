@@ -11,9 +11,9 @@ from math import pi, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, ndtr
 
 from lensnet.algebra.mixing.scatter import gamma_nodes
+from lensnet.algebra.normal import expit, ndtr
 from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]

@@ -5,26 +5,26 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 from lensnet.algebra.dual import Dual, dual
 from lensnet.algebra.pointwise import X, pointwise
 from lensnet.algebra.special import special
+from lensnet.expressions.functions import maximum, normal_distribution, sigmoid
+from lensnet.expressions.tree import ZERO
 
 Array = NDArray[np.float64]
 
 
 @lru_cache(maxsize=8)
 def _gate(kind: int) -> Dual:
-    sigmoid, normal = 1 / (1 + sp.exp(-X)), (1 + sp.erf(X / sp.sqrt(2))) / 2
-    expression = (sigmoid, X * normal, X * sigmoid)[kind]
+    expression = (sigmoid(X), X * normal_distribution(X), X * sigmoid(X))[kind]
     return dual(pointwise(expression, name=("sigmoid", "gelu", "silu")[kind]))
 
 
 @lru_cache(maxsize=1)
 def _relu() -> Dual:
-    return dual(pointwise(sp.Max(X, 0), name="relu"))
+    return dual(pointwise(maximum(X, ZERO), name="relu"))
 
 
 @special("gate_kernel", 5, r"\mathbb{{E}}f f\left({1}; {2}, {3}, {4}\right)")

@@ -18,9 +18,8 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.special import expit
 
+from lensnet.algebra.normal import expit
 from lensnet.algebra.special import special
 
 Array = NDArray[np.float64]
@@ -160,6 +159,8 @@ class _Process:
         rows = covariance.reshape(self.examples, now)
         left = np.zeros((self.examples, past))
         if past:
+            from scipy.linalg import solve_triangular
+
             left = solve_triangular(self.root[:past, :past], rows[:, :past].T, lower=True).T
         rest = rows[:, past:] - left @ left.T
         rest += (_JITTER * np.trace(rows[:, past:]) / self.examples + 1e-30) * np.eye(self.examples)

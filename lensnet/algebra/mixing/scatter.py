@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import roots_genlaguerre
 
 Array = NDArray[np.float64]
 
@@ -20,6 +19,8 @@ def gamma_nodes(relative_variance: float) -> tuple[Array, Array]:
     """
     shape = 1 / relative_variance
     if shape < _NEARLY_NORMAL:
+        from scipy.special import roots_genlaguerre
+
         node, weight = roots_genlaguerre(_NODES, shape - 1)
         return node / shape, weight / weight.sum()
     normal, weight = np.polynomial.hermite_e.hermegauss(_NODES)

@@ -85,13 +85,13 @@ class Expression(nn.Module):
     def __init__(self, node: Node) -> None:
         super().__init__()
         from lensnet.algebra.tape import compile_tape
-        from lensnet.language.formula import parse_formula
+        from lensnet.language.formula import expression_of
         from lensnet.language.symbols import TENSOR_OPERATORS, forward_symbols
 
         component = node.component
         if component.forward is None:
             raise ImplementationError(f"{node.path}: the component {component.name!r} has no forward expression")
-        expression = parse_formula(component.forward, forward_symbols(component.spec), TENSOR_OPERATORS)
+        expression = expression_of(component.forward, forward_symbols(component.spec), TENSOR_OPERATORS)
         self.tape = compile_tape(expression)
         self.ports = node.ports
         self.numbers: dict[str, float] = {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
+
+if TYPE_CHECKING:
+    from scipy.interpolate import RectBivariateSpline
 
 Array = NDArray[np.float64]
 
@@ -22,6 +26,8 @@ def correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Arr
     q* gap = gain**2 D(gap) with D the semivariogram: the bias drops out, and D/(q* gap) over its value at gap 0 has to
     be 1/chi_1. Both are tables over log q and the root of the gap.
     """
+    from scipy.interpolate import RectBivariateSpline
+
     low, high = float(np.log(q.min())) - 1e-3, float(np.log(q.max())) + 1e-3
     rows = np.linspace(low, high, min(max(8, int(_ROWS_PER_E_FOLD * (high - low)) + 2), _MOST_ROWS))
     roots = np.linspace(0.0, 1.0, _ROOTS)

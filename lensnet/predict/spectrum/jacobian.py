@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri
 
 from lensnet.algebra.pointwise import PointwiseFunction, product
 from lensnet.algebra.random_matrix.jacobian import Slopes, Stage, Traces, Weights
@@ -126,6 +125,8 @@ def _pointwise(node: Node, before: Way, signal: Signal) -> Way | None:
     if not (np.isfinite(second).all() and np.isfinite(fourth).all()):
         return None
     factor = before.stages[-1].slopes if not law.chain else None  # what multiplied in between, dropout say
+    from scipy.special import ndtri
+
     z = ndtri((np.arange(_ATOMS) + 0.5) / _ATOMS)
     x = float(np.mean(law.mean)) + float(np.sqrt(np.mean(law.variance))) * z
     slopes = Slopes.of(slope(x) ** 2)
