@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from lensnet.language.document import Path
 from lensnet.language.fields import (
+    TEXT,
+    Checked,
     FormulaText,
     ItemName,
     ParameterValue,
@@ -33,8 +35,7 @@ def _sources(value: Any) -> tuple[str, ...]:
 
 Sources = Annotated[
     tuple[str, ...],
-    PlainValidator(_sources),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    Checked(_sources, {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}),
 ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic import Discriminator, Field, PlainValidator, Tag, model_validator
 
 from lensnet.language.body_spec import Body
 from lensnet.language.effect_spec import Assumption, DerivesFrom, Effect, LevelName, limit_axis
 from lensnet.language.fields import (
+    Checked,
     Condition,
     FormulaText,
     ItemName,
@@ -199,7 +200,7 @@ def _trial(value: Any) -> dict[str, Any]:
     return value
 
 
-Trial = Annotated[dict[str, Any], PlainValidator(_trial), WithJsonSchema({"type": "object"})]
+Trial = Annotated[dict[str, Any], Checked(_trial, {"type": "object"})]
 
 
 _STEPS = {"moments": ("kernel", "fluctuation"), "kernel": ("spectrum", "fluctuation"), "spectrum": ("fluctuation",)}

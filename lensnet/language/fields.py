@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError, core_schema
 
 from lensnet.language.formula import FormulaError, evaluate_number, is_name, read_formula
 from lensnet.language.formula_bounds import COMPARE
@@ -37,6 +37,26 @@ class Spec(BaseModel):
         if info.context is not None and isinstance(data, dict):
             info.context.setdefault("models", {})[id(data)] = cls
         return data
+
+
+class Checked:
+    """Annotates a type whose values `check` alone judges, from (value, info) to what the model holds; `schema` is its
+    JSON schema.
+
+    `PlainValidator` does the same, but builds the schema of the type itself twice, for a serialisation that no spec
+    needs; with 170 such fields that is a tenth of the time of `lensnet lint`.
+    """
+
+    def __init__(self, check: Callable[..., Any], schema: Mapping[str, Any], with_info: bool = False) -> None:
+        self.check, self.schema, self.with_info = check, schema, with_info
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        if self.with_info:
+            return core_schema.with_info_plain_validator_function(self.check)
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return dict(self.schema)
 
 
 def refuse(message: str, help: str = "", **context: Any) -> PydanticCustomError:
@@ -159,21 +179,27 @@ def _evaluated_as(integer: bool, least: float = -math.inf, most: float = math.in
 
 NUMBER_OR_FORMULA = {"anyOf": [{"type": "number"}, {"type": "string"}]}
 
-Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
-Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
-FormulaText = Annotated[str, PlainValidator(_formula), WithJsonSchema(NUMBER_OR_FORMULA)]
-Condition = Annotated[str, PlainValidator(_condition), WithJsonSchema({"type": "string"})]
-SymbolName = Annotated[str, PlainValidator(_symbol), WithJsonSchema({"type": "string"})]
-ItemName = Annotated[str, PlainValidator(_item_name), WithJsonSchema({"type": "string", "pattern": f"^{ITEM_NAME}$"})]
-PathName = Annotated[str, PlainValidator(_path_name), WithJsonSchema({"type": "string", "pattern": f"^{PATH_NAME}$"})]
+TEXT = {"type": "string"}
+
+
+def _of_constants(integer: bool, least: float = -math.inf, most: float = math.inf) -> Checked:
+    return Checked(_evaluated_as(integer, least, most), NUMBER_OR_FORMULA, with_info=True)
+
+
+Number = Annotated[int | float, Checked(_number, {"type": "number"})]
+Text = Annotated[str, Checked(_text, TEXT)]
+FormulaText = Annotated[str, Checked(_formula, NUMBER_OR_FORMULA)]
+Condition = Annotated[str, Checked(_condition, TEXT)]
+SymbolName = Annotated[str, Checked(_symbol, TEXT)]
+ItemName = Annotated[str, Checked(_item_name, {**TEXT, "pattern": f"^{ITEM_NAME}$"})]
+PathName = Annotated[str, Checked(_path_name, {**TEXT, "pattern": f"^{PATH_NAME}$"})]
 ParameterValue = Annotated[
     Any,
-    PlainValidator(_parameter),
-    WithJsonSchema({"type": ["number", "string", "boolean", "array"], "items": {"type": ["number", "string"]}}),
+    Checked(_parameter, {"type": ["number", "string", "boolean", "array"], "items": {"type": ["number", "string"]}}),
 ]
-Count = Annotated[int, PlainValidator(_evaluated_as(True, 1, 1e9)), WithJsonSchema(NUMBER_OR_FORMULA)]
-Natural = Annotated[int, PlainValidator(_evaluated_as(True, 0, 1e9)), WithJsonSchema(NUMBER_OR_FORMULA)]
-Share = Annotated[float, PlainValidator(_evaluated_as(False, 0, 1)), WithJsonSchema(NUMBER_OR_FORMULA)]
-Real = Annotated[float, PlainValidator(_evaluated_as(False)), WithJsonSchema(NUMBER_OR_FORMULA)]
-Positive = Annotated[float, PlainValidator(_evaluated_as(False, 0)), WithJsonSchema(NUMBER_OR_FORMULA)]
-Correlation = Annotated[float, PlainValidator(_evaluated_as(False, -1, 1)), WithJsonSchema(NUMBER_OR_FORMULA)]
+Count = Annotated[int, _of_constants(True, 1, 1e9)]
+Natural = Annotated[int, _of_constants(True, 0, 1e9)]
+Share = Annotated[float, _of_constants(False, 0, 1)]
+Real = Annotated[float, _of_constants(False)]
+Positive = Annotated[float, _of_constants(False, 0)]
+Correlation = Annotated[float, _of_constants(False, -1, 1)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, WrapValidator, model_validator
+from pydantic import Field, ValidationInfo, WrapValidator, model_validator
 
 from lensnet.language.body_spec import BlockSpec, Body
 from lensnet.language.component_spec import ComponentSpec
 from lensnet.language.fields import (
     NUMBER_OR_FORMULA,
+    Checked,
     Correlation,
     Count,
     ItemName,
@@ -35,8 +36,9 @@ def _sizes(value: Any, info: Any) -> tuple[int, ...]:
 
 Sizes = Annotated[
     tuple[int, ...],
-    PlainValidator(_sizes),
-    WithJsonSchema({"anyOf": [*NUMBER_OR_FORMULA["anyOf"], {"type": "array", "items": NUMBER_OR_FORMULA}]}),
+    Checked(
+        _sizes, {"anyOf": [*NUMBER_OR_FORMULA["anyOf"], {"type": "array", "items": NUMBER_OR_FORMULA}]}, with_info=True
+    ),
 ]
 
 
@@ -214,7 +216,7 @@ class GateSpec(Spec):
 
 
 # Evaluated, and judged, by read_network_spec: each may be a formula of those before it; None for a wrong one.
-Constant = Annotated[int | float | None, PlainValidator(lambda value: value), WithJsonSchema(NUMBER_OR_FORMULA)]
+Constant = Annotated[int | float | None, Checked(lambda value: value, NUMBER_OR_FORMULA)]
 
 
 class NetworkSpec(Spec):

@@ -101,8 +101,7 @@ def maxima(
     """
     windows, count = level.shape
     points = points_for(count, windows, _EVALUATIONS)
-    values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, 0.0)
+    values, vectors = _axes(covariance)
     kept = values > _CUT * values.sum(axis=1, keepdims=True)
     root = vectors * np.sqrt(values)[:, None, :]
     back = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)[:, :, None] * vectors.transpose(0, 2, 1)
@@ -143,16 +142,24 @@ def sampled(
     Arguments as for `maxima`, the taps of u and v one behind the other: `(n, 2T)`, `(n, 2T, 2T)`.
     """
     count = level.shape[1]
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = _axes(covariance)
     z = np.asarray(normal_points(count, 2048, seed), dtype=float)
     out = np.zeros(len(level))
     for sign in (1.0, -1.0):
-        spread = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ z
+        spread = (vectors * np.sqrt(values)[:, None, :]) @ z
         g = level[:, :, None] + sign * spread
         taps = np.where(inside[:, :, None], scale[:, :, None] * f(g) + shift[:, :, None], -np.inf)
         half = count // 2
         out += (taps[:, :half].max(axis=1) * taps[:, half:].max(axis=1)).mean(axis=1) / 2
     return out
+
+
+def _axes(covariance: Array) -> tuple[Array, Array]:
+    """Eigenvalues, none below 0, and eigenvectors, each on a fixed side: rounding alone would turn them round, and a
+    mirrored set of points gives another estimate."""
+    values, vectors = np.linalg.eigh(covariance)
+    side = np.cos(1.0 + np.arange(covariance.shape[-1])) @ vectors
+    return np.maximum(values, 0.0), vectors * np.where(side < 0, -1.0, 1.0)[..., None, :]
 
 
 def _winners(total: Array, back: Array, covariance: Array) -> Winners:
