@@ -61,9 +61,9 @@ def _second(mapper: Mapper, node: Node) -> Value:
 def _image(node: Node) -> bool:
     """Whether channels come right after the examples: a convolution or a norm over axis 1 says so."""
     rank = len(sizes_of(node))
-    if rank == 4:
+    if rank > 3:
         first = _first_with_weights(node)
-        return not (first is not None and name_of(first) in ("linear", "layer_norm") and rank == 4)
+        return not (first is not None and name_of(first) in ("linear", "layer_norm"))
     if rank == 3:
         first = _first_with_weights(node)
         return first is not None and name_of(first) in ("conv1d", "conv_transpose1d", "batch_norm")
@@ -71,10 +71,10 @@ def _image(node: Node) -> bool:
 
 
 def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Beam:
-    """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W)."""
+    """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W), (N, C, D, H, W)."""
     rank = len(sizes)
-    if not 2 <= rank <= 4:
-        raise Unmapped(f"a tensor of {rank} axes; signals are (N, C), (N, T, C) or (N, C, H, W)")
+    if not 2 <= rank <= 5:
+        raise Unmapped(f"a tensor of {rank} axes; signals are (N, C), (N, T, C), (N, C, H, W) or (N, C, D, H, W)")
     roles: list[Any] = [None] * rank
     roles[batch_axis if rank > 2 else 0] = EXAMPLES
     rest = [axis for axis in range(rank) if roles[axis] is None]
@@ -88,8 +88,8 @@ def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Be
 
 def grid_parameters(beam: Beam) -> dict[str, int]:
     """Shape parameters of the components that may have any shape."""
-    rows = [*beam.positions, 0, 0]
-    return {"channels_to": beam.channels, "rows": rows[0], "columns": rows[1]}
+    places = dict(zip(("rows", "columns", "slices"), (*beam.positions, 0, 0), strict=False))
+    return {"channels_to": beam.channels, **places}
 
 
 def lone_operations(nodes: Iterable[Node]) -> dict[tuple[str, int], int]:
@@ -107,6 +107,12 @@ def lone_operations(nodes: Iterable[Node]) -> dict[tuple[str, int], int]:
     return out
 
 
+_WITH_WEIGHTS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm",
+    "layer_norm", "addmm", "lstm", "gru",
+)  # fmt: skip
+
+
 def _first_with_weights(node: Node) -> Node | None:
     """The first operation with weights that a tensor meets."""
     seen: set[Node] = set()
@@ -117,8 +123,7 @@ def _first_with_weights(node: Node) -> Node | None:
             continue
         seen.add(here)
         for user in here.users:
-            if name_of(user) in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "linear",
-                                 "batch_norm", "layer_norm", "addmm", "lstm", "gru"):  # fmt: skip
+            if name_of(user) in _WITH_WEIGHTS:
                 return user
             if user.op == "call_function":
                 todo.append(user)

@@ -61,7 +61,7 @@ def _guess(batch_axis: int, node: Node, beams: Sequence[Beam]) -> Beam:
             layout = beam.layout.with_axis(-1, CHANNELS, sizes[-1])
             if layout.axes_of(CHANNELS) in ([len(sizes) - 1], []):
                 return Beam("", layout, beam.positions, sizes[-1])
-    if len(sizes) > 4:
+    if len(sizes) > 5:
         raise Unmapped("too many axes")
-    images = [beam.layout.roles(1) == {CHANNELS} for beam in beams if len(beam.layout.axes) == 4]
-    return beam_of(batch_axis, "", sizes, len(sizes) == 4 and (any(images) or sizes[1] != sizes[2]))
+    images = [beam.layout.roles(1) == {CHANNELS} for beam in beams if len(beam.layout.axes) > 3]
+    return beam_of(batch_axis, "", sizes, len(sizes) > 3 and (any(images) or sizes[1] != sizes[2]))

@@ -74,12 +74,17 @@ class ChoiceParameter(_Parameter):
 
 
 class PairParameter(_Parameter):
-    """One number for every axis, or a list with one for each: `3` or `[3, 5]`."""
+    """One number for every axis, or a list with one for each: `3` or `[3, 5]`, of a `triple` `[3, 5, 5]`."""
 
-    type: Literal["pair"]
+    type: Literal["pair", "triple"]
     min: Number | None = None
     max: Number | None = None
     default: ParameterValue | None = None
+
+    @property
+    def axes(self) -> int:
+        """How many numbers there are."""
+        return 3 if self.type == "triple" else 2
 
 
 ParameterSpec = Annotated[

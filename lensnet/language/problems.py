@@ -22,7 +22,7 @@ STAND_INS: dict[str, Any] = {
     "component": "unknown",
 }
 TAGS = {
-    "type": ("integer", "real", "boolean", "choice", "pair"),
+    "type": ("integer", "real", "boolean", "choice", "pair", "triple"),
     "source": ("gaussian", "gaussians", "subspaces", "digits", "photos", "tokens", "file"),
 }
 KINDS = {

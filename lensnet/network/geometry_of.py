@@ -26,7 +26,7 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
     """The geometry of a component from its resolved parameters."""
     kind = component.spec.geometry
     if kind == "window":
-        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
+        rank = _axes(component, "kernel")
         kernel = _per_axis(parameters["kernel"], rank)
         return Window(
             kernel,
@@ -36,7 +36,7 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
             parameters.get("padding_mode", "zero"),
         )
     if kind == "window_transpose":
-        rank = 2 if isinstance(component.parameters.get("kernel"), PairParameter) else 1
+        rank = _axes(component, "kernel")
         return WindowTranspose(
             _per_axis(parameters["kernel"], rank),
             _per_axis(parameters.get("stride", 1), rank),
@@ -61,9 +61,15 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
 
 
 def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:
-    rank = 2 if isinstance(component.parameters.get("size"), PairParameter) else 1
+    rank = _axes(component, "size")
     start, step, size = (_per_axis(parameters[name], rank) for name in ("start", "step", "size"))
     return Strided(start, step, size, parameters.get("edge", "dark"))
+
+
+def _axes(component: Component, name: str) -> int:
+    """How many position axes a parameter speaks of."""
+    spec = component.parameters.get(name)
+    return spec.axes if isinstance(spec, PairParameter) else 1
 
 
 def _per_axis(value: Any, rank: int) -> tuple[int, ...]:

@@ -94,8 +94,10 @@ _Described = tuple[Shape, int | None, str]
 def _gaussian(options: Mapping[str, Any]) -> _Described:
     positions = options.get("positions") or ()
     axes: Sequence[Any] = (positions,) if isinstance(positions, int | float) else tuple(positions)
-    if len(axes) > 2:
-        raise InputError(f"{len(axes)} position axes", "positions are [] (a vector), [T] (a sequence) or [H, W]")
+    if len(axes) > 3:
+        raise InputError(
+            f"{len(axes)} position axes", "positions are [] (a vector), [T] (a sequence), [H, W] or [D, H, W]"
+        )
     for name in ("correlation", "position_correlation"):
         if not 0 <= float(options.get(name) or 0) <= 1:
             raise InputError(f"{name}: {options[name]} is outside 0..1", "it is shared by all pairs, so never negative")

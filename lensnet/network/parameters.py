@@ -84,12 +84,12 @@ class ParameterReader:
                     placed, (key,), message, f"inputs with labels: {', '.join(LABELLED)}, file with `labels`"
                 )
             return value
-        if spec.type == "pair":
-            parts = value if isinstance(value, tuple | list) else (value, value)
-            if len(parts) != 2:
-                raise self.refuse(placed, (key,), f"`{key}` is one number or a pair, not {len(parts)} numbers")
-            numbers = [self._bounded(placed, key, spec, part, scope, integer=True) for part in parts]
-            return numbers[0], numbers[1]
+        if spec.type in ("pair", "triple"):
+            parts = value if isinstance(value, tuple | list) else (value,) * spec.axes
+            if len(parts) != spec.axes:
+                message = f"`{key}` is one number or a {spec.type}, not {len(parts)} numbers"
+                raise self.refuse(placed, (key,), message)
+            return tuple(self._bounded(placed, key, spec, part, scope, integer=True) for part in parts)
         if isinstance(value, tuple | list):
             raise self.refuse(placed, (key,), f"`{key}` is one number, not a list")
         return self._bounded(placed, key, spec, value, scope, integer=spec.type == "integer")

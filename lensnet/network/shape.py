@@ -12,7 +12,8 @@ class Shape:
     """The shape of one example at an edge.
 
     `positions` are the axes that a weight is shared over: none for a plain vector, `(T,)` for a sequence of tokens,
-    `(H, W)` for an image. The torch layout follows from their number: `(N, C)`, `(N, T, C)` and `(N, C, H, W)`;
+    `(H, W)` for an image, `(D, H, W)` for a volume or a film. The torch layout follows from their number: `(N, C)`,
+    `(N, T, C)`, `(N, C, H, W)` and `(N, C, D, H, W)`;
     token ids (`kind="ids"`) are integers `(N, T)`. A `state` is the iterate of an algorithm, `channels` numbers.
     """
 

@@ -35,6 +35,28 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(self.pool(self.layers(self.stem(x))), 1))
 
 
+class Film(nn.Module):
+    """A residual network over films: convolutions split in space and time, a pool, a transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv3d(3, 24, (3, 5, 5), (1, 2, 2), (1, 2, 2)), nn.BatchNorm3d(24)
+        self.space, self.time = (
+            nn.Conv3d(24, 32, (1, 3, 3), padding=(0, 1, 1)),
+            nn.Conv3d(32, 24, (3, 1, 1), padding=(1, 0, 0)),
+        )
+        self.down = nn.Conv3d(24, 32, 3, 2, 1)
+        self.up = nn.ConvTranspose3d(32, 24, 2, 2)
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        x = x + self.time(F.relu(self.space(x)))
+        x = F.relu(self.up(F.relu(self.down(x))))
+        return self.head(F.adaptive_avg_pool3d(F.avg_pool3d(x, 2), 1).flatten(1))
+
+
 class ConvNeXtBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from tests.importers.models import (
     Broken,
     ConvNeXt,
     DataDependent,
+    Film,
     Numpy,
     Recurrent,
     ResNet,
@@ -41,6 +42,7 @@ STEPS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(7))
 MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "resnet": (ResNet, (IMAGES,), "export"),
     "convnext": (ConvNeXt, (IMAGES,), "export"),
+    "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
     "gqa": (SharedQueries, (IDS,), "export"),
     "encoder": (
         lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, norm_first=True), 2),
@@ -67,7 +69,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence",
+    "resnet", "convnext", "film", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence",
     "traced net", "traced tokens",
 ]  # fmt: skip
 

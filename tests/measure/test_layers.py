@@ -256,8 +256,8 @@ def test_mix(over: str, shape: Shape) -> None:
 
 
 def test_unknown_implementation_names_the_component_and_guesses() -> None:
-    with pytest.raises(ImplementationError, match=r"block\.0\.conv: .*'conv3d'; did you mean 'conv[12]d'"):
-        build(node("block.0.conv", "conv3d", ["p"], [IMAGE]))
+    with pytest.raises(ImplementationError, match=r"block\.0\.conv: .*'conv4d'; did you mean 'conv[123]d'"):
+        build(node("block.0.conv", "conv4d", ["p"], [IMAGE]))
     with pytest.raises(ImplementationError, match="a: 5 groups do not divide 12 channels"):
         build(node("a", "groupnorm", ["p"], [IMAGE], None, {"groups": 5}))
     with pytest.raises(ImplementationError, match="a: cannot build 'linear'"):

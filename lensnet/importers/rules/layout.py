@@ -107,7 +107,7 @@ def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout)
                 made = Beam("", flat, (), beam.channels * prod(beam.positions))
                 return mapper.one(node, "flatten", {}, made, source)
         ordered = [atom.role for atom in axis] == sorted(roles, key=str) and all(isinstance(r, int) for r in roles)
-        if len(beam.positions) == 2 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
+        if len(beam.positions) > 1 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
             made = Beam("", layout.with_axis(place, 0, prod(beam.positions)), (prod(beam.positions),), beam.channels)
             return mapper.one(node, "tokens", {}, made, source)
     return _as_picture(mapper, node, source, beam, layout) or beam.laid(layout)

@@ -47,7 +47,8 @@ def _rounded_up(node: Node, kernel: Any, padding: Any) -> bool:
     return any((size + 2 * around - width) % step for size, width, step, around in sizes)
 
 
-@rule("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool1d_with_indices")
+@rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
+      "max_pool3d_with_indices")  # fmt: skip
 def max_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
     if argument(node, 5, "ceil_mode", False) and _rounded_up(node, kernel, argument(node, 3, "padding")):
@@ -60,7 +61,7 @@ def max_pool(mapper: Mapper, node: Node) -> Value:
     return _pooled(mapper, node, name_of(node).removesuffix("_with_indices"), parameters)
 
 
-@rule("avg_pool1d", "avg_pool2d")
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def avg_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
     padding = _pair(argument(node, 3, "padding"), 0)
@@ -77,14 +78,21 @@ def avg_pool(mapper: Mapper, node: Node) -> Value:
     return _pooled(mapper, node, name_of(node), parameters)
 
 
-@rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+@rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d")
 def adaptive(mapper: Mapper, node: Node) -> Value:
     out = sizes_of(node)[2:]
-    if tuple(out) == (1, 1):
+    axes = tuple(range(2, 2 + len(out)))
+    if set(out) == {1}:
         source = arguments(node)[0]
         assert isinstance(source, Node)
-        source, beam = as_grid(mapper, node, source, (2, 3))
-        return _collapsed(mapper, node, source, beam, beam.layout.without((2, 3), keep=True))
+        source, beam = as_grid(mapper, node, source, axes)
+        return _collapsed(mapper, node, source, beam, beam.layout.without(axes, keep=True))
+    before = sizes_of(arguments(node)[0])[2:]
+    if len(out) == 3 and all(large % small == 0 for large, small in zip(before, out, strict=True)):
+        kernel = [large // small for large, small in zip(before, out, strict=True)]
+        return _pooled(mapper, node, "avg_pool3d", {"kernel": _pair(kernel)})
+    if len(out) == 3:
+        raise Unmapped("an adaptive pool over three axes whose windows are unequal")
     return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
 
 

@@ -116,15 +116,15 @@ def _place(node: Node) -> str:
     return f"{path.rpartition('.')[0]}." if "." in path else ""
 
 
-@rule("conv1d", "conv2d", "convolution")
+@rule("conv1d", "conv2d", "conv3d", "convolution")
 def conv(mapper: Mapper, node: Node) -> Value:
     weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
     stride, padding = argument(node, 3, "stride", 1), argument(node, 4, "padding", 0)
     dilation, groups = argument(node, 5, "dilation", 1), int(argument(node, 6, "groups", 1))
     sizes = sizes_of(weight)
     rank = len(sizes) - 2
-    if rank not in (1, 2) or not mapper.static(weight):
-        raise Unmapped("a convolution over other axes than one or two")
+    if rank not in (1, 2, 3) or not mapper.static(weight):
+        raise Unmapped("a convolution whose weights depend on the input, or over more than three axes")
     source = arguments(node)[0]
     assert isinstance(source, Node)
     if not mapper.beam(source).positions and set(sizes[2:]) == {1} and groups == 1:
@@ -157,8 +157,7 @@ def conv(mapper: Mapper, node: Node) -> Value:
     for role in range(rank):
         layout = layout.with_axis(2 + role, role, out[2 + role])
     made = Beam("", layout, tuple(out[2:]), sizes[0])
-    kind = "conv2d" if rank == 2 else "conv1d"
-    return mapper.one(node, kind, parameters, made, source, owns=[weight, bias])
+    return mapper.one(node, f"conv{rank}d", parameters, made, source, owns=[weight, bias])
 
 
 def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:
@@ -173,17 +172,18 @@ def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any
     return mapper.one(node, "linear", parameters, made, source, owns=[weight, bias])
 
 
-@rule("conv_transpose2d")
+@rule("conv_transpose2d", "conv_transpose3d")
 def conv_transpose(mapper: Mapper, node: Node) -> Value:
     weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
     groups = int(argument(node, 6, "groups", 1))
     source = arguments(node)[0]
     assert isinstance(source, Node)
-    source, beam = as_grid(mapper, node, source, (2, 3))
     sizes, out = sizes_of(weight), sizes_of(node)
+    rank = len(sizes) - 2
+    source, beam = as_grid(mapper, node, source, tuple(range(2, 2 + rank)))
     parameters: dict[str, Any] = {"filters": sizes[1] * groups, "kernel": _plain(sizes[2:])}
     for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "output_padding", 0), (7, "dilation", 1)):
-        value = _plain(_each(argument(node, place, name, default), 2))
+        value = _plain(_each(argument(node, place, name, default), rank))
         if value != default:
             parameters[name] = value
     if groups != 1:
@@ -195,9 +195,11 @@ def conv_transpose(mapper: Mapper, node: Node) -> Value:
         parameters.pop("init")
         parameters |= {"init": "uniform", "std": _short(laws[0].std)}
         parameters |= {"bias_std": _short(laws[1].std)} if laws[1] is not None and laws[1].std else {}
-    layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    layout = beam.layout.with_axis(1, CHANNELS, out[1])
+    for role in range(rank):
+        layout = layout.with_axis(2 + role, role, out[2 + role])
     made = Beam("", layout, tuple(out[2:]), out[1])
-    return mapper.one(node, "conv_transpose2d", parameters, made, source, owns=[weight, bias])
+    return mapper.one(node, f"conv_transpose{rank}d", parameters, made, source, owns=[weight, bias])
 
 
 def _each(value: Any, rank: int) -> list[int]:

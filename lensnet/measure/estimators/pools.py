@@ -7,7 +7,9 @@ own precision, everything after them in float64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from math import prod
 
 import torch
@@ -54,24 +56,35 @@ def axis_taps(node: Node, axis: int, like: Tensor) -> Tensor:
 
 
 def _window(node: Node) -> Window:
-    if not isinstance(node.geometry, Window) or len(node.geometry.kernel) != 2:
-        raise MeasureError(f"{node.path}: a window quantity needs a component with windows over an image")
+    if not isinstance(node.geometry, Window):
+        raise MeasureError(f"{node.path}: a window quantity needs a component with windows")
     return node.geometry
 
 
+def _all_taps(node: Node, like: Tensor) -> list[Tensor]:
+    return [axis_taps(node, axis, like) for axis in range(len(node.shape.positions))]
+
+
+def _on_axes(x: Tensor, matrices: list[Tensor]) -> Tensor:
+    """Every position axis of (N, C, *positions) times a matrix of its own; the last two at once."""
+    for axis, matrix in enumerate(matrices[:-2]):
+        x = (x.movedim(2 + axis, -1) @ matrix.T).movedim(-1, 2 + axis)
+    return matrices[-2] @ x @ matrices[-1].T
+
+
 def _window_sums(x: Tensor, node: Node) -> Tensor:
-    """Sum over the real taps of every window: (N, C, H, W) -> (N, C, *positions_out)."""
-    return axis_taps(node, 0, x) @ x @ axis_taps(node, 1, x).T
+    """Sum over the real taps of every window: (N, C, *positions) -> (N, C, *positions_out)."""
+    return _on_axes(x, _all_taps(node, x))
 
 
 def _window_shares(y: Tensor, node: Node) -> Tensor:
     """The adjoint: what every input gets from the windows it lies in."""
-    return axis_taps(node, 0, y).T @ y @ axis_taps(node, 1, y)
+    return _on_axes(y, [taps.T for taps in _all_taps(node, y)])
 
 
 def _taps_inside(node: Node, like: Tensor) -> Tensor:
     """How many real taps each window has, `(*positions_out)`."""
-    return axis_taps(node, 0, like).sum(1)[:, None] * axis_taps(node, 1, like).sum(1)[None]
+    return reduce(lambda out, taps: out[..., None] * taps.sum(1), _all_taps(node, like), like.new_ones(()))
 
 
 @estimator("window_correlation")
@@ -136,15 +149,19 @@ def window_products(x: Tensor, shape: Shape, node: Node) -> Tensor:
             node.shape.positions, window.stride, reach, shape.positions, window.padding, strict=True
         )
     ]
-    margins = (window.padding[1], ends[1], window.padding[0], ends[0])
+    margins = [side for pair in reversed(list(zip(window.padding, ends, strict=True))) for side in pair]
     padded = F.pad(x, margins) if any(margins) else x
-    width = padded.shape[3]
-    rows, columns = (torch.arange(n) * s for n, s in zip(node.shape.positions, window.stride, strict=True))
-    corners = (rows[:, None] * width + columns).flatten()
-    taps = torch.cartesian_prod(*(torch.arange(k) * d for k, d in zip(window.kernel, window.dilation, strict=True)))
-    places = taps.view(-1, 2) @ torch.tensor([width, 1])
+    widths = [prod(padded.shape[3 + axis :]) for axis in range(len(ends))]
+    corners = _places(node.shape.positions, window.stride, widths)
+    places = _places(window.kernel, window.dilation, widths)
     first, second = places[torch.triu_indices(prod(window.kernel), prod(window.kernel))]
     steps, which = torch.unique(second - first, return_inverse=True)
     index = (which * padded[0, 0].numel() + first + corners[:, None]).flatten().to(x.device)
     products = displaced_products(padded, steps.tolist()).flatten(1).index_select(1, index)
     return products.double().div_(shape.channels).reshape(len(x), *node.shape.positions, -1)
+
+
+def _places(counts: Sequence[int], steps: Sequence[int], widths: Sequence[int]) -> Tensor:
+    """Flat places of a grid: `counts` points, `steps` apart, along axes whose rows have `widths` places."""
+    axes = [torch.arange(n) * step * width for n, step, width in zip(counts, steps, widths, strict=True)]
+    return reduce(lambda out, axis: out[..., None] + axis, axes).flatten()

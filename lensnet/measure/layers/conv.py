@@ -1,4 +1,4 @@
-"""Convolutions over sequences (N, T, C) and images (N, C, H, W), and the transposed convolution."""
+"""Convolutions over sequences (N, T, C), images (N, C, H, W) and volumes (N, C, D, H, W), and transposed ones."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Convolution(RandomLayer):
         padding: tuple[int, ...] = window.padding
         if self.wrap is not None:
             x, padding = F.pad(x, self.wrap, mode="circular"), (0,) * len(padding)
-        convolve = F.conv1d if sequence else F.conv2d
+        convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(window.kernel)]
         y = convolve(x, self.weight, self.bias, window.stride, padding, window.dilation, self.groups)
         return y.transpose(1, 2) if sequence else y
 
 
-@implementation("conv1d", "conv2d")
+@implementation("conv1d", "conv2d", "conv3d")
 def convolution(node: Node) -> Convolution:
     return Convolution(node)
 
@@ -65,7 +65,7 @@ class TransposedConvolution(RandomLayer):
     def forward(self, x: Tensor) -> Tensor:
         window = self.window
         sequence = len(window.kernel) == 1
-        paint = F.conv_transpose1d if sequence else F.conv_transpose2d
+        paint = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(window.kernel)]
         y = paint(
             x.transpose(1, 2) if sequence else x,
             self.weight,
@@ -79,6 +79,6 @@ class TransposedConvolution(RandomLayer):
         return y.transpose(1, 2) if sequence else y
 
 
-@implementation("conv_transpose2d", "conv_transpose1d")
+@implementation("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(node: Node) -> nn.Module:
     return TransposedConvolution(node)

@@ -15,12 +15,14 @@ class Linear(RandomLayer):
     def __init__(self, node: Node) -> None:
         super().__init__()
         shape = node.shapes_in[0]
-        self.image = len(shape.positions) == 2
+        self.axes = len(shape.positions)
         outputs = node.shape.channels
         self.add_weight("weight", node.weights["weight"], (outputs, shape.channels), (outputs,))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.image:
+        if self.axes > 2:
+            return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+        if self.axes == 2:
             return F.conv2d(x, self.weight[:, :, None, None], self.bias)
         return F.linear(x, self.weight, self.bias)
 

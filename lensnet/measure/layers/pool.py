@@ -36,7 +36,7 @@ class AveragePool(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         window = self.window
-        average = F.avg_pool1d if self.sequence else F.avg_pool2d
+        average = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(window.kernel)]
         counts = window.mode == "zero"
         return average(x, window.kernel, window.stride, window.padding, count_include_pad=counts)
 
@@ -46,18 +46,18 @@ class MaxPool(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         window = self.window
-        largest = F.max_pool1d if self.sequence else F.max_pool2d
+        largest = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(window.kernel)]
         return largest(x, window.kernel, window.stride, window.padding, window.dilation)
 
 
-@implementation("avg_pool1d", "avg_pool2d")
+@implementation("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def average_pool(node: Node) -> AveragePool:
     if isinstance(node.geometry, Window) and set(node.geometry.dilation) != {1}:
         raise ImplementationError(f"{node.path}: an average pool has no dilation")
     return AveragePool(node)
 
 
-@implementation("max_pool1d", "max_pool2d")
+@implementation("max_pool1d", "max_pool2d", "max_pool3d")
 def max_pool(node: Node) -> MaxPool:
     return MaxPool(node)
 
@@ -113,7 +113,7 @@ class PositionMean(nn.Module):
 
 @implementation("global_avg_pool", "token_mean")
 def position_mean(node: Node) -> PositionMean:
-    return PositionMean({0: (), 1: (1,), 2: (2, 3)}[len(node.shapes_in[0].positions)])
+    return PositionMean({0: (), 1: (1,), 2: (2, 3), 3: (2, 3, 4)}[len(node.shapes_in[0].positions)])
 
 
 class Flatten(nn.Module):

@@ -114,9 +114,9 @@ class Regrid(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 4:
+        if x.dim() > 3:
             x = x.flatten(2).transpose(1, 2)
-        return x.transpose(1, 2).unflatten(2, self.size) if len(self.size) == 2 else x
+        return x.transpose(1, 2).unflatten(2, self.size) if len(self.size) > 1 else x
 
 
 @implementation("tokens", "grid")

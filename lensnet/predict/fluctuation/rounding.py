@@ -30,6 +30,7 @@ from lensnet.predict.fluctuation.laws import average
 from lensnet.predict.fluctuation.neuron import slope_energy
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.pointwise import function_of
+from lensnet.predict.moments.selection import MAXIMA
 from lensnet.predict.prediction import Check, Effect, Status
 
 SIGNIFICAND = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
@@ -179,7 +180,7 @@ def _own_noise(node: Node, law: Law | None, dtype: str) -> tuple[float, float]:
 def is_exact(node: Node) -> bool:
     """Whether a component only selects, copies or negates: nothing to round."""
     component = node.component
-    if component.is_fork or component.implementation in ("max_pool1d", "max_pool2d", "flatten", "transpose", "concat"):
+    if component.is_fork or component.implementation in (*MAXIMA, "flatten", "transpose", "concat"):
         return True
     if component.function is None:
         return False

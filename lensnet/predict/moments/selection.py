@@ -16,7 +16,7 @@ from lensnet.network.graph import Network, Node
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
 from lensnet.predict.window_maximum import selected_mean, window_maximum
 
-MAXIMA = ("max_pool1d", "max_pool2d")
+MAXIMA = ("max_pool1d", "max_pool2d", "max_pool3d")
 PRODUCTS = "window_products"
 SELECTION_ERROR = 0.01  # of the integral over windows
 
