@@ -23,11 +23,14 @@ def spec_of(draft: Draft, name: str, about: str, sharing: bool = True) -> dict[s
     body: list[dict[str, Any]] = []
     before = "input"
     users: dict[tuple[str, tuple[str, ...]], str] = {}
+    tables = {item.owns[0]: item.path for item in reversed(draft.items) if item.component == "embedding" and item.owns}
     for item in draft.items:
         entry: dict[str, Any] = {"name": item.path, "component": item.component}
         if item.sources != [before]:
             entry["from"] = item.sources[0] if len(item.sources) == 1 else item.sources
         first = users.setdefault((item.component, tuple(item.owns)), item.path) if item.owns else item.path
+        if item.component == "tied_linear":
+            first = tables.get(item.owns[0], item.path)
         if sharing and first != item.path:
             entry["weights_of"] = first
         body.append(entry | item.parameters)

@@ -165,7 +165,7 @@ def _ties(parameters: Mapping[str, Tensor], draft: Draft) -> list[str]:
     tied = [paths for paths in users.values() if len(set(paths)) > 1]
     return [
         f"{' and '.join(paths[:3])}{' and more' * (len(paths) > 3)} share their weights; "
-        "predictions take each use as fresh weights"
+        "the network file shares them too where it can"
         for paths in tied[:8]
     ]
 

@@ -227,6 +227,7 @@ def _check_derivation(level: LevelName, spec: DerivesFrom) -> None:
 class ComponentSpec(Spec):
     """A component file. One of function, forward, body, implementation or effects says what it does.
 
+    ties: the other component whose table `weights_of` may name: rows of the same length, one for every unit.
     derives_from: level -> the lower level that its formulas follow from, the limit and the order, where they are not
     those of every component.
     let: abbreviations that every effect, check and coherence factor may use; each may use those before it.
@@ -245,6 +246,7 @@ class ComponentSpec(Spec):
     ports: Ports = Ports.model_construct()  # this way nothing is compiled at import time
     parameters: dict[SymbolName, ParameterSpec] = {}
     weights: dict[SymbolName, WeightSpec] = {}
+    ties: ItemName | None = None
     geometry: GeometryName = "pointwise"
     shape: ShapeSpec = ShapeSpec.model_construct()
     fits: FitsSpec = FitsSpec.model_construct()

@@ -17,6 +17,7 @@ SHAPE_SYMBOLS: Mapping[str, str] = {
     "positions_out": "number of output positions",
     "examples": "number of examples in the batch",
     "ports": "number of input ports",
+    "tied": "1 where the weights are those of another component, else 0",
     "windows": "windows of attention that the positions are cut into",
     "window_taps": "taps of the window",
     "window_overlap": "most outputs that share one input",
@@ -55,6 +56,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "code_second_moment": "second moment of the positional code, at each position",
     # kernel level and below
     "k": "E x_1 x_2 of two samples (at the moments level: the cross moment of two ports)",
+    "row_pairs": "the same sum of the products of two samples",
     "cross": "E x_1 y_2 of two ports, for every ordered pair of different ones",
     "same": "1 for a sample with itself, else 0",
     "same_place": "1 for two samples at the same position, else 0",
@@ -69,6 +71,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
 }
 # Numbers of one sample that a kernel formula may name for either sample of a pair, with `_1` or `_2` behind them.
 SAMPLE_SYMBOLS: Mapping[str, str] = {
+    "row_level": "sum over the rows of a table that is the matrix here too of E (input)(row), at each sample",
     **PORT_SYMBOLS,
     "m_mean": "mean, averaged over positions",
     "q_mean": "second moment, averaged over positions",

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.levels.bands import BandPairs
-from lensnet.levels.pairs import Field, Layout, Pairs, StationaryPairs
+from lensnet.levels.classes import ClassedPairs
+from lensnet.levels.pairs import Field, Pairs, Samples
 
 Matrix = NDArray[np.float64]
 
@@ -52,6 +53,8 @@ class OverSamples:
         """E z_a z_b - E z_a E z_b, in the layout."""
         if not self.mean.any():
             return self.pairs
+        if isinstance(self.layout, ClassedPairs):
+            return np.asarray(self.pairs - self.layout.products(self.mean, self.mean))
         return self.pairs - self.layout.first(self.mean) * self.layout.second(self.mean)
 
     def rows_mean(self, sample: Rows) -> NDArray[np.float64]:
@@ -86,7 +89,7 @@ class Population(OverSamples):
 
     def rows_covariance(self, sample: Rows) -> Matrix:
         """Cov(g_a, g_b) over the rows of a sample, (R, R)."""
-        if isinstance(self.layout, StationaryPairs):
+        if isinstance(self.layout, ClassedPairs):
             gram = self.layout.between(self.pairs, np.sqrt(self.second_moment), sample.examples, sample.places)
             mean = self.rows_mean(sample)
             return np.asarray(gram - np.outer(mean, mean))
@@ -109,7 +112,7 @@ class Covariance(OverSamples):
         """E z_a z_b over the rows of a sample, (R, R); None where the layout cannot tell."""
         if sample.examples > self.layout.examples or max(sample.places) >= self.layout.places:
             return None
-        if isinstance(self.layout, StationaryPairs):
+        if isinstance(self.layout, ClassedPairs):
             size = np.sqrt(self.second_moment)
             return self.layout.between(self.pairs, size, sample.examples, sample.places)
         return np.asarray(self.layout.chosen(self.pairs, sample.examples, sample.places))
@@ -119,7 +122,7 @@ class Covariance(OverSamples):
         return not isinstance(self.layout, BandPairs) or self.layout.follows(sample.places)
 
 
-def chosen_rows(layout: Layout, values: Field, sample: Rows) -> NDArray[np.float64]:
+def chosen_rows(layout: Samples, values: Field, sample: Rows) -> NDArray[np.float64]:
     """A field at the rows of a sample, (R,)."""
     flat = np.broadcast_to(values, layout.field_shape).reshape(layout.examples, -1)
     return flat[: sample.examples][:, list(sample.places)].reshape(-1).copy()

@@ -6,6 +6,7 @@ import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import isclose
 from pathlib import Path
 
 from lensnet.catalog.catalog import catalog
@@ -163,12 +164,17 @@ class _Builder:
             if one.shares is None or one.path not in by_path or one.shares not in by_path or one.placed is None:
                 continue
             mine, lent = by_path[one.path], by_path[one.shares]
-            same = mine.kind == lent.kind and mine.weights == lent.weights and mine.weights and not lent.shares
-            if not same:
+            same = mine.kind == lent.kind and mine.weights == lent.weights and mine.weights
+            if lent.shares or not (same or _tied(mine, lent)):
                 message = f"'{one.path}' cannot use the weights of '{one.shares}'"
                 help = (
                     "both must be the same component with the same sizes and initialisation, and the other have its own"
                 )
+                if mine.component.spec.ties:
+                    help = (
+                        f"it must be a component of the kind {mine.component.spec.ties}, drawn alike, with "
+                        f"{mine.shape.channels} rows of length {mine.shapes_in[0].channels}"
+                    )
                 self.add([self.document.problem((*one.placed.place, "weights_of"), message, help)])
 
     def gates(self, paths: list[str], unread: list[str]) -> tuple[Gate, ...]:
@@ -177,6 +183,16 @@ class _Builder:
                 message, help = f"no component is called '{gate.at}'", did_you_mean(gate.at, paths)
                 self.add([self.document.problem(("expect", index, "at"), message, help)])
         return tuple(Gate(gate.at, gate.quantity, gate.direction, gate.low, gate.high) for gate in self.spec.expect)
+
+
+def _tied(mine: Node, lent: Node) -> bool:
+    """Whether the matrix of one component is the table of another: the same numbers in the same places."""
+    if mine.component.spec.ties != lent.kind:
+        return False
+    (matrix,), (table,) = mine.weights.values(), lent.weights.values()
+    rows = int(str(lent.parameters["vocabulary"]))
+    alike = matrix.distribution == table.distribution and isclose(matrix.variance, table.variance, rel_tol=1e-6)
+    return alike and (rows, lent.shape.channels) == (mine.shape.channels, mine.shapes_in[0].channels)
 
 
 def _fork(one: Wired, shape: Shape, component: Component, examples: int) -> Node:

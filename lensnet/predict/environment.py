@@ -36,6 +36,7 @@ def static_symbols(node: Node) -> dict[str, float]:
     out["positions"] = float(first.position_count)
     out["positions_out"] = float(node.shape.position_count)
     out["windows"] = float(windows_of(node).count) if "window" in node.parameters else 1.0
+    out["tied"] = float(node.shares is not None)
     out["ports"] = float(len(node.ports))
     for name, law in node.weights.items():
         suffix = "" if name == "weight" else f"_{name}"

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from lensnet.levels.pairs import StationaryPairs
+from lensnet.levels.classes import StationaryPairs
 from lensnet.network.graph import Network
 from lensnet.predict.kernel.propagate import propagate
 from lensnet.predict.kernel.source import input_state
-from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
+from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 from tests.kernel.networks import network
 
 
@@ -55,7 +55,7 @@ def by_displacement(k: np.ndarray, examples: int, positions: tuple[int, ...]) ->
 def test_the_autocovariance_of_a_batch_is_exact() -> None:
     x = images(5)
     net = stack("relu", "padding: 1", 5, 1)
-    state, full = input_by_displacement(net, x, 3), input_state(net, x)
+    state, full = input_by_class(net, x, StationaryPairs(3, net.input.shape.positions)), input_state(net, x)
     np.testing.assert_allclose(state.pairs, by_displacement(full.pairs, 3, (5, 5)), atol=1e-12)
     np.testing.assert_allclose(state.second_moment, full.second_moment)
 
@@ -78,16 +78,19 @@ def test_a_stationary_signal_stays_exact_through_circular_convolutions_and_pools
     full = input_state(net, None, 2)
     given = StationaryPairs(2, (6, 6))
     pairs = by_displacement(full.pairs, 2, (6, 6))
-    source = input_by_displacement(net, np.zeros((2, 2, 6, 6)), 2)
+    source = input_by_class(net, np.zeros((2, 2, 6, 6)), given)
     source = type(source)(full.mean, pairs, given, own=full.second_moment)
-    exact, found = propagate(net, full), propagate_by_displacement(net, source)
+    exact, found = propagate(net, full), propagate_by_class(net, source)
     np.testing.assert_allclose(found.states["head"].pairs, exact.states["head"].pairs, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("act", "options"), [("relu", "padding: 1"), ("relu", "padding: 0"), ("gelu", "padding: 1")])
 def test_images_within_the_stated_error(act: str, options: str) -> None:
     net, x = stack(act, options, 12), images(12)
-    exact, found = propagate(net, input_state(net, x)), propagate_by_displacement(net, input_by_displacement(net, x, 3))
+    exact, found = (
+        propagate(net, input_state(net, x)),
+        propagate_by_class(net, input_by_class(net, x, StationaryPairs(3, net.input.shape.positions))),
+    )
     for path in ("c0", "r0", "c2", "r3"):
         np.testing.assert_allclose(found.states[path].second_moment, exact.states[path].second_moment, rtol=1e-9)
     a, b = found.states["head"].pairs, exact.states["head"].pairs
@@ -99,5 +102,5 @@ def test_images_within_the_stated_error(act: str, options: str) -> None:
 def test_four_convolutions_on_large_images_within_a_second() -> None:
     net, x = stack("relu", "padding: 1", 32, batch=4), images(32, 4)
     start = time.process_time()
-    propagate_by_displacement(net, input_by_displacement(net, x, 4))
+    propagate_by_class(net, input_by_class(net, x, StationaryPairs(4, net.input.shape.positions)))
     assert time.process_time() - start < 1.0

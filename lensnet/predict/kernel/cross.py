@@ -105,6 +105,8 @@ class ForwardCross:
         other = self.network[earlier] if earlier != INPUT else None
         if not before or other is None:
             return self._product_of_means(node.path, earlier)
+        if any(one.kind != node.kind for one in before):  # a table and a head: channels and words are no channels alike
+            return None
         if other in before:
             return self._shared(node, other)
         if other.component.coherence.kind == "fresh":

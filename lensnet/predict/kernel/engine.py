@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lensnet.levels.classes import StationaryPairs
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, Mode
@@ -19,13 +20,13 @@ from lensnet.predict.kernel.local import predict_locally
 from lensnet.predict.kernel.propagate import Gradients, Kernels, propagate, propagate_back
 from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_check
 from lensnet.predict.kernel.source import input_state, patch_matrix, patched_state, sample_matrix
-from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
+from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 from lensnet.predict.prediction import Check, Effect
 from lensnet.quantities.rows import RowSample, row_sample
 
 MOST_SAMPLES = 1536
 """Most samples (examples times positions) whose pairs are followed one by one."""
-MOST_DISPLACEMENTS = 4_000_000
+MOST_DISPLACEMENTS = 52_000_000
 """Most numbers of a pair field that is kept by displacement."""
 _MOST_COMPARED = 32
 
@@ -56,7 +57,8 @@ class KernelEngine:
             kernels: Kernels = bands
         elif mode == "stationary":
             assert source.batch is not None
-            kernels = propagate_by_displacement(network, input_by_displacement(network, source.batch, examples))
+            layout = StationaryPairs(examples, network.input.shape.positions)
+            kernels = propagate_by_class(network, input_by_class(network, source.batch, layout))
         elif examples == 0:
             return KernelPrediction(self.level, not_modelled(network), (_note(network, source, examples, mode),))
         else:

@@ -15,6 +15,7 @@ import numpy as np
 from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.bands import BandPairs
 from lensnet.levels.covariance import Covariance
+from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.graph import Node
 from lensnet.predict.codes import sinusoidal_code, turn_cosines
@@ -26,6 +27,9 @@ from lensnet.predict.prediction import Check
 
 _UNKNOWN = float("nan")
 CrossPairs = Mapping[tuple[int, int], Pairs | None]
+TABLE = (0, -1)
+"""Key of E (input)(row) of every sample with every row of a table that is the matrix here too, `(N, rows)`; rows that
+no sample has met are left out, since they are uncorrelated with the input."""
 
 
 class KernelPlace:
@@ -125,6 +129,8 @@ class Environment:
         if name in ("turn_kernel", "turn_mean"):
             turns = _turns(self.place)
             return turns[:1] if name == "turn_mean" else np.tile(turns, (self.place.given.examples,) * 2)
+        if name in ("row_level", "row_pairs"):
+            return self._of_rows(name)
         port = self._of_port(name)
         if port is not None:
             return port
@@ -134,6 +140,15 @@ class Environment:
             return self.place.constants[name]
         self.missing.add(name)
         return _UNKNOWN
+
+    def _of_rows(self, name: str) -> Any:
+        if TABLE not in self.crosses:
+            return 0.0
+        met = self.crosses[TABLE]
+        if met is None:
+            self.checks.append(Check("the correlation of the signal with the table is known", -1.0, Level.FLUCTUATION))
+            return 0.0
+        return met.sum(axis=1).reshape(self.place.given.field_shape) if name == "row_level" else met @ met.T
 
     def _layout(self) -> Any:
         return self.place.given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,13 +15,19 @@ from lensnet.levels.pairs import Field
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Node
 from lensnet.predict.kernel.cross import TRANSFER, is_linear
-from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
+from lensnet.predict.kernel.environment import TABLE, CrossPairs, Environment, KernelPlace
 from lensnet.predict.kernel.pointwise import behind, pointwise_state
 from lensnet.predict.moments.checks import GAUSSIAN, gaussian_terms_check
 from lensnet.predict.prediction import Check
 
 KERNEL, BACKWARD = "kernel", "backward_kernel"
 NOT_MODELLED = "no kernel formula"
+
+
+class Evaluates(Protocol):
+    """The states at the ports of a component, as its formulas see them."""
+
+    def evaluate(self, formula: CompiledFormula) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ def forward(place: KernelPlace, states: Sequence[Covariance], crosses: CrossPair
         return Step(states[0])
     if node.component.function is not None:
         state, error = pointwise_state(node, states[0])
-        return Step(state, (_gaussian(states[0]),), error + _finite_terms(states[0]))
+        return Step(state, (gaussian(states[0]),), error + finite_terms(states[0]))
     models = node.component.effects(Level.KERNEL)
     if KERNEL not in models:
         return Step(None, reason=node.component.spec.not_modelled.get("kernel", NOT_MODELLED))
@@ -69,7 +76,7 @@ def mean_after(place: KernelPlace, states: Sequence[Covariance], crosses: CrossP
 def _aligned(place: KernelPlace, crosses: CrossPairs | None) -> CrossPairs:
     """Cross moments of two ports at one sample, as fields: what a formula of means may use."""
     return {
-        key: None if value is None else place.given.diagonal(place.given.whole(value))
+        key: value if value is None or key == TABLE else place.given.diagonal(place.given.whole(value))
         for key, value in (crosses or {}).items()
     }
 
@@ -81,7 +88,7 @@ def population_after(place: KernelPlace, states: Sequence[Covariance], state: Co
     factor per sample keeps a function of one.
     """
     node, component = place.node, place.node.component
-    if component.law == "broken":
+    if component.law == "broken" or is_tied(node):  # one logit of all is that of the row that came in
         return None
     if component.coherence.kind == "fresh":
         return _gaussian_population(node, state, _terms(node))
@@ -98,6 +105,11 @@ def population_after(place: KernelPlace, states: Sequence[Covariance], state: Co
     factor = Environment(place, states, fields=True).evaluate(formula)
     before = known[0]
     return replace(before, scale=before.scale * factor, shift=state.mean + factor * (before.shift - states[0].mean))
+
+
+def is_tied(node: Node) -> bool:
+    """Whether the matrix of a component is the table of another one, of another kind."""
+    return node.shares is not None and node.component.spec.ties is not None
 
 
 def operators_of(node: Node) -> set[str]:
@@ -126,14 +138,16 @@ def _terms(node: Node) -> float:
     return float(list(node.weights.values())[-1].fan_in)
 
 
-def _gaussian(state: Covariance) -> Check:
+def gaussian(state: Covariance) -> Check:
+    """Whether the channels of a state are functions of a Gaussian."""
     population = state.population
     if population is None:
         return Check(f"{GAUSSIAN}: nothing known makes it so", -1.0, Level.FLUCTUATION)
     return gaussian_terms_check(population.terms)
 
 
-def _finite_terms(state: Covariance) -> float:
+def finite_terms(state: Covariance) -> float:
+    """The relative error that sums of finitely many terms leave."""
     terms = behind(state).terms
     return 0.0 if np.isinf(terms) else 1.0 / terms
 
@@ -143,12 +157,12 @@ def _unknown_crosses(environment: Environment) -> list[Check]:
     return [Check("the correlation between the signals that meet is known", -1.0, Level.FLUCTUATION)] if names else []
 
 
-def stated_error(model: EffectModel, environment: Environment) -> float:
+def stated_error(model: EffectModel, environment: Evaluates) -> float:
     """The declared relative error of a formula at these states."""
     return 0.0 if model.error_formula is None else float(np.max(environment.evaluate(model.error_formula)))
 
 
-def assumed(model: EffectModel, environment: Environment) -> list[Check]:
+def assumed(model: EffectModel, environment: Evaluates) -> list[Check]:
     """The assumptions of one formula at these states, with their margins."""
     out = []
     for assumption in model.assumptions:

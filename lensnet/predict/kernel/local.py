@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from lensnet.levels.covariance import Covariance, Matrix, Population
-from lensnet.levels.pairs import Field, FullPairs
+from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.edges import OUTPUT
 from lensnet.predict.engine import Draw, Source
 from lensnet.predict.kernel.backward import backward
-from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
+from lensnet.predict.kernel.environment import TABLE, CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import forward, operators_of, placed
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.kernel.rows import effect, gram_effects, width_check
@@ -104,7 +104,7 @@ class _Bench:
         if not predicted.mean.any():
             mean = np.zeros_like(mean)  # of the law; that of one draw is chance
         if predicted.plain and np.all(np.asarray(predicted.scale) == 1.0):
-            return replace(predicted, mean=mean, pairs=gram, layout=layout)
+            return replace(predicted, mean=mean, pairs=gram, layout=layout, own=None)
         uniform = np.ptp(predicted.scale) == 0 and np.ptp(predicted.shift) == 0
         if predicted.origin not in self.draw.grams or not uniform:
             return None
@@ -113,7 +113,7 @@ class _Bench:
             return None
         scale, shift = (float(np.mean(x)) for x in (predicted.scale, predicted.shift))
         origin = origin if predicted.mean.any() else np.zeros_like(origin)
-        return replace(predicted, mean=origin, pairs=behind, layout=layout, scale=scale, shift=shift)
+        return replace(predicted, mean=origin, pairs=behind, layout=layout, scale=scale, shift=shift, own=None)
 
     def _measured(self, path: str, layout: FullPairs) -> tuple[Field, Matrix]:
         shape = self.network.input.shape if path == INPUT else self.network[path].shape
@@ -131,8 +131,18 @@ class _Bench:
         for key, value in self.kernels.crosses(node).items() if known else ():
             layout = self.kernels.states[node.inputs[0]].layout
             sample = self._rows(node.shapes_in[0])
-            if value is not None and value.ndim:
+            if key == TABLE:
+                value = value if value is None else _rows_of(value, layout, sample)
+            elif value is not None and value.ndim:
                 followed = sample.examples <= layout.examples and layout.follows(sample.places)
                 value = layout.chosen(value, sample.examples, sample.places) if followed else None
             out[key] = value
         return out
+
+
+def _rows_of(table: Pairs, layout: FullPairs, sample: RowSample) -> Pairs | None:
+    """The rows of a sample out of those of a layout, `(N, words)` -> `(R, words)`."""
+    if sample.examples > layout.examples or max(sample.places) >= layout.places:
+        return None
+    rows = (np.arange(sample.examples)[:, None] * layout.places + np.array(sample.places)).ravel()
+    return np.asarray(table[rows])

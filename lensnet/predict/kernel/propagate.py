@@ -18,8 +18,8 @@ from lensnet.predict.edges import OUTPUT, Edge, uses_of
 from lensnet.predict.kernel.backward import BackStep, backward, gathered_uses
 from lensnet.predict.kernel.cross import ForwardCross
 from lensnet.predict.kernel.cross_back import BackwardCross
-from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
-from lensnet.predict.kernel.forward import Step, forward
+from lensnet.predict.kernel.environment import TABLE, CrossPairs, KernelPlace
+from lensnet.predict.kernel.forward import Step, forward, is_tied
 from lensnet.predict.prediction import Check
 
 
@@ -58,6 +58,15 @@ class Kernels:
         """The component between the layouts of the gradients at its ports and its output."""
         return self.place(node)
 
+    def failing(self, node: Node) -> dict[str, Check]:
+        """The assumptions that fail in front of a component, by their text."""
+        return {c.text: c for producer in node.inputs for c in self.checks[producer] if _fails(c)}
+
+    def width_so_far(self, node: Node) -> float:
+        """The sum of 1/width at its output."""
+        own = 1.0 / node.shape.channels if node.component.coherence.kind == "fresh" else 0.0
+        return own + max(self.inverse_width[producer] for producer in node.inputs)
+
     def place(self, node: Node) -> KernelPlace:
         if node.path not in self.places:
             examples = self.states[INPUT].layout.examples
@@ -78,12 +87,26 @@ class Kernels:
         )
 
     def crosses(self, node: Node) -> CrossPairs:
-        """E[a b] for every two ports of a node."""
+        """E[a b] for every two ports of a node, and of its input with the rows of a table that it shares."""
+        if is_tied(node):
+            return {TABLE: self._met_rows(node)}
         if len(node.ports) < 2 or node.component.is_fork or not _uses_crosses(node):
             return {}
         assert self.cross is not None
         pairs = combinations(range(len(node.ports)), 2)
         return {(i, j): self.cross.moment(node.inputs[i], node.inputs[j]) for i, j in pairs}
+
+    def _met_rows(self, node: Node) -> Pairs | None:
+        """E (input)(row) of every sample with the row of every word that came in, `(N, words)`: a row that was looked
+        up is the output of the embedding at any sample that has its word."""
+        assert self.cross is not None and node.shares is not None
+        embedding = self.network[node.shares]
+        ids = self.states[embedding.inputs[0]]
+        met = self.cross.moment(node.inputs[0], embedding.path)
+        if met is None or not isinstance(ids.layout, FullPairs):
+            return None
+        first = np.unique(np.argmax(ids.layout.whole(ids.pairs), axis=1))
+        return np.broadcast_to(met, (self.states[node.inputs[0]].layout.count, ids.layout.count))[:, first]
 
 
 def propagate(network: Network, source: Covariance, cut: Node | None = None) -> Kernels:
@@ -116,11 +139,9 @@ def swept(out: Kernels) -> Kernels:
             out.reasons[node.path] = step.reason
             continue
         out.states[node.path] = step.state
-        upstream = {c.text: c for producer in node.inputs for c in out.checks[producer] if _fails(c)}
-        out.checks[node.path] = (*step.checks, *upstream.values())
+        out.checks[node.path] = (*step.checks, *out.failing(node).values())
         out.errors[node.path] = step.error + max(out.errors[producer] for producer in node.inputs)
-        own = 1.0 / node.shape.channels if node.component.coherence.kind == "fresh" else 0.0
-        out.inverse_width[node.path] = own + max(out.inverse_width[producer] for producer in node.inputs)
+        out.inverse_width[node.path] = out.width_so_far(node)
     return out
 
 

@@ -1,10 +1,11 @@
-"""The kernel level by displacement: what large images need, where every pair of positions would be too many.
+"""The kernel level by classes of pairs: what large images need, where every pair of positions would be too many.
 
-A state keeps mean and second moment of every sample exactly as fields, and of pairs the average at each displacement.
-The pair (p, p + delta) is taken as the correlation of its displacement times the sizes at both ends: exact for
-stationary signals, where a random convolution keeps the autocovariance and a pool filters it; with zero padding the
-sizes fade towards the edges (exactly) while the correlation there is taken from the average. Activations act at the
-typical size of an example; for homogeneous ones (ReLU) that makes no difference. Forward only.
+A state keeps mean and second moment of every sample exactly as fields, and of pairs the average over a class: those at
+one displacement (stationary), or all at different positions (averaged). A single pair is taken as the correlation of
+its class times the sizes at both ends. By displacement that is exact for stationary signals, where a random convolution
+keeps the autocovariance and a pool filters it; with zero padding the sizes fade towards the edges (exactly) while the
+correlation there is taken from the average. By two averages it is exact where positions may be exchanged. Activations
+act at the typical size of an example; for homogeneous ones (ReLU) that makes no difference. Forward only.
 """
 
 from __future__ import annotations
@@ -16,52 +17,60 @@ import numpy as np
 
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
+from lensnet.levels.classes import ClassedPairs
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import Field, StationaryPairs
+from lensnet.levels.pairs import Field
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import INPUT, Network, Node
-from lensnet.predict.kernel.displacements import Place
-from lensnet.predict.kernel.forward import KERNEL, Step
+from lensnet.predict.kernel.classed import OPERATORS, Place
+from lensnet.predict.kernel.forward import KERNEL, Step, assumed, finite_terms, gaussian, stated_error
 from lensnet.predict.kernel.pointwise import applied, behind, uniform
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.moments.pointwise import function_of
 from lensnet.predict.prediction import Check
 
-_OPERATORS = {"gather_same", "gather_all", "mean_same", "mean_all", "sum_ports", "sum_pairs", "batch_normalised"}
-NOT_STATIONARY = "no formula by displacement"
+NOT_STATIONARY = "no formula by classes of pairs"
 STATIONARY_ERROR = 0.05
 """Relative to the diagonal: what taking correlations by displacement alone leaves, see docs/levels.md."""
 _UNEVEN = 1.0
 
 
-def input_by_displacement(network: Network, batch: Field, examples: int) -> Covariance:
-    """The state at the input, exactly: autocovariances of the first `examples` of a batch in torch layout."""
-    shape = network.input.shape
-    layout = StationaryPairs(examples, shape.positions)
-    x = np.moveaxis(np.asarray(batch[:examples], dtype=float), shape.channel_axis, 0)
-    pairs = sum(layout.products(channel, channel) for channel in x) / len(x)
+def input_by_class(network: Network, batch: Field, layout: ClassedPairs) -> Covariance:
+    """The state at the input, exactly: averages over classes of pairs, of the first examples of a batch in torch
+    layout. Token ids have the covariance of one-hot vectors."""
+    shape, examples = network.input.shape, layout.examples
+    batch = np.asarray(batch[:examples])
+    if shape.kind == "ids":
+        words = np.unique(batch)
+        pairs = layout.correlated((one, one) for one in (batch == word for word in words)) / np.maximum(
+            layout.counts, 1.0
+        )
+        return Covariance(np.zeros(layout.field_shape), pairs, layout, own=np.ones(layout.field_shape))
+    x = np.moveaxis(batch.astype(float), shape.channel_axis, 0)
+    pairs = layout.correlated((channel, channel) for channel in x) / np.maximum(layout.counts, 1.0) / len(x)
     return Covariance(x.mean(axis=0), np.asarray(pairs), layout, own=(x**2).mean(axis=0))
 
 
-def propagate_by_displacement(network: Network, source: Covariance) -> Kernels:
-    """States at every output as far as there are formulas by displacement."""
+def propagate_by_class(network: Network, source: Covariance) -> Kernels:
+    """States at every output as far as there are formulas by classes of pairs."""
     out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
     out.inverse_width[INPUT] = 0.0
     for node in network:
-        if any(producer not in out.states for producer in node.inputs):
-            out.reasons[node.path] = "behind a component without a formula by displacement"
+        blocked = [producer for producer in node.inputs if producer not in out.states]
+        if blocked:
+            out.reasons[node.path] = f"behind {blocked[0]}"
             continue
         states = [out.states[producer] for producer in node.inputs]
         step = _forward(node, states, network)
         if step.state is None:
             out.reasons[node.path] = step.reason
             continue
-        out.states[node.path], out.checks[node.path] = step.state, step.checks
+        out.states[node.path] = step.state
+        out.checks[node.path] = (*step.checks, *out.failing(node).values())
         out.errors[node.path] = step.error + max(out.errors[producer] for producer in node.inputs)
         out.errors[node.path] = max(out.errors[node.path], _positional_error(node, states, step.state))
-        own = 1.0 / node.shape.channels if node.component.coherence.kind == "fresh" else 0.0
-        out.inverse_width[node.path] = own + max(out.inverse_width[producer] for producer in node.inputs)
+        out.inverse_width[node.path] = out.width_so_far(node)
     return out
 
 
@@ -79,13 +88,13 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step
     if node.component.is_fork:
         return Step(states[0])
     if node.component.function is not None:
-        return Step(_pointwise(node, states[0]))
+        return Step(_pointwise(node, states[0]), (gaussian(states[0]),), finite_terms(states[0]))
     models = node.component.effects(Level.KERNEL)
     model = models.get(KERNEL)
     windows = isinstance(node.geometry, Window | Pointwise) or not {"gather_same", "gather_all"} & _called(node)
-    if model is None or not _called(node) <= _OPERATORS or not windows or node.shapes_in[0].kind == "ids":
+    if model is None or not _called(node) <= OPERATORS or not windows or node.shapes_in[0].kind == "ids":
         return Step(None, reason=NOT_STATIONARY)
-    made = StationaryPairs(states[0].layout.examples, node.shape.positions)
+    made = type(states[0].layout)(states[0].layout.examples, node.shape.positions)
     means = models.get("mean") or node.component.effects(Level.MOMENTS).get("mean")
     checks: list[Check] = [_even(states)]
     if len(states) > 1 and not _apart(network, node):
@@ -98,9 +107,8 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step
     place.mean = mean
     own = np.broadcast_to(_shaped(np.asarray(place.own.evaluate(model.formula)), made), made.field_shape)
     pairs = place.pairs(model.formula, own)
-    error = 0.0
-    if model.error_formula is not None:
-        error = float(np.max(place.fields.evaluate(model.error_formula)))
+    checks += [*assumed(model, place.fields), *place.checks]
+    error = stated_error(model, place.fields) + place.sampled
     state = Covariance(mean, pairs, made, own=own)
     return Step(replace(state, population=_population(node, states, state)), tuple(checks), error)
 
@@ -115,16 +123,13 @@ def _pointwise(node: Node, state: Covariance) -> Covariance | None:
     population = replace(population, own=population.second_moment)
     if not uniform(population):
         return None
-    layout: StationaryPairs = state.layout
+    layout: ClassedPairs = state.layout
     function = applied(population, function_of(node))
     own = expect(function, population.mean, np.sqrt(population.variance))
-    size, level = np.sqrt(population.variance), population.mean
-    scale = layout.products(size, size)
-    covariance = population.pairs - layout.products(level, level) if level.any() else population.pairs
-    cosine = np.clip(np.divide(covariance, scale, out=np.zeros(layout.shape), where=scale > 0), -1.0, 1.0)
-    variance, mean = layout.typical(population.variance), layout.typical(level)
+    cosine = np.clip(layout.cosines(population.covariance, np.sqrt(population.variance)), -1.0, 1.0)
+    variance, mean = layout.typical(population.variance), layout.typical(population.mean)
     first, second = layout.upper
-    tail = (-1, *([1] * len(layout.positions)))
+    tail = (-1, *layout.tail)
     v1, v2 = variance[first].reshape(tail), variance[second].reshape(tail)
     m1, m2 = mean[first].reshape(tail), mean[second].reshape(tail)
     means = (m1, m2) if mean.any() else (0.0, 0.0)
@@ -175,5 +180,5 @@ def _last_fresh(network: Network, path: str) -> str | None:
     return None
 
 
-def _shaped(value: Field, made: StationaryPairs) -> Field:
+def _shaped(value: Field, made: ClassedPairs) -> Field:
     return value.reshape(-1, *([1] * len(made.positions))) if value.ndim == 1 and made.positions else value

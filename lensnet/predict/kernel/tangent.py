@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.levels.classes import StationaryPairs
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import FullPairs, Pairs
@@ -29,7 +30,7 @@ from lensnet.predict.kernel.forward import KERNEL
 from lensnet.predict.kernel.propagate import Gradients, Kernels, common_probe, propagate, propagate_back
 from lensnet.predict.kernel.source import input_state
 from lensnet.predict.kernel.stack import stack_of, sweep
-from lensnet.predict.kernel.stationary import input_by_displacement, propagate_by_displacement
+from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 
 Parametrisation = Literal["ntk", "standard"]
 PositionMode = Literal["auto", "full", "stationary"]
@@ -199,7 +200,8 @@ def samples_of(network: Network, batch: Array | None) -> int:
 def _by_displacement(network: Network, batch: Array | None) -> Array:
     if batch is None:
         raise KernelError("displacements are read off a batch: give one")
-    kernels = propagate_by_displacement(network, input_by_displacement(network, batch, len(batch)))
+    layout = StationaryPairs(len(batch), network.input.shape.positions)
+    kernels = propagate_by_class(network, input_by_class(network, batch, layout))
     _complete(kernels)
     state = kernels.states[network.nodes[-1].path]
     if state.layout.positions:

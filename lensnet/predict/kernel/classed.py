@@ -1,4 +1,4 @@
-"""The formulas of a component in stationary mode: for fields, samples with themselves, pairs by displacement."""
+"""The formulas of a component where pairs are known by class: for fields, samples with themselves, and averages."""
 
 from __future__ import annotations
 
@@ -9,30 +9,48 @@ from typing import Any
 import numpy as np
 
 from lensnet.catalog.effects import CompiledFormula
+from lensnet.levels.classes import ClassedPairs
 from lensnet.levels.covariance import Covariance
-from lensnet.levels.pairs import Field, Pairs, StationaryPairs
+from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import Node
 from lensnet.predict.environment import static_symbols
+from lensnet.predict.kernel.classed_batch import normalised_over_batch
+from lensnet.predict.kernel.classed_maxima import ClassedPool
 from lensnet.predict.operators import FieldOperators, constants_for
+from lensnet.predict.prediction import Check
+
+OPERATORS = {
+    "gather_same", "gather_all", "mean_same", "mean_all", "sum_ports", "sum_pairs", "batch_normalised",
+    "window_max_kernel",
+}  # fmt: skip
+"""What a kernel formula may call here."""
 
 
 class Place:
-    """Formulas of one component read three ways: for fields (means), for samples with themselves, and for pairs."""
+    """Formulas of one component read three ways: for fields (means), for samples with themselves, and for pairs.
 
-    def __init__(self, node: Node, states: Sequence[Covariance], made: StationaryPairs) -> None:
+    `sampled`: the largest relative error that an operator has left; `checks`: what one took for granted.
+    """
+
+    def __init__(self, node: Node, states: Sequence[Covariance], made: ClassedPairs) -> None:
         self.node, self.states, self.made = node, states, made
-        self.given: StationaryPairs = states[0].layout
+        self.given: ClassedPairs = states[0].layout
         self.field = FieldOperators(node.geometry, self.given.positions, made.positions)
         self.static: Mapping[str, Any] = {**static_symbols(node), "drawn": 0.0, "examples": float(node.examples)}
         self.constants = constants_for(node)
         self.mean: Field | None = None
+        self.sampled = 0.0
+        self.checks: list[Check] = []
+        self._solved: dict[str, tuple[Field, Pairs]] = {}
+        self._pool: ClassedPool | None = None
+        sums: dict[str, Callable[..., Any]] = {"sum_ports": _sum, "sum_pairs": _sum}
         field: dict[str, Callable[..., Any]] = {
+            **sums,
             "gather": self.field.gather,
             "mean_positions": self.field.mean_positions,
             "mean_batch": self.field.mean_batch,
-            "sum_ports": _sum,
-            "sum_pairs": _sum,
+            "window_max_level": lambda k: self.pool.mean,
         }
         own: dict[str, Callable[..., Any]] = {
             **field,
@@ -40,19 +58,20 @@ class Place:
             "gather_all": lambda k: self._window_own(),
             "mean_same": lambda k: self._mean_same_own(k),
             "mean_all": lambda k: np.einsum("aa->a", self.given.mean_all(self.states[0].pairs)),
-            "batch_normalised": lambda k, eps: self._batch_own(k, eps),
+            "batch_normalised": lambda k, eps: self._batch(eps)[0],
+            "window_max_kernel": lambda k: self.pool.own,
         }
-        self.fields = _Reading(self, "field", field)
-        self.own = _Reading(self, "own", own)
         pairs: dict[str, Callable[..., Any]] = {
-            "sum_ports": _sum,
-            "sum_pairs": _sum,
+            **sums,
             "gather_same": self._gather_same,
             "gather_all": self._gather_all,
             "mean_same": self.given.mean_same,
             "mean_all": self.given.mean_all,
-            "batch_normalised": self._batch,
+            "batch_normalised": lambda k, eps: self._batch(eps)[1],
+            "window_max_kernel": lambda k: self._maxima(),
         }
+        self.fields = _Reading(self, "field", field)
+        self.own = _Reading(self, "own", own)
         self._direct = _Reading(self, "pairs", pairs)
         self._typical = _Reading(self, "typical", {})
         self._typical_own = _Reading(self, "typical own", {})
@@ -65,39 +84,73 @@ class Place:
             return np.array(self.made.whole(self._direct.evaluate(formula)))
         found = self.made.whole(self._typical.evaluate(formula))
         power = np.broadcast_to(self._typical_own.evaluate(formula), (self.made.examples,))
-        tail = (1,) * len(self.made.positions)
-        scale = np.sqrt(np.multiply.outer(power, power)).reshape(*np.shape(found)[:2], *tail)
+        scale = np.sqrt(np.multiply.outer(power, power)).reshape(*np.shape(found)[:2], *self.made.tail)
         root = np.sqrt(own)
         return np.asarray(found / np.where(scale > 0, scale, 1.0) * self.made.products(root, root))
 
+    @property
+    def pool(self) -> ClassedPool:
+        """The maxima of this component's windows."""
+        if self._pool is None:
+            assert isinstance(self.node.geometry, Window)
+            self._pool = ClassedPool(self.node.geometry, self.states[0], self.made)
+        return self._pool
+
+    def _maxima(self) -> Pairs:
+        found = self.pool.pairs()
+        self.sampled = max(self.sampled, self.pool.error)
+        return found
+
+    def _batch(self, eps: Any) -> tuple[Field, Pairs]:
+        if "batch" not in self._solved:
+            own, pairs, error, check = normalised_over_batch(self.states[0], float(eps))
+            self._solved["batch"] = own, pairs
+            self.sampled = max(self.sampled, error)
+            self.checks.append(check)
+        return self._solved["batch"]
+
     def _gather_same(self, k: Any) -> Pairs:
-        """Average over outputs of sum_t K[p + t, p' + t], each pair at its displacement's correlation."""
+        """Average over outputs of sum_t K[p + t, p' + t], each pair at its class's correlation."""
         if isinstance(self.node.geometry, Pointwise):
             return self.given.whole(k)
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
+        window = self._window
         root = np.sqrt(self.states[0].second_moment)
-        cosine = over(self.given.whole(k), self.given.products(root, root))
+        picked = self.given.moved(
+            self.given.cosines(self.given.whole(k), root), self.made, window.stride, window.mode == "circular"
+        )
+        seen = ((field, field) for field in (self._seen(root, tap) for tap in self._taps))
+        return np.asarray(picked * self.made.correlated(seen) / np.maximum(self.made.counts, 1.0))
+
+    def _gather_all(self, k: Any) -> Pairs:
+        """Average over outputs of the sum over all pairs of taps."""
+        window = self._window
+        root = np.sqrt(self.states[0].second_moment)
+        cosine = self.given.cosines(self.given.whole(k), root)
         total = np.zeros(self.made.shape)
-        for tap in product(*(range(size) for size in geometry.kernel)):
-            seen = self._seen(root, tap)
-            total += self.made.correlated(seen, seen)
-        picked = cosine
-        for axis, (n, made, stride) in enumerate(
-            zip(self.given.positions, self.made.positions, geometry.stride, strict=True)
-        ):
-            apart = np.arange(1 - made, made) * stride
-            if geometry.mode == "circular":
-                apart = (apart + n // 2) % n - n // 2
-            inside = np.abs(apart) < n
-            index = np.where(inside, apart, 0) + n - 1
-            picked = np.take(picked, index, axis=2 + axis)
-        return picked * total / self.made.counts
+        for a in self._taps:
+            for b in self._taps:
+                offset = tuple((y - x) * step for x, y, step in zip(a, b, window.dilation, strict=True))
+                total += self.given.apart(
+                    cosine, self.made, window.stride, offset, self._seen(root, a), self._seen(root, b)
+                )
+        return total / np.maximum(self.made.counts, 1.0)
+
+    def _window_own(self) -> Field:
+        """The same of every output with itself, place by place."""
+        window = self._window
+        root = np.sqrt(self.states[0].second_moment)
+        own = np.einsum("aa...->a...", self.given.cosines(self.states[0].pairs, root))
+        total = np.zeros(self.made.field_shape)
+        for a in self._taps:
+            for b in self._taps:
+                offset = (np.array(b) - np.array(a)) * np.array(window.dilation)
+                factor = self.given.at(own[:, None], offset).reshape(-1, *([1] * len(self.made.positions)))
+                total += factor * self._seen(root, a) * self._seen(root, b)
+        return total
 
     def _seen(self, field: Field, tap: tuple[int, ...]) -> Field:
         """The field as one tap of every output window sees it, zero outside: (E, *positions_out)."""
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
+        geometry = self._window
         out = field
         for axis, offset in enumerate(tap):
             n = self.given.positions[axis]
@@ -108,66 +161,17 @@ class Place:
             out = out * inside.reshape(-1, *([1] * (len(tap) - axis - 1)))
         return out
 
+    @property
+    def _window(self) -> Window:
+        assert isinstance(self.node.geometry, Window)
+        return self.node.geometry
+
+    @property
     def _taps(self) -> list[tuple[int, ...]]:
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        return list(product(*(range(size) for size in geometry.kernel)))
-
-    def _gather_all(self, k: Any) -> Pairs:
-        """Average over outputs of the sum over all pairs of taps."""
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        root = np.sqrt(self.states[0].second_moment)
-        cosine = over(self.given.whole(k), self.given.products(root, root))
-        total = np.zeros(self.made.shape)
-        for a in self._taps():
-            for b in self._taps():
-                picked = cosine
-                for axis, (n, made) in enumerate(zip(self.given.positions, self.made.positions, strict=True)):
-                    apart = np.arange(1 - made, made) * geometry.stride[axis]
-                    apart = apart + (b[axis] - a[axis]) * geometry.dilation[axis]
-                    picked = np.take(picked, np.clip(apart, 1 - n, n - 1) + n - 1, axis=2 + axis)
-                total += picked * self.made.correlated(self._seen(root, a), self._seen(root, b))
-        return total / self.made.counts
-
-    def _window_own(self) -> Field:
-        """The same of every output with itself, place by place."""
-        root = np.sqrt(self.states[0].second_moment)
-        cosine = over(self.states[0].pairs, self.given.products(root, root))
-        own = np.einsum("aa...->a...", cosine)
-        geometry = self.node.geometry
-        assert isinstance(geometry, Window)
-        total = np.zeros(self.made.field_shape)
-        for a in self._taps():
-            for b in self._taps():
-                apart = [
-                    (y - x) * step + n - 1
-                    for x, y, step, n in zip(a, b, geometry.dilation, self.given.positions, strict=True)
-                ]
-                factor = own[(slice(None), *apart)].reshape(-1, *([1] * len(self.made.positions)))
-                total += factor * self._seen(root, a) * self._seen(root, b)
-        return total
+        return list(product(*(range(size) for size in self._window.kernel)))
 
     def _mean_same_own(self, k: Any) -> Field:
         return np.asarray(k, dtype=float).reshape(self.given.examples, -1).mean(axis=1)
-
-    def _batch(self, k: Any, eps: Any) -> Pairs:
-        """Sharp lengths: what batch normalisation does when the batch holds many samples."""
-        across = self.given.mean_all(k)
-        row = across.mean(axis=1)
-        total = float(row.mean())
-        tail = (1,) * len(self.given.positions)
-        centred = self.given.whole(k) - row.reshape(-1, 1, *tail) - row.reshape(1, -1, *tail) + total
-        return centred / (self._spread() + float(eps))
-
-    def _batch_own(self, k: Any, eps: Any) -> Field:
-        row = self.given.mean_all(self.states[0].pairs).mean(axis=1)
-        centred = np.asarray(k) - 2 * row.reshape(-1, *([1] * len(self.given.positions))) + row.mean()
-        return np.maximum(centred, 0.0) / (self._spread() + float(eps))
-
-    def _spread(self) -> float:
-        across = self.given.mean_all(self.states[0].pairs)
-        return float(self.states[0].second_moment.mean() - across.mean())
 
 
 class _Reading:
@@ -186,6 +190,8 @@ class _Reading:
             return place.static[name]
         if name == "gaussian":
             return float(all(s.population is not None and s.population.plain for s in place.states))
+        if name == "law_known":
+            return float(all(s.population is not None for s in place.states))
         if name == "m_out":
             return place.mean
         if name[-2:] in ("_1", "_2"):
@@ -196,7 +202,7 @@ class _Reading:
             return 1.0 if self.way in ("own", "typical own") else place.given.same
         if name == "port_channels":
             sizes = np.array([float(shape.channels) for shape in node.shapes_in])
-            return sizes.reshape(-1, *([1] * (len(place.made.field_shape) + (self.way == "pairs"))))
+            return sizes.reshape(-1, *([1] * len(place.made.shape if self.way == "pairs" else place.made.field_shape)))
         if name == "cross":
             ports = range(len(place.states))
             return np.stack([self._met(i, j) for i in ports for j in ports if i != j])
@@ -229,10 +235,8 @@ class _Reading:
         power = state.layout.typical(state.second_moment)
         if self.way == "typical own":
             return power
-        root = np.sqrt(state.second_moment)
-        tail = (1,) * len(state.layout.positions)
-        typical = np.sqrt(np.multiply.outer(power, power)).reshape(*state.layout.shape[:2], *tail)
-        return over(state.pairs, state.layout.products(root, root)) * typical
+        typical = np.sqrt(np.multiply.outer(power, power)).reshape(*state.layout.shape[:2], *state.layout.tail)
+        return state.layout.cosines(state.pairs, np.sqrt(state.second_moment)) * typical
 
     def _sample(self, name: str, which: str) -> Any:
         value = self[name]
@@ -251,10 +255,6 @@ class _Reading:
         if self.way in ("own", "field"):
             return a * b
         return self.place.given.products(a, b)
-
-
-def over(pairs: Pairs, scale: Pairs) -> Pairs:
-    return np.divide(pairs, scale, out=np.zeros(np.shape(pairs)), where=scale > 0)
 
 
 def _sum(stacked: Any) -> Any:
