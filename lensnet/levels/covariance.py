@@ -31,6 +31,14 @@ class Rows(Protocol):
     def places(self) -> tuple[int, ...]: ...
 
 
+class Nearby(Protocol):
+    """Covariances of samples with others of the same example, where they are known place by place."""
+
+    def at(self, offset: tuple[int, ...]) -> Field:
+        """Of every sample with the one so far away, 0 where there is none, `(E, *positions)`."""
+        ...
+
+
 class OverSamples:
     """First and second moments of channels over samples: what a state and the Gaussian behind it have in common."""
 
@@ -68,7 +76,8 @@ class Population(OverSamples):
 
     `origin`: path of the component whose fresh weights made the Gaussian; `width`: how many independent channels there
     are; `terms`: how many terms each is a sum of (it is Gaussian up to O(1/terms)). `mean`, `pairs`: E g_a, a field,
-    and E g_a g_b, in `layout`. `chain`: the functions since, composed to at most one.
+    and E g_a g_b, in `layout`. `chain`: the functions since, composed to at most one. `near`: what is known place by
+    place where the pairs are averages.
     """
 
     origin: str
@@ -81,6 +90,7 @@ class Population(OverSamples):
     scale: Field | float = 1.0
     shift: Field | float = 0.0
     own: Field | None = field(default=None, repr=False)
+    near: Nearby | None = field(default=None, repr=False)
 
     @property
     def plain(self) -> bool:

@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from lensnet.levels.classes import StationaryPairs
+from lensnet.levels.classes import AveragedPairs, StationaryPairs
+from lensnet.levels.covariance import Covariance, Population
+from lensnet.levels.pairs import FullPairs
 from lensnet.network.graph import Network
 from lensnet.predict.kernel.propagate import propagate
 from lensnet.predict.kernel.source import input_state
@@ -104,3 +106,62 @@ def test_four_convolutions_on_large_images_within_a_second() -> None:
     start = time.process_time()
     propagate_by_class(net, input_by_class(net, x, StationaryPairs(4, net.input.shape.positions)))
     assert time.process_time() - start < 1.0
+
+
+def test_a_norm_behind_the_first_convolution_is_exact_place_by_place() -> None:
+    """The length of a random filter on a few images scatters widely: against the integral over samples."""
+    net = network(
+        """
+        - {name: c0, component: conv2d, filters: 32, kernel: 3, stride: 2, padding: 1, init: he}
+        - {name: b0, component: batchnorm}
+        - {name: r0, component: relu}
+        - {name: p0, component: max_pool2d, kernel: 2}
+        """,
+        channels=3,
+        batch=3,
+        positions="[12, 12]",
+    )
+    x = images(12)
+    full = propagate(net, input_state(net, x))
+    source = input_by_class(net, x, StationaryPairs(3, (12, 12)))
+    found = propagate_by_class(net, source, x)
+    exact = full.states["b0"]
+    np.testing.assert_allclose(found.states["b0"].second_moment, exact.second_moment, rtol=1e-6)
+    for offset in ((0, 1), (1, 1), (-2, 1)):
+        pairs = exact.pairs.reshape(3, 6, 6, 3, 6, 6)
+        near = found.states["b0"].population.near.at(offset)[:, 2, 2]
+        np.testing.assert_allclose(near, [pairs[e, 2, 2, e, 2 + offset[0], 2 + offset[1]] for e in range(3)], rtol=1e-6)
+    np.testing.assert_allclose(found.states["p0"].second_moment, full.states["p0"].second_moment, rtol=0.02)
+    sharp = propagate_by_class(net, source)
+    size = exact.second_moment
+    assert np.abs(sharp.states["b0"].second_moment / size - 1).max() > 0.05
+    assert any("length" in c.text and c.margin < 0 for c in found.checks["b0"])
+
+
+@pytest.mark.parametrize("layout", [StationaryPairs, AveragedPairs])
+def test_maxima_of_exchangeable_positions(layout: type) -> None:
+    """Tokens that are all alike but for noise: whichever class of pairs, a window is what it is pair by pair."""
+    net = network(
+        "- {name: r0, component: relu}\n- {name: p0, component: max_pool2d, kernel: 2}\n"
+        "- {name: c1, component: conv2d, filters: 8, kernel: 1}\n- {name: g, component: global_avg_pool}",
+        channels=4,
+        batch=2,
+        positions="[4, 4]",
+    )
+    given = FullPairs(2, (4, 4))
+    same, there = given.same_example, given.same_place
+    pairs = (0.4 + 0.6 * there) * (0.3 + 0.7 * same)
+    mean = np.zeros(given.field_shape)
+    full = propagate(net, Covariance(mean, pairs, given, Population("input", 4, np.inf, mean, pairs, given)))
+    kept = layout(2, (4, 4))
+    tables = np.array([[1.0, 0.3], [0.3, 1.0]]), np.array([[0.4, 0.12], [0.12, 0.4]])
+    some = (
+        np.stack(tables, axis=-1)
+        if layout is AveragedPairs
+        else (kept.same_place * tables[0][:, :, None, None] + (1 - kept.same_place) * tables[1][:, :, None, None])
+    )
+    own = np.ones(given.field_shape)
+    state = Covariance(mean, some, kept, Population("input", 4, np.inf, mean, some, kept, own=own), own)
+    found = propagate_by_class(net, state)
+    np.testing.assert_allclose(found.states["p0"].second_moment, full.states["p0"].second_moment, rtol=5e-3)
+    np.testing.assert_allclose(found.states["g"].pairs, full.states["g"].pairs, rtol=5e-3)

@@ -26,7 +26,7 @@ from lensnet.predict.kernel.propagate import Kernels, swept
 
 MOST_KEPT = 1 << 24
 """Most numbers of a pair field that is kept; more are worked out in parts."""
-MOST_NUMBERS, MOST_OF_TWO = 1 << 26, 1 << 28
+MOST_NUMBERS, MOST_OF_TWO = 1 << 26, 5 << 27
 """Most numbers of all pair fields together: for as many examples as that allows, and for two."""
 
 

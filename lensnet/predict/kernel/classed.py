@@ -10,13 +10,14 @@ import numpy as np
 
 from lensnet.catalog.effects import CompiledFormula
 from lensnet.levels.classes import ClassedPairs
-from lensnet.levels.covariance import Covariance
+from lensnet.levels.covariance import Covariance, Nearby
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import Node
 from lensnet.predict.environment import static_symbols
-from lensnet.predict.kernel.classed_batch import normalised_over_batch
+from lensnet.predict.kernel.classed_batch import Normalised, normalised_over_batch
 from lensnet.predict.kernel.classed_maxima import ClassedPool
+from lensnet.predict.kernel.patches import Patches
 from lensnet.predict.operators import FieldOperators, constants_for
 from lensnet.predict.prediction import Check
 
@@ -30,11 +31,14 @@ OPERATORS = {
 class Place:
     """Formulas of one component read three ways: for fields (means), for samples with themselves, and for pairs.
 
-    `sampled`: the largest relative error that an operator has left; `checks`: what one took for granted.
+    `patches`: what made the input, where that is a convolution of the images. `sampled`: the largest relative error
+    that an operator has left; `checks`: what one took for granted.
     """
 
-    def __init__(self, node: Node, states: Sequence[Covariance], made: ClassedPairs) -> None:
-        self.node, self.states, self.made = node, states, made
+    def __init__(
+        self, node: Node, states: Sequence[Covariance], made: ClassedPairs, patches: Patches | None = None
+    ) -> None:
+        self.node, self.states, self.made, self.patches = node, states, made, patches
         self.given: ClassedPairs = states[0].layout
         self.field = FieldOperators(node.geometry, self.given.positions, made.positions)
         self.static: Mapping[str, Any] = {**static_symbols(node), "drawn": 0.0, "examples": float(node.examples)}
@@ -42,7 +46,7 @@ class Place:
         self.mean: Field | None = None
         self.sampled = 0.0
         self.checks: list[Check] = []
-        self._solved: dict[str, tuple[Field, Pairs]] = {}
+        self._normalised: Normalised | None = None
         self._pool: ClassedPool | None = None
         sums: dict[str, Callable[..., Any]] = {"sum_ports": _sum, "sum_pairs": _sum}
         field: dict[str, Callable[..., Any]] = {
@@ -58,7 +62,7 @@ class Place:
             "gather_all": lambda k: self._window_own(),
             "mean_same": lambda k: self._mean_same_own(k),
             "mean_all": lambda k: np.einsum("aa->a", self.given.mean_all(self.states[0].pairs)),
-            "batch_normalised": lambda k, eps: self._batch(eps)[0],
+            "batch_normalised": lambda k, eps: self._batch(eps).own,
             "window_max_kernel": lambda k: self.pool.own,
         }
         pairs: dict[str, Callable[..., Any]] = {
@@ -67,7 +71,7 @@ class Place:
             "gather_all": self._gather_all,
             "mean_same": self.given.mean_same,
             "mean_all": self.given.mean_all,
-            "batch_normalised": lambda k, eps: self._batch(eps)[1],
+            "batch_normalised": lambda k, eps: self._batch(eps).pairs,
             "window_max_kernel": lambda k: self._maxima(),
         }
         self.fields = _Reading(self, "field", field)
@@ -101,13 +105,17 @@ class Place:
         self.sampled = max(self.sampled, self.pool.error)
         return found
 
-    def _batch(self, eps: Any) -> tuple[Field, Pairs]:
-        if "batch" not in self._solved:
-            own, pairs, error, check = normalised_over_batch(self.states[0], float(eps))
-            self._solved["batch"] = own, pairs
-            self.sampled = max(self.sampled, error)
-            self.checks.append(check)
-        return self._solved["batch"]
+    def _batch(self, eps: Any) -> Normalised:
+        if self._normalised is None:
+            found = self._normalised = normalised_over_batch(self.states[0], float(eps), self.patches)
+            self.sampled = max(self.sampled, found.error)
+            self.checks.append(found.check)
+        return self._normalised
+
+    @property
+    def near(self) -> Nearby | None:
+        """What is known place by place behind the component."""
+        return None if self._normalised is None else self._normalised.near
 
     def _gather_same(self, k: Any) -> Pairs:
         """Average over outputs of sum_t K[p + t, p' + t], each pair at its class's correlation."""

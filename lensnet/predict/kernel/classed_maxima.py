@@ -46,13 +46,31 @@ class ClassedPool:
         fields = (self.population.mean, np.sqrt(self.population.variance), self.population.scale, self.population.shift)
         whole = [np.broadcast_to(x, layout.field_shape).reshape(layout.examples, -1)[:, table.index] for x in fields]
         inside = np.broadcast_to(table.inside, whole[0].shape)
-        means, powers = np.zeros(inside.shape[:2]), np.zeros(inside.shape[:2])
-        for e in range(layout.examples):
-            level, size, scale, shift = (x[e] * inside[e] for x in whole)
-            own = self.own_cosine[e] * size[:, :, None] * size[:, None, :]
-            found = self._maxima(level, own, inside[e], scale, shift)
-            means[e], powers[e] = found.mean, found.second_moment
-        return means.reshape(self.made.field_shape), powers.reshape(self.made.field_shape)
+        level, size, scale, shift = ((x * inside).reshape(-1, inside.shape[-1]) for x in whole)
+        own = self._near(table.index) if self.population.near is not None else self._near_typical(inside.shape[1])
+        own = own * size[:, :, None] * size[:, None, :]
+        found = self._maxima(level, own, inside.reshape(level.shape), scale, shift)
+        return found.mean.reshape(self.made.field_shape), found.second_moment.reshape(self.made.field_shape)
+
+    def _near_typical(self, count: int) -> Array:
+        """Correlations of the taps of every window, `(windows, T, T)`: those of their displacement."""
+        return np.repeat(self.own_cosine, count, axis=0)
+
+    def _near(self, index: NDArray[np.int64]) -> Array:
+        """The same, where covariances are known place by place; `index`: the taps' places, `(outputs, T)`."""
+        near, examples = self.population.near, self.given.examples
+        assert near is not None
+        size = np.sqrt(np.broadcast_to(self.population.variance, self.given.field_shape)).reshape(examples, -1)
+        out = np.ones((examples, *index.shape, index.shape[1]))
+        known: dict[tuple[int, ...], Array] = {}
+        for a, b in zip(*np.triu_indices(index.shape[1], 1), strict=True):
+            offset = tuple(int(x) for x in self.offsets[a, b])
+            if offset not in known:
+                known[offset] = near.at(offset).reshape(examples, -1)
+            both = size[:, index[:, a]] * size[:, index[:, b]]
+            cosine = np.divide(known[offset][:, index[:, a]], both, out=np.zeros(both.shape), where=both > 0)
+            out[:, :, a, b] = out[:, :, b, a] = np.clip(cosine, -1.0, 1.0)
+        return out.reshape(-1, *out.shape[2:])
 
     @property
     def mean(self) -> Field:

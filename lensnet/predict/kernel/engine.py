@@ -58,7 +58,8 @@ class KernelEngine:
         elif mode == "stationary":
             assert source.batch is not None
             layout = StationaryPairs(examples, network.input.shape.positions)
-            kernels = propagate_by_class(network, input_by_class(network, source.batch, layout))
+            batch = source.batch[:examples]
+            kernels = propagate_by_class(network, input_by_class(network, batch, layout), batch)
         elif examples == 0:
             return KernelPrediction(self.level, not_modelled(network), (_note(network, source, examples, mode),))
         else:

@@ -21,7 +21,7 @@ from lensnet.predict.prediction import Check
 _STEP, _FROM, _TO = 0.25, -34.0, 40.0
 MOST_SAMPLES = 1536
 """Most samples whose covariance is diagonalised; beyond them the length of a channel is taken as sharp."""
-_SHARP = 0.2
+SHARP = 0.2
 
 
 @state_operator("batch_normalised")
@@ -115,8 +115,7 @@ def banded(environment: Environment, k: Any, eps: float) -> Pairs:
         memory["batch"] = row, total, power, scatter
     row, total, power, scatter = memory["batch"]
     environment.sampled = max(environment.sampled, 0.25 * scatter)
-    text = f"the length of a channel over the batch is sharp (relative variance at most {_SHARP:g})"
-    environment.checks.append(Check(text, max(1.0 - scatter / _SHARP, -1.0), Level.FLUCTUATION))
+    environment.checks.append(sharp(scatter))
     return np.asarray(
         layout.whole(layout.whole(k) - layout.first(row) - layout.second(row) + total) / (power + eps or 1.0)
     )
@@ -131,6 +130,20 @@ def banded_back(environment: Environment, p: Any, k: Any, eps: float) -> Pairs:
     if "batch" not in environment.place.memory:
         banded(environment, k, eps)
     return np.asarray(layout.whole(p) / (environment.place.memory["batch"][2] + eps or 1.0))
+
+
+def sharp(scatter: float) -> Check:
+    """Whether channels have one and the same length over the batch, from the relative variance of its square."""
+    text = f"the length of a channel over the batch is sharp (relative variance at most {SHARP:g})"
+    return Check(text, max(1.0 - scatter / SHARP, -1.0), Level.FLUCTUATION)
+
+
+def length_weights(values: Pairs, eps: float) -> Pairs:
+    """E w_i^2/s of independent standard normal w with s = sum_j values_j w_j^2 + eps, `(n,)`."""
+    weight, shrunk, _ = _weights(values * len(values), eps, len(values))
+    whole = np.where(values > 0, values * len(values), 1.0)
+    fine = weight.sum()
+    return np.asarray(np.where(values > 0, (weight @ shrunk) / whole, fine))
 
 
 def _centred(pairs: Pairs) -> Pairs:

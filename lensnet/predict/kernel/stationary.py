@@ -25,6 +25,7 @@ from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.kernel.classed import OPERATORS, Place
 from lensnet.predict.kernel.forward import KERNEL, Step, assumed, finite_terms, gaussian, stated_error
+from lensnet.predict.kernel.patches import PatchesNearby, patches_of
 from lensnet.predict.kernel.pointwise import applied, behind, uniform
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.moments.pointwise import function_of
@@ -52,8 +53,11 @@ def input_by_class(network: Network, batch: Field, layout: ClassedPairs) -> Cova
     return Covariance(x.mean(axis=0), np.asarray(pairs), layout, own=(x**2).mean(axis=0))
 
 
-def propagate_by_class(network: Network, source: Covariance) -> Kernels:
-    """States at every output as far as there are formulas by classes of pairs."""
+def propagate_by_class(network: Network, source: Covariance, batch: Field | None = None) -> Kernels:
+    """States at every output as far as there are formulas by classes of pairs.
+
+    `batch`: the input itself in torch layout, for what its average over classes does not tell (`classed_batch`).
+    """
     out = Kernels(network, {INPUT: source}, {INPUT: ()}, {INPUT: 0.0})
     out.inverse_width[INPUT] = 0.0
     for node in network:
@@ -62,7 +66,7 @@ def propagate_by_class(network: Network, source: Covariance) -> Kernels:
             out.reasons[node.path] = f"behind {blocked[0]}"
             continue
         states = [out.states[producer] for producer in node.inputs]
-        step = _forward(node, states, network)
+        step = _forward(node, states, network, batch)
         if step.state is None:
             out.reasons[node.path] = step.reason
             continue
@@ -84,7 +88,7 @@ def _positional_error(node: Node, states: Sequence[Covariance], state: Covarianc
     return STATIONARY_ERROR * before / after if after > 0 else 1.0
 
 
-def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step:
+def _forward(node: Node, states: Sequence[Covariance], network: Network, batch: Field | None = None) -> Step:
     if node.component.is_fork:
         return Step(states[0])
     if node.component.function is not None:
@@ -99,7 +103,7 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step
     checks: list[Check] = [_even(states)]
     if len(states) > 1 and not _apart(network, node):
         checks.append(Check("the signals that meet are uncorrelated", -1.0, Level.FLUCTUATION))
-    place = Place(node, states, made)
+    place = Place(node, states, made, patches_of(network, node.inputs[0], batch))
     mean = np.zeros(made.field_shape)
     if means is not None:
         value = np.asarray(place.fields.evaluate(means.formula), dtype=float)
@@ -110,7 +114,11 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network) -> Step
     checks += [*assumed(model, place.fields), *place.checks]
     error = stated_error(model, place.fields) + place.sampled
     state = Covariance(mean, pairs, made, own=own)
-    return Step(replace(state, population=_population(node, states, state)), tuple(checks), error)
+    population = _population(node, states, state)
+    if population is not None:
+        mine = patches_of(network, node.path, batch)
+        population = replace(population, near=place.near if mine is None else PatchesNearby(mine))
+    return Step(replace(state, population=population), tuple(checks), error)
 
 
 def _called(node: Node) -> set[str]:
