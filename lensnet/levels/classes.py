@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from lensnet.levels.pairs import Field, Mode, Pairs, Samples
 
@@ -177,13 +176,13 @@ class StationaryPairs(ClassedPairs):
 
     def correlated(self, fields: Iterable[tuple[Field, Field]]) -> Pairs:
         axes = tuple(range(1, 1 + len(self.positions)))
-        size = [fft.next_fast_len(n, real=True) for n in self.classes]
+        size = [_fast(n) for n in self.classes]
         total: Any = 0.0
         for a, b in fields:
-            left = fft.rfftn(a, size, axes)
-            right = left if b is a else fft.rfftn(b, size, axes)
+            left = np.fft.rfftn(a, size, axes)
+            right = left if b is a else np.fft.rfftn(b, size, axes)
             total = total + np.conj(left)[:, None] * right[None]
-        found = fft.irfftn(total, size, self.axes)
+        found = np.fft.irfftn(total, size, self.axes)
         for axis, (n, whole) in zip(self.axes, zip(self.positions, size, strict=True), strict=True):
             found = np.take(found, np.arange(1 - n, n) % whole, axis=axis)
         return np.asarray(found)
@@ -284,3 +283,15 @@ class AveragedPairs(ClassedPairs):
         first, second = self.upper
         out[first, second] = out[second, first] = upper
         return out
+
+
+def _fast(n: int) -> int:
+    """The next length whose Fourier transform is quick: without a prime factor above 5."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
