@@ -185,7 +185,7 @@ QUANTITIES: dict[str, Quantity] = {
         _kernel("token_gram", "G", "(E, T, T)", "E_c x_i x_j for every pair of positions"),
         *(
             _kernel(f"{port}_gram", "G", "(E, T, T)", f"E_c x_i x_j for every pair of positions, of the {port} port")
-            for port in ("query", "key", "value")
+            for port in ("query", "key", "value", "x", "step", "b", "c")
         ),
         _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),
         _kernel("window_correlation", "rho", "scalar", "average centred correlation between two taps of a window"),

@@ -45,11 +45,26 @@ def vit() -> Any:
     return transformers.ViTModel(config, add_pooling_layer=False)
 
 
+def mamba() -> Any:
+    config = transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=300, state_size=8)
+    return transformers.MambaForCausalLM(config)
+
+
+def mamba2() -> Any:
+    config = transformers.Mamba2Config(
+        hidden_size=64, num_hidden_layers=2, vocab_size=300, state_size=16, num_heads=8, head_dim=16, n_groups=1,
+        chunk_size=8,
+    )  # fmt: skip
+    return transformers.Mamba2ForCausalLM(config)
+
+
 MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "gpt2": (gpt2, (4, 12)),
     "llama": (llama, (4, 12)),
     "bert": (bert, (4, 12)),
     "vit": (vit, (4, 3, 32, 32)),
+    "mamba": (mamba, (4, 12)),
+    "mamba2": (mamba2, (4, 12)),
 }
 
 

@@ -12,6 +12,7 @@ gate_moments.py     Gaussian averages of sigmoid, gelu and silu gates
 gate_pairs.py       the same of two gates that see correlated signals
 routing.py          gates that two samples share, of every kind
 recurrent.py        LSTM and GRU over time
+selective_scan.py   state-space models whose steps depend on the input
 chebyshev.py, scatter.py   tables and averages that these share
 
 Importing the package registers the functions with `lensnet.algebra.special`.
@@ -23,8 +24,12 @@ from lensnet.algebra.mixing import (
     gate_moments,
     gate_pairs,
     recurrent,
+    selective_scan,
     softmax_moments,
     top_k_moments,
 )
 
-__all__ = ["attention", "dot_product", "gate_moments", "gate_pairs", "recurrent", "softmax_moments", "top_k_moments"]
+__all__ = [
+    "attention", "dot_product", "gate_moments", "gate_pairs", "recurrent", "selective_scan", "softmax_moments",
+    "top_k_moments",
+]  # fmt: skip

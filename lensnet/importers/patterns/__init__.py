@@ -1,4 +1,4 @@
-"""Groups of operations that are one component: activations written out, norms written out, rotary positions, attention.
+"""Groups of operations that are one component: activations and norms written out, rotary positions, attention, scans.
 
 A group is found by what it computes, not by the name of a class, so that it is found in any library. A search is a
 function of one node, the last of the group; it is added to `SEARCHES`.
@@ -15,8 +15,9 @@ from lensnet.importers.patterns.cluster import Cluster, Find, IsSignal, Looker
 from lensnet.importers.patterns.functions import written_out
 from lensnet.importers.patterns.norms import norm
 from lensnet.importers.patterns.rotary import rotary
+from lensnet.importers.patterns.scan import scan
 
-SEARCHES: tuple[Find, ...] = (attention, norm, rotary, written_out)
+SEARCHES: tuple[Find, ...] = (attention, norm, rotary, scan, written_out)
 
 
 def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] | None = None) -> Iterator[Cluster]:
@@ -35,7 +36,12 @@ def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] |
 def _closed(cluster: Cluster, is_signal: IsSignal) -> bool:
     """Whether nothing outside looks into the group."""
     inner = cluster.members - {cluster.root}
-    return all(user in cluster.members or not is_signal(user) for node in inner for user in node.users)
+    return all(user in cluster.members or not _felt(user, is_signal) for node in inner for user in node.users)
+
+
+def _felt(node: Node, is_signal: IsSignal) -> bool:
+    """Whether a value is more than a shape that something else takes."""
+    return is_signal(node) and any(user.op == "output" or is_signal(user) for user in node.users)
 
 
 __all__ = ["Cluster", "Looker", "clusters"]

@@ -11,10 +11,11 @@ from lensnet.importers.rules import (
     norms,
     pools,
     recurrent,
+    scan,
     weights,
 )
 
 __all__ = [
-    "activations", "attention", "cuts", "joins", "layout", "merges", "modules", "norms", "pools", "recurrent",
+    "activations", "attention", "cuts", "joins", "layout", "merges", "modules", "norms", "pools", "recurrent", "scan",
     "weights",
 ]  # fmt: skip

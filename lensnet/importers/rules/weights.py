@@ -71,7 +71,19 @@ def matmul(mapper: Mapper, node: Node) -> Value:
     left, right = arguments(node)[:2]
     if mapper.static(right) and len(sizes_of(right)) == 2:
         return dense(mapper, node, left, right, None, transposed=True)
+    if mapper.static(left) and len(sizes_of(left)) == 2:
+        return _from_the_left(mapper, node, left, right)
     raise Unmapped("a product of two signals")
+
+
+def _from_the_left(mapper: Mapper, node: Node, weight: Any, source: Any) -> Value:
+    """W x: a dense layer over the channels where they are the last axis but one."""
+    beam, (units, fan_in) = mapper.beam(source), sizes_of(weight)
+    if not beam.layout.roles(-2) <= {CHANNELS} or fan_in != beam.channels:
+        raise Unmapped("a dense layer over something else than all channels")
+    made = Beam("", beam.layout.with_axis(-2, CHANNELS, units), beam.positions, units)
+    parameters = {"units": units, **initial(mapper.law(weight), None, fan_in)}
+    return mapper.one(node, "linear", parameters, made, source, owns=[weight])
 
 
 def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, transposed: bool) -> Value:

@@ -55,6 +55,10 @@ def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
     return _gram(x, shape)
 
 
+for _port in ("x", "step", "b", "c"):  # of one port of a component that has several
+    estimator(f"{_port}_gram")(token_gram)
+
+
 @estimator("query_gram")
 def query_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
     """E_c[x_i x_j] of the queries of attention, shape (E, windows, T, T): of each window."""
