@@ -42,7 +42,7 @@ class Steps:
     @cached_property
     def _values(self) -> tuple[Array, Array, Array]:
         """Steps at the nodes of a token's own part, (J, K), the slope of the softplus there, and weights (K,)."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(16 if self.own > 0 else 1)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(10 if self.own > 0 else 1)
         u = self.level[:, None] + np.sqrt(self.own) * nodes
         return np.logaddexp(0.0, u), 1 / (1 + np.exp(-u)), weights / weights.sum()
 
@@ -63,7 +63,7 @@ def steps_of(square: Array, mean: float, bias: float, spread: float, uniform: bo
     for size, rule in ((spread, np.polynomial.legendre.leggauss if uniform else None), (np.sqrt(common), None)):
         if size <= 1e-4:
             continue
-        nodes, weights = rule(10) if rule is not None else np.polynomial.hermite_e.hermegauss(9)
+        nodes, weights = rule(8) if rule is not None else np.polynomial.hermite_e.hermegauss(7)
         nodes = nodes * np.sqrt(3.0) if rule is not None else nodes
         level = (level[:, None] + size * nodes).ravel()
         weight = (weight[:, None] * weights / weights.sum()).ravel()
@@ -110,7 +110,7 @@ class Scan:
 
 def _decayed(factor: Array, new: Array) -> Array:
     """v_t = factor v_(t-1) + new_t, along the last axis."""
-    out = np.empty(np.broadcast_shapes(factor[..., None].shape, new.shape))
+    out = np.empty(np.broadcast_shapes((*factor.shape, 1), new.shape))
     out[:] = new
     for t in range(1, out.shape[-1]):
         out[..., t] += factor * out[..., t - 1]
