@@ -110,8 +110,7 @@ class Scan:
 
 def _decayed(factor: Array, new: Array) -> Array:
     """v_t = factor v_(t-1) + new_t, along the last axis."""
-    out = np.empty(np.broadcast_shapes((*factor.shape, 1), new.shape))
-    out[:] = new
+    out = np.array(new + 0.0 * factor[..., None])
     for t in range(1, out.shape[-1]):
         out[..., t] += factor * out[..., t - 1]
     return out
