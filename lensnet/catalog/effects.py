@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import lensnet.algebra.mixing  # noqa: F401  registers its special functions
 from lensnet.algebra.special import SPECIAL_FUNCTIONS
 from lensnet.algebra.tape import Tape, compile_tape
+from lensnet.expressions.functions import Named
+from lensnet.expressions.traverse import parts
 from lensnet.language.formula import expression_of, parse_formula
-from lensnet.language.symbols import OPERATORS
+from lensnet.language.symbols import OPERATORS, SPECIAL
 
 if TYPE_CHECKING:
     import sympy
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from lensnet.expressions.tree import Expr
 
 Operators = Mapping[str, Callable[..., Any]]
-
-
-@cache
-def _arities() -> dict[str, int]:
-    return {name: function.arity for name, function in SPECIAL_FUNCTIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -43,12 +39,12 @@ class CompiledFormula:
     def short_expression(self) -> sympy.Expr:
         """The formula as written, abbreviations unexpanded, for sympy."""
         symbols = [*sorted(self.symbols), *(name for name, _ in self.let)]
-        return parse_formula(self.text, symbols, OPERATORS, special=_arities(), let={})
+        return parse_formula(self.text, symbols, OPERATORS, special=SPECIAL, let={})
 
     @cached_property
     def tree(self) -> Expr:
         """The formula in the symbols of the engine, abbreviations expanded (by the parser, which bounds the result)."""
-        return expression_of(self.text, self.symbols, OPERATORS, special=_arities(), let=dict(self.let))
+        return expression_of(self.text, self.symbols, OPERATORS, special=SPECIAL, let=dict(self.let))
 
     @cached_property
     def expression(self) -> sympy.Expr:
@@ -64,6 +60,9 @@ class CompiledFormula:
 
     @cached_property
     def tape(self) -> Tape:
+        called = {part.name for part in parts(self.tree) if isinstance(part, Named)}
+        if (called & SPECIAL.keys()) - SPECIAL_FUNCTIONS.keys():
+            import lensnet.algebra.mixing  # noqa: F401  registers its functions, which few networks call
         return compile_tape(self.tree)
 
     def evaluate(self, env: Mapping[str, Any], operators: Operators) -> Any:

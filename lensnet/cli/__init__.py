@@ -17,6 +17,8 @@ def main() -> None:
     brief = not sys.argv[1:] or sys.argv[1] in BRIEF
     if brief:
         gc.disable()
+    else:  # a report of a thousand layers is a million objects that stay, and looking through them takes a quarter
+        gc.set_threshold(100_000, 50, 100)
     from lensnet.cli.app import run_app
 
     try:

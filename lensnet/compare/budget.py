@@ -146,6 +146,8 @@ def _gain(start: Key | None, end: Key, ensemble: Ensemble, through: Through) -> 
     first = 1.0 if start is None else through.values.get(start)
     last = through.values.get(end)
     predicted = log(last / first) if first and last and 0 < first < np.inf and 0 < last < np.inf else None
+    if not ensemble.seeds:
+        return Cell(predicted)
     if start is None:
         pairs = [(1.0, value) for value in ensemble.values(end)]
     else:
@@ -157,9 +159,12 @@ def _gain(start: Key | None, end: Key, ensemble: Ensemble, through: Through) -> 
 def _mean_leak(start: str, end: str, ensemble: Ensemble, through: Through) -> Cell:
     """Change of the share m**2/q from one output to the next: what a norm takes out again, and a sum adds up."""
     before, after = _predicted_share(start, through), _predicted_share(end, through)
+    predicted = None if before is None or after is None else after - before
+    if not ensemble.seeds:
+        return Cell(predicted)
     first, last = _measured_shares(start, ensemble), _measured_shares(end, ensemble)
     changes = [last[seed] - first[seed] for seed in ensemble.seeds if seed in first and seed in last]
-    return Cell(None if before is None or after is None else after - before, *_mean_and_error(changes))
+    return Cell(predicted, *_mean_and_error(changes))
 
 
 def _predicted_share(path: str, through: Through) -> float | None:
@@ -179,13 +184,13 @@ def _width_term(node: Node, into: Key, out: Key, ensemble: Ensemble, through: Th
     predicted = None
     if out in through.scatter and (node.inputs[0] == INPUT or into in through.scatter):
         predicted = max(through.scatter[out] - through.scatter.get(into, 0.0), 0.0)
+    if not ensemble.seeds:
+        return Cell(predicted)
     logs = [log(m / p) for m, p in zip(*ensemble.pairs(out), strict=True) if 0 < m < np.inf and 0 < p < np.inf]
     return Cell(predicted, float(np.var(logs, ddof=1)) if len(logs) > 2 else None)
 
 
 def _paired(ensemble: Ensemble, first: Key, second: Key) -> list[tuple[float, float]]:
-    if not ensemble.seeds:
-        return []
     a, b = ensemble.measured.get(first.measured, {}), ensemble.measured.get(second.measured, {})
     return [(a[seed], b[seed]) for seed in ensemble.seeds if seed in a and seed in b]
 

@@ -26,7 +26,7 @@ from lensnet.compare.places import depth_from_input, depth_from_output
 from lensnet.compare.report import Kind, Report
 from lensnet.compare.row import Assumption, Row
 from lensnet.compare.settings import Settings
-from lensnet.compare.verdict import judge
+from lensnet.compare.verdict import judge, unmeasured
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.quantities.quantity import OF_THE_WHOLE_WAY, OVER_DRAWS
 
@@ -151,9 +151,14 @@ def _rows(
     network: Network, effects: Mapping[Key, Predicted], ensemble: Ensemble, settings: Settings, level: str
 ) -> Iterator[Row]:
     """The rows of one level, component by component."""
+    asked = keys_by_component(network, effects, ensemble, level)
+    if not ensemble.seeds:
+        yield from (
+            _predicted_row(node, key, effects[key]) for node in network for key in asked[node.path] if key in effects
+        )
+        return
     before, behind = depth_from_input(network), depth_from_output(network)
     scatter = _known_scatter(effects)
-    asked = keys_by_component(network, effects, ensemble, level)
     for node in network:
         for key in asked[node.path]:
             effect, values = effects.get(key), ensemble.values(key)
@@ -161,13 +166,28 @@ def _rows(
                 continue
             depth = before[node.path] if key.direction == "forward" else behind[node.path]
             size = _size(network, node, key, ensemble, effects)
-            if ensemble.seeds and level != "fluctuation" and key.quantity not in OF_THE_WHOLE_WAY:
+            if level != "fluctuation" and key.quantity not in OF_THE_WHOLE_WAY:
                 yield _local_row(node, key, ensemble, size, settings)
             paired = ensemble.through_pairs(key)
             chance = ensemble.chance(key, "through")
             yield _through_row(
                 node, key, effect, values, size, depth, settings, scatter.get(key.measured), paired, chance
             )
+
+
+def _predicted_row(node: Node, key: Key, effect: Predicted) -> Row:
+    """Where nothing was measured there is nothing to judge."""
+    predicted, assumptions = _value(effect), _assumptions(effect)
+    result = unmeasured(predicted, any(assumption.fails for assumption in assumptions))
+    return Row(
+        node.path, node.kind, key.quantity, key.direction, key.level, "through", predicted, None, None, None, None,
+        None, None, assumptions, result.verdict, key.port, result.functional, declared=effect.error, band=effect.band,
+    )  # fmt: skip
+
+
+def _assumptions(effect: Predicted) -> tuple[Assumption, ...]:
+    checks = [Assumption(check.text, check.margin, check.below) for check in effect.checks]
+    return certain(checks, effect.status == "out-of-regime")
 
 
 def _known_scatter(effects: Mapping[Key, Predicted]) -> dict[Key, float]:
@@ -209,10 +229,6 @@ def _through_row(
     chance: float = 0.0,
 ) -> Row:
     """`paired`: measured and predicted draw by draw, where each draw has a prediction of the whole way of its own."""
-    assumptions: tuple[Assumption, ...] = ()
-    if effect is not None:
-        checks = [Assumption(check.text, check.margin, check.below) for check in effect.checks]
-        assumptions = certain(checks, effect.status == "out-of-regime")
     pair = Pair(
         predicted=None if effect is None else _value(effect),
         measured=paired[0] or values,
@@ -222,7 +238,7 @@ def _through_row(
         declared=0.0 if effect is None else effect.error,
         scatter=scatter if scatter is not None or effect is None else effect.scatter,
         depth=depth,
-        assumptions=assumptions,
+        assumptions=() if effect is None else _assumptions(effect),
         certain=scatter is not None,
         over=key.quantity if key.quantity in OVER_DRAWS else None,
         band=None if effect is None else effect.band,

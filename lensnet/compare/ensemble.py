@@ -209,10 +209,6 @@ class Ensemble:
         measured = self.measured.get(key.measured, {})
         return [measured[seed] for seed in self.seeds if seed in measured]
 
-    def quantities(self, component: str) -> list[Key]:
-        """Everything measured at a component, as keys of measured numbers."""
-        return [key for key in self.measured if key.component == component]
-
     def typical(self, key: Key) -> float | None:
         """Median over the seeds of the measured numbers that are finite; None when there are none."""
         finite = [value for value in self.values(key) if np.isfinite(value)]

@@ -101,8 +101,8 @@ def invariant_findings(network: Network, ensemble: Ensemble, batch: int) -> list
 
     Only where one edge goes in and comes from a component that has no other user, so that both ends are measured.
     """
-    out = []
-    for node in network:
+    out: list[Finding] = []
+    for node in network if ensemble.invariant else ():
         biased = any(law.has_bias for law in node.weights.values())
         single = len(node.inputs) == 1 and len(network.consumers(node.inputs[0])) == 1
         if not node.component.homogeneous or biased or not single:

@@ -33,11 +33,10 @@ def keys_by_component(
     for key in effects:
         if key.level == level and key.component in out:
             out[key.component][key] = None
-    for node in network:
-        for key in ensemble.quantities(node.path):
-            known = QUANTITIES.get(key.quantity)
-            if known is not None and known.level == level:
-                out[node.path][key._replace(level=level)] = None
+    for key in ensemble.measured:
+        known = QUANTITIES.get(key.quantity)
+        if known is not None and known.level == level and key.component in out:
+            out[key.component][key._replace(level=level)] = None
     order = {name: place for place, name in enumerate(QUANTITIES)}
     return {
         path: sorted(keys, key=lambda key: (key.direction == "backward", order.get(key.quantity, len(order))))

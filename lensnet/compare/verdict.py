@@ -98,15 +98,21 @@ def judge(pair: Pair, settings: Settings) -> Judgement:
             error_bar = standard_error(measured)
             return Judgement(None, mean, error_bar, median, None, None, None, "not-modelled")
         if mean is None:
-            return Judgement(
-                predicted, None, None, None, None, None, None, "out-of-regime" if failed else "undecided", "expectation"
-            )
+            return unmeasured(predicted, failed)
         if not isfinite(predicted) or not isfinite(mean):
             return _not_finite(predicted, mean, median, failed)
         chosen = (
             over_draws(pair, predicted, measured) if pair.over else contrast(pair, predicted, measured, local, settings)
         )
         return _decide(pair, chosen, median, failed, settings)
+
+
+def unmeasured(predicted: float | None, failed: bool) -> Judgement:
+    """Of a prediction alone; `failed`: one of its assumptions does not hold."""
+    if predicted is None:
+        return Judgement(None, None, None, None, None, None, None, "not-modelled")
+    verdict: Verdict = "out-of-regime" if failed else "undecided"
+    return Judgement(predicted, None, None, None, None, None, None, verdict, "expectation")
 
 
 def _not_finite(predicted: float, mean: float, median: float | None, failed: bool) -> Judgement:

@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 from sympy.printing.str import StrPrinter
 
+import lensnet.algebra.mixing  # noqa: F401  registers its functions, which have a notation of their own
 from lensnet.algebra.tape import formula_latex
 
 EXPECTATION = sp.Function("E", real=True)

@@ -145,7 +145,8 @@ class _Builder:
                 node = _fork(one, given[0], self.components[FORK], resolver.examples)
             elif isinstance(one.placed, Placed) and reached:
                 try:
-                    node = replace(resolver.node(one.path, one.placed, one.inputs, given), shares=one.shares)
+                    node = resolver.node(one.path, one.placed, one.inputs, given)
+                    node = replace(node, shares=one.shares) if one.shares else node
                 except Refused as refused:
                     self.add(refused.problems)
                     continue

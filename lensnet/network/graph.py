@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 from lensnet.network.geometry import Geometry
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 INPUT = "input"
 LARGEST_JACOBIAN = 4096  # numbers in one output
 LABELLED = ("gaussians", "subspaces", "digits")  # inputs that know their classes; so does a file with `labels`
+
+
+class Memo:
+    """What is known of one resolved component; see `Node.known`."""
+
+    def __init__(self, of: tuple[Any, ...] = (None,)) -> None:
+        self.of = of
+        self.known: dict[Any, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,19 @@ class Node:
     given: Mapping[str, float] = field(default_factory=dict)
     examples: int = 1
     shares: str | None = None
+    memo: Memo = field(default_factory=Memo, repr=False, compare=False)
+
+    @property
+    def known(self) -> dict[Any, Any]:
+        """What was worked out from component, parameters, shapes and weights alone, by name: once for all components
+        that were resolved alike. A node that was changed in any of them since starts anew."""
+        of = (
+            self.component, self.parameters, self.ports, self.shapes_in, self.shape, self.geometry, self.weights,
+            self.given, self.examples,
+        )  # fmt: skip
+        if any(map(is_not, of, self.memo.of)):
+            object.__setattr__(self, "memo", Memo(of))
+        return self.memo.known
 
     @property
     def weights_of(self) -> str:

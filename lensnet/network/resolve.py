@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -36,13 +37,19 @@ class Resolver:
         self.examples = examples
         self.objective = objective
         self.reader = ParameterReader(document, labelled)
+        self._alike: dict[Any, tuple[Placed, Node]] = {}
 
     def node(self, path: str, placed: Placed, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
         """Raises Refused with every problem of this component."""
+        alike = (*_identity(placed), shapes)
+        if alike in self._alike:
+            return replace(self._alike[alike][1], path=path, inputs=inputs)
         try:
-            return self._node(path, placed, inputs, shapes)
+            node = self._node(path, placed, inputs, shapes)
         except Refused as refused:
             raise Refused([*refused.problems, *self.check(placed, inputs)]) from None
+        self._alike[alike] = placed, node
+        return node
 
     def check(self, placed: Placed, inputs: Sequence[str]) -> list[Problem]:
         """What is wrong with a component whatever the shapes that reach it."""
@@ -229,6 +236,15 @@ class Resolver:
             raise Refused([]) from None
         except FormulaError as error:
             raise self.reader.refuse(placed, (), f"{placed.component.name}: `{text}`: {error.message}") from None
+
+
+def _identity(placed: Placed) -> tuple[Any, ...]:
+    """The same for two uses of one item of the file that differ in nothing: the layers of a repeated body, whose
+    `index` nobody asks for. The item must live as long as this is used."""
+    texts = (*placed.parameters.values(), *placed.given.values())
+    indexed = any("index" in str(text) for text in texts)
+    scope = tuple((name, value) for name, value in placed.scope.items() if indexed or name != "index")
+    return id(placed.component), id(placed.parameters), id(placed.given), scope
 
 
 def _shown(text: str, number: Number) -> str:

@@ -16,8 +16,23 @@ from lensnet.predict.operators import constants_for, operators_for
 Field = NDArray[np.float64]
 
 
-def static_symbols(node: Node) -> dict[str, float]:
+def static_symbols(node: Node) -> Mapping[str, float]:
     """Symbols fixed by the spec alone: parameters (by name and symbol), shape counts, weight laws."""
+    known = node.known
+    if "symbols" not in known:
+        known["symbols"] = _static_symbols(node)
+    return known["symbols"]
+
+
+def fixed_symbols(node: Node) -> Mapping[str, Any]:
+    """All symbols that do not depend on a signal: the static ones, and those of the place in the network."""
+    known = node.known
+    if "fixed symbols" not in known:
+        known["fixed symbols"] = {**static_symbols(node), **constants_for(node), "examples": float(node.examples)}
+    return known["fixed symbols"]
+
+
+def _static_symbols(node: Node) -> dict[str, float]:
     out: dict[str, float] = {}
     specs = node.component.parameters
     for name, value in node.parameters.items():
@@ -138,8 +153,8 @@ def formula_operators(node: Node, signals: Sequence[Signal]) -> Mapping[str, Any
 
 def linear_factor(node: Node, port: str, signals: Sequence[Signal]) -> Field | float:
     """The factor by which a linear component multiplies what comes in at `port`: a number or a field."""
-    env = {**static_symbols(node), **constants_for(node)}
+    env: dict[str, Any] = {**fixed_symbols(node)}
     env |= side_symbols(node, with_port_sides(node, signals), env)[0] | signal_symbols(node, signals)
-    env["examples"], env["drawn"] = float(node.examples), 1.0
+    env["drawn"] = 1.0
     factor: Field | float = node.component.coherence.factor(port, env, formula_operators(node, signals))
     return factor

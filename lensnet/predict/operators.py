@@ -150,22 +150,29 @@ def operators_for(node: Node, signals: Sequence[Signal] = ()) -> Mapping[str, Ca
     `signals`: those at its ports, for the functions that need the law of the signal beside its moments (maximum over a
     window, response to neighbouring channels).
     """
-    operators = field_operators(node)
-    out: dict[str, Callable[..., Field]] = {
-        "gather": operators.gather,
-        "scatter": operators.scatter,
-        "mean_positions": operators.mean_positions,
-        "mean_batch": operators.mean_batch,
-        "everywhere": operators.everywhere,
-        "sum_positions": operators.sum_positions,
-    }
+    fixed = _fixed_operators(node)
     if signals and isinstance(node.geometry, Window):
-        out |= _maximum_operators(node.geometry, operators, signals[0])
-    if "window" in node.parameters:
-        out |= _window_operators(node)
+        return {**fixed, **_maximum_operators(node.geometry, field_operators(node), signals[0])}
     if signals and {"size", "alpha", "offset"} <= set(node.parameters):
-        out |= _response_operators(node, signals[0])
-    return out
+        return {**fixed, **_response_operators(node, signals[0])}
+    return fixed
+
+
+def _fixed_operators(node: Node) -> Mapping[str, Callable[..., Field]]:
+    """Those that depend on no signal."""
+    known = node.known
+    if "operators" not in known:
+        operators = field_operators(node)
+        known["operators"] = {
+            "gather": operators.gather,
+            "scatter": operators.scatter,
+            "mean_positions": operators.mean_positions,
+            "mean_batch": operators.mean_batch,
+            "everywhere": operators.everywhere,
+            "sum_positions": operators.sum_positions,
+            **(_window_operators(node) if "window" in node.parameters else {}),
+        }
+    return known["operators"]
 
 
 def _maximum_operators(window: Window, operators: FieldOperators, signal: Signal) -> dict[str, Callable[..., Field]]:

@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-import numpy as np
-
 from lensnet.levels.ladder import Level
-from lensnet.levels.signal import Field, Signal
+from lensnet.levels.signal import Field, Signal, average
 from lensnet.network.graph import Node
 from lensnet.predict.moments.pointwise import kurtosis, pointwise_elasticity
 from lensnet.predict.prediction import Check
@@ -75,6 +73,6 @@ def elasticity(node: Node, signals: Sequence[Signal], second_moment: Field) -> f
         return value if isfinite(value) else 1.0
     if len(node.weights) == 1 and len(node.ports) == 1:
         (law,) = node.weights.values()
-        total = float(np.mean(second_moment))
+        total = average(second_moment)
         return 1.0 - (law.bias_mean**2 + law.bias_std**2) / total if total > 0 else 1.0
     return 1.0

@@ -11,7 +11,7 @@ from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators
 from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
-from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment
+from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment, spread
 from lensnet.predict.moments.pointwise import mean_square_slope
 from lensnet.predict.moments.selection import SELECTION_ERROR
 from lensnet.predict.prediction import Check, Effect, Status
@@ -59,7 +59,7 @@ def backward(
         local = env | _port_symbols(node, signals, index) if node.component.variadic else env
         examples = np.broadcast_shapes(gradient.shape[:1], signals[index].mean.shape[:1])
         size = (*examples, *node.shapes_in[index].positions)
-        field = np.broadcast_to(model.evaluate(local, operators), size)
+        field = spread(model.evaluate(local, operators), size)
         out[port] = _effect(node, port, field, model.error(env, operators), [*doubts(model, missing), *checks])
     return out
 

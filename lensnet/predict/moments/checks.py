@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -51,6 +52,7 @@ def gaussian_check(node: Node, signal: Signal) -> Check:
     return gaussian_terms_check(signal.law.terms)
 
 
+@lru_cache(maxsize=256)
 def gaussian_terms_check(terms: float) -> Check:
     """The same for a sum of so many terms."""
     if np.isinf(terms):

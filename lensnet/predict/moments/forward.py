@@ -11,12 +11,11 @@ from lensnet.catalog.effects import EffectModel
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
-from lensnet.predict.environment import formula_operators, side_symbols, signal_symbols, static_symbols, with_port_sides
+from lensnet.predict.environment import fixed_symbols, formula_operators, side_symbols, signal_symbols, with_port_sides
 from lensnet.predict.moments.beyond_law import behind_norm
 from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
 from lensnet.predict.moments.law import law_after
 from lensnet.predict.moments.pointwise import pointwise_moments
-from lensnet.predict.operators import constants_for
 from lensnet.predict.prediction import Check, Effect, Status
 
 CrossFields = Mapping[tuple[int, int], Field | None]
@@ -42,8 +41,8 @@ def forward(
         checks += doubts(models["second_moment"], missing)
         operators = formula_operators(node, signals)
         size = field_shape(node, signals)
-        second = np.broadcast_to(models["second_moment"].evaluate(env, operators), size)
-        mean = np.broadcast_to(models["mean"].evaluate(env, operators), size)
+        second = spread(models["second_moment"].evaluate(env, operators), size)
+        mean = spread(models["mean"].evaluate(env, operators), size)
         error = models["second_moment"].error(env, operators)
         checks += evaluate_checks(node, env, operators)
     law = law_after(node, signals, mean, second)
@@ -69,18 +68,23 @@ def formula_environment(
             missing[symbol] = Check(text, -1.0, Level.KERNEL)
             value = signals[a].mean * signals[b].mean
         known[a, b] = value
-    env: dict[str, Any] = {**static_symbols(node), **constants_for(node)}
-    side, unknown = side_symbols(node, with_port_sides(node, signals), env)
-    for symbol, name in unknown.items():
-        missing[symbol] = Check(f"the {name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL)
-    env |= signal_symbols(node, signals, known) | side
-    env["examples"], env["drawn"] = float(node.examples), float(drawn)
+    env: dict[str, Any] = {**fixed_symbols(node), **signal_symbols(node, signals, known), "drawn": float(drawn)}
+    if node.component.needs:
+        side, unknown = side_symbols(node, with_port_sides(node, signals), fixed_symbols(node))
+        for symbol, name in unknown.items():
+            missing[symbol] = Check(f"the {name.replace('_', ' ')} is declared or measured", -1.0, Level.KERNEL)
+        env |= side
     return env, missing
 
 
 def doubts(model: EffectModel, missing: Mapping[str, Check]) -> list[Check]:
     """The failed checks for those unknowns that a formula really uses."""
     return [check for symbol, check in missing.items() if symbol in model.formula.uses]
+
+
+def spread(value: Any, shape: tuple[int, ...]) -> Field:
+    """A value of a formula as a field of this shape."""
+    return value if np.shape(value) == shape else np.broadcast_to(value, shape)
 
 
 def field_shape(node: Node, signals: Sequence[Signal]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import floor, isfinite, log, sqrt
+from math import floor, isfinite, isnan, log, sqrt
 
 import numpy as np
 
@@ -27,7 +27,10 @@ _POINTS = 16
 
 def function_of(node: Node) -> PointwiseFunction:
     """The node's own function, parameters bound."""
-    return bound_function(node.component, node.parameters)
+    known = node.known
+    if "function" not in known:
+        known["function"] = bound_function(node.component, node.parameters)
+    return known["function"]
 
 
 def chained(law: Law, function: PointwiseFunction) -> PointwiseFunction:
@@ -110,10 +113,17 @@ def pointwise_elasticity(node: Node, signal: Signal) -> float:
 def _at_average(figure: Callable[[PointwiseFunction, float, int], Field], node: Node, signal: Signal) -> float:
     """A figure of (function, mean/std, ln std), interpolated between the points of a grid: layers share those."""
     law = gaussian_behind(signal)
+    function = chained(law, function_of(node))
+    key = figure, function
+    if key not in law.expectations:
+        law.expectations[key] = _on_grid(figure, law, function)
+    return float(law.expectations[key])
+
+
+def _on_grid(figure: Callable[[PointwiseFunction, float, int], Field], law: Law, function: PointwiseFunction) -> float:
     mean, std = average(law.mean), sqrt(average(law.variance))
     if not (isfinite(mean) and isfinite(std) and std > 0):
         return float("nan")
-    function = chained(law, function_of(node))
     # the figures of a homogeneous function are the same at every scale
     log_std = 0.0 if function.homogeneity is not None else log(std)
     return sum(
@@ -168,6 +178,9 @@ def gaussian_behind(signal: Signal) -> Law:
 
 def _relative(result: object) -> float:
     value, error = np.abs(result.value), result.error  # type: ignore[attr-defined]
+    if value.size == 1:
+        size = value.item()
+        return float(error.item() / (size if size > 1e-300 or isnan(size) else 1e-300))
     with np.errstate(invalid="ignore"):  # nothing is known of an infinite value with an infinite error
         return float(np.max(error / np.maximum(value, 1e-300))) if np.size(value) else 0.0
 

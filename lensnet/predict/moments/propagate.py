@@ -177,4 +177,7 @@ def _new_doubts(node: Node, effects: Sequence[Effect]) -> tuple[Check, ...]:
 
 def _through(effect: Effect, doubts: tuple[Check, ...], error: float, scatter: float) -> Effect:
     status = "out-of-regime" if doubts and effect.status == "ok" else effect.status
-    return replace(effect, checks=(*effect.checks, *doubts), status=status, error=error, scatter=scatter)
+    return Effect(
+        effect.component, effect.quantity, effect.direction, effect.port, effect.field, error,
+        (*effect.checks, *doubts), status, scatter, effect.level, effect.band, effect.floor,
+    )  # fmt: skip

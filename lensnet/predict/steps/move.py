@@ -67,7 +67,7 @@ def _noisy(
 def own_symbols(node: Node, env: Mapping[str, Any]) -> dict[str, Any]:
     """The step's parameters, what its effects may know of the problem, and the names that it asks for."""
     known = [*PROBLEM_SYMBOLS, *node.component.spec.uses]
-    return {name: env[name] for name in known if name in env} | static_symbols(node)
+    return {**{name: env[name] for name in known if name in env}, **static_symbols(node)}
 
 
 def _here(state: State, gradient: Mapping[str, Modes], coordinate: str) -> dict[str, Any]:
