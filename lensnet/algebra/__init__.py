@@ -21,6 +21,8 @@ Functions of two correlated Gaussians
     dual.py              an activation's kernel E f(u) f(v), the same of its slope, two different functions that meet
     bivariate/           closed forms (arc-cosine, erf, GELU, ELU, sines, at any mean); Mehler series with a bound
 
+    parallel.py          elementwise work on very many numbers, on all cores
+
 Many neurons at once
     random_matrix/       eigenvalues and log-determinants of sample matrices, singular values of Jacobians
 

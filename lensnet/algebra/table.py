@@ -140,9 +140,10 @@ def _roots(mean: Array, log_std: Array) -> Iterator[tuple[_Box, NDArray[np.intp]
 def _patch(function: PointwiseFunction, box: _Box, budget: list[int]) -> _Patch:
     patches: dict[_Box, _Patch] = function.tables.setdefault("patches", {})
     budget[0] -= 1  # also for a patch that is there already: the same field gives the same numbers again
-    if box not in patches:
-        patches[box] = _fitted(function, box)
-    return patches[box]
+    patch = patches.get(box)
+    if patch is None:
+        patch = patches[box] = _fitted(function, box)
+    return patch
 
 
 def _fitted(function: PointwiseFunction, box: _Box) -> _Patch:

@@ -11,12 +11,14 @@ Poole et al. 2016 (arXiv:1606.05340), Schoenholz et al. 2017 (arXiv:1611.01232).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.moment_map import HIGH, LOW, MomentMap, moment_map
+from lensnet.algebra.parallel import in_parts
 from lensnet.algebra.pointwise import PointwiseFunction
 from lensnet.predict.kernel.phase_correlation import correlations
 
@@ -108,10 +110,7 @@ def phase_diagram(
     gains, biases = _axis(gain, "gain"), _axis(bias_std, "bias_std")
     moments = moment_map(function)
     q = _fixed_points(moments, gains, biases, start)
-    inside = np.clip(q, LOW, HIGH)
-    squared = gains[:, None] ** 2
-    chi = squared * moments.mean_square_slope(inside)
-    rate = squared * moments.second_moment_and_rate(inside)[1]
+    chi, rate = _factors(moments, q, gains)
     alone = np.where((q > 0) & np.isfinite(q), 1.0, np.nan)
     chi_c, error = chi.copy(), moments.error
     if correlation:
@@ -216,8 +215,20 @@ def _fixed_points(moments: MomentMap, gains: Array, biases: Array, start: float)
     open_ = low < high
     squared = np.broadcast_to(gains[:, None] ** 2, q.shape)[open_]
     bias = np.broadcast_to(squares, q.shape)[open_]
-    q[open_] = _polished(moments, q[open_], low[open_], high[open_], squared, bias)
+    found = in_parts(partial(_polished, moments), q[open_], low[open_], high[open_], squared, bias)
+    q[open_] = found[0]
     return q
+
+
+def _factors(moments: MomentMap, q: Array, gains: Array) -> tuple[Array, Array]:
+    """chi_1, and the slope of the map of q, at every fixed point: the tables are asked within their range."""
+
+    def averages(inside: Array) -> tuple[Array, Array]:
+        return moments.mean_square_slope(inside), moments.second_moment_and_rate(inside)[1]
+
+    squared, found = gains[:, None] ** 2, in_parts(averages, np.clip(q, LOW, HIGH).ravel())
+    chi, rate = (squared * average.reshape(q.shape) for average in found)
+    return chi, rate
 
 
 def _bracketed(grid: Array, needed: Array, squares: Array, home: int) -> tuple[Array, Array, Array]:
@@ -242,8 +253,11 @@ def _bracketed(grid: Array, needed: Array, squares: Array, home: int) -> tuple[A
     return guess, np.where(done, guess, low), np.where(done, guess, high)
 
 
-def _polished(moments: MomentMap, q: Array, low: Array, high: Array, squared: Array, bias: Array) -> Array:
-    """Newton's method within brackets, for those that have not converged."""
+def _polished(
+    moments: MomentMap, first: Array, low: Array, high: Array, squared: Array, bias: Array
+) -> tuple[Array, ...]:
+    """Newton's method within brackets from a first guess, for those that have not converged."""
+    q = first.copy()
     active = np.arange(q.size)
     for _ in range(_MOST_STEPS):
         now = q[active]
@@ -260,4 +274,4 @@ def _polished(moments: MomentMap, q: Array, low: Array, high: Array, squared: Ar
         active = active[np.abs(new - now) > np.sqrt(_CONVERGED) * new]
         if not active.size:
             break
-    return q
+    return (q,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
+from lensnet.algebra.parallel import in_parts
 from lensnet.algebra.pointwise import PointwiseFunction
 
 if TYPE_CHECKING:
@@ -34,8 +36,16 @@ def correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Arr
     mean_slope, slope = _slope_tables(function, np.exp(rows), roots)
     first, second = (RectBivariateSpline(rows, roots, table, kx=5, ky=5) for table in (mean_slope, slope))
     log_q, target = np.log(q), 1.0 / chi
-    root = _first_roots(rows, roots, mean_slope, log_q, target)
-    active = np.arange(root.size)
+    guess = _first_roots(rows, roots, mean_slope, log_q, target)
+    root, there = in_parts(partial(_solved, first, second), log_q, target, guess)
+    return 1.0 - root * root, chi * there, _table_error(function, (first, second), rows, roots)
+
+
+def _solved(
+    first: RectBivariateSpline, second: RectBivariateSpline, log_q: Array, target: Array, guess: Array
+) -> tuple[Array, Array]:
+    """The root of the gap at which the first table meets its target, and the second table there."""
+    root, active = guess.copy(), np.arange(guess.size)
     rise = first.ev(log_q, root, dy=1)
     for _ in range(_MOST_STEPS):  # Newton's method with the first slope: the guess is good to a part in a thousand
         now = root[active]
@@ -48,7 +58,7 @@ def correlations(function: PointwiseFunction, q: Array, chi: Array) -> tuple[Arr
         active = active[np.abs(off) > 1e-11]
         if not active.size:
             break
-    return 1.0 - root * root, chi * second.ev(log_q, root), _table_error(function, (first, second), rows, roots)
+    return root, second.ev(log_q, root)
 
 
 def _table_error(
