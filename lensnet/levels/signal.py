@@ -33,7 +33,8 @@ class Law:
     origin: str
     chain: tuple[Any, ...] = ()
     expectations: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    """Gaussian expectations taken under this law so far, by function: forward and backward ask for the same ones."""
+    """Gaussian expectations taken under this law so far, by function, and figures made of them: forward and backward
+    ask for the same ones."""
 
 
 @dataclass(frozen=True)
