@@ -59,6 +59,36 @@ def test_predicted_beside_measured(tmp_path: Path, kind: str, law: str, extra: s
             assert row.predicted == pytest.approx(row.measured, abs=error), (quantity, row.component)
 
 
+CONVOLUTIONS = """
+network: net
+input: {{source: gaussian, channels: 3, positions: [6, 6], batch: 4}}
+body:
+  - repeat: 2
+    name: layer
+    body:
+      - {{name: conv, component: conv2d, filters: 16, kernel: 3, padding: 1, padding_mode: {mode}, gain: 1.5}}
+      - {{name: act, component: tanh}}
+  - {{name: flat, component: flatten}}
+  - {{name: head, component: linear, units: 48}}
+"""
+
+
+def test_convolutions_that_wrap_around_are_dense_layers_over_channels(tmp_path: Path) -> None:
+    """To the order 1/channels; with edges positions differ, and nothing is predicted behind the first convolution."""
+    file = tmp_path / "net.yaml"
+    file.write_text(CONVOLUTIONS.format(mode="circular"))
+    report = lensnet.load(file).run(seeds=4, most_seeds=4, level="spectrum", backward=False)
+    for quantity in jacobian.QUANTITIES:
+        found = rows(report, quantity)
+        assert len(found) == 6
+        for row in found.values():
+            allowed = 3 * row.standard_error + 1.5 / 16 * row.measured
+            assert row.predicted == pytest.approx(row.measured, abs=allowed), (quantity, row.component)
+    file.write_text(CONVOLUTIONS.format(mode="zero"))
+    edges = rows(lensnet.load(file).predict(level="spectrum"), "jacobian_gain")
+    assert all(row.predicted is None for row in edges.values())
+
+
 def test_forward_differentiation_is_the_jacobian_of_autograd(tmp_path: Path) -> None:
     network = load(tmp_path, "tanh", "gain: 1.2", width=12, depth=2).network
     module, batch = to_module(network), load_batch(network.input)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.algebra.dual import Dual, dual
-from lensnet.algebra.pointwise import X, pointwise
+from lensnet.algebra.pointwise import PointwiseFunction, X, pointwise
 from lensnet.algebra.special import special
 from lensnet.expressions.functions import maximum, normal_distribution, sigmoid
 from lensnet.expressions.tree import ZERO
@@ -16,15 +16,28 @@ from lensnet.expressions.tree import ZERO
 Array = NDArray[np.float64]
 
 
+GATES = ("sigmoid", "gelu", "silu")
+"""Names of the gates, in the order of their numbers."""
+
+
+def gate_function(kind: int) -> PointwiseFunction:
+    """The gate of this number."""
+    return pointwise((sigmoid(X), X * normal_distribution(X), X * sigmoid(X))[kind], name=GATES[kind])
+
+
 @lru_cache(maxsize=8)
 def _gate(kind: int) -> Dual:
-    expression = (sigmoid(X), X * normal_distribution(X), X * sigmoid(X))[kind]
-    return dual(pointwise(expression, name=("sigmoid", "gelu", "silu")[kind]))
+    return dual(gate_function(kind))
+
+
+def rectifier() -> PointwiseFunction:
+    """relu."""
+    return pointwise(maximum(X, ZERO), name="relu")
 
 
 @lru_cache(maxsize=1)
 def _relu() -> Dual:
-    return dual(pointwise(maximum(X, ZERO), name="relu"))
+    return dual(rectifier())
 
 
 @special("gate_kernel", 5, r"\mathbb{{E}}f f\left({1}; {2}, {3}, {4}\right)")

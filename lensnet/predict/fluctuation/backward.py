@@ -101,7 +101,7 @@ class Backward:
         share *= plain.variance / row.variance if row.variance > 0 else 1.0  # masks are each row's own
         own = self.sources.add(node.path, "slopes", row, share, 2 * (1 - after.alike.mean) / 3)
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
-        batch, single = self.sources.variance(base.gains, pairs.rows), self.sources.variance(base.gains)
+        batch, single = self.sources.variance(base, pairs.rows), self.sources.variance(base)
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
         bent = gate.log_curvature * float(np.sqrt(batch))
         response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])

@@ -58,7 +58,7 @@ class FluctuationEngine:
             moments = propagate(network, moments.signals[INPUT])
         kernel = above.get(Level.KERNEL)
         rows = _Rows(network, source, kernel)
-        sources = Sources(2 + sum(2 + len(node.ports) for node in network))
+        sources = Sources(2 + sum(4 + len(node.ports) for node in network))
         forward = Forward(network, moments.signals, rows.pairs, sources, _head_start(moments, kernel, source))
         base = _Base(moments, kernel)
         out = LevelPrediction(Level.FLUCTUATION)

@@ -21,8 +21,8 @@ from lensnet.predict.environment import linear_factor
 from lensnet.predict.fluctuation.closeness import Closeness
 from lensnet.predict.fluctuation.laws import (
     average,
+    flattened,
     mask_law,
-    one_by_one,
     orthogonal,
     removes_mean,
     scaled,
@@ -32,6 +32,7 @@ from lensnet.predict.fluctuation.log_law import LogLaw, chi_square, dead_probabi
 from lensnet.predict.fluctuation.neuron import Energy, energy, joint_energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.pairs import RowPairs
 from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources, met
+from lensnet.predict.fluctuation.several import product, several_layers
 from lensnet.predict.moments.cross import ForwardCross
 from lensnet.predict.moments.forward import CrossFields, forward
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind
@@ -79,7 +80,7 @@ class Forward:
         if len(node.ports) > 1:
             return self._merge(node, signals, before)
         e = 1.0 if node.component.homogeneous else self._elasticities(node, signals)[0]
-        response = self._doubted(node, before[0].passed(e))
+        response = self._doubted(node, before[0].passed(e)).gathered(flattened(node))
         row = mask_law(node, self.input_kurtosis(node))
         if not row.variance:
             return response
@@ -130,21 +131,14 @@ class Forward:
             e = 1.0 - bias / total if total > 0 else 1.0
         else:
             e = self._elasticities(node, signals)[0]
-        base = before[0]
-        pairs = self.pairs(node.path)
-        variance = self.sources.variance(base.gains, pairs.rows)
-        row = LogLaw()
-        for law in node.weights.values():
-            if node.shapes_in[0].kind == "ids":
-                break  # the rows of a table are drawn one by one: see below
-            one = self.dense_law(node, law, node.shape.channels if law is last else law.fan_out)
-            row = row + one
-        if node.shapes_in[0].kind == "ids":
-            row = chi_square(node.shape.channels)
-        gains = self.sources.add(node.path, "weights", row, pairs.square())
-        doubts = (*_unknown(pairs), *one_by_one(node))
-        bent = (1 - e) * float(np.sqrt(variance))
-        return base.passed(e, e * (1 - e) * variance / 2, bent).with_noise(gains, node.shape.channels, doubts)
+        base, pairs, n = before[0], self.pairs(node.path), node.shape.channels
+        variance = self.sources.variance(base, pairs.rows)
+        passed = base.passed(e, e * (1 - e) * variance / 2, (1 - e) * float(np.sqrt(variance)))
+        if len(node.weights) > 1:
+            return several_layers(self, node, signals[0], passed).with_noise(np.zeros(1), n, _unknown(pairs))
+        table = node.shapes_in[0].kind == "ids"  # whose rows are drawn one by one
+        row = chi_square(n) if table else self.dense_law(node, last, n)
+        return passed.with_noise(self.sources.add(node.path, "weights", row, pairs.square()), n, _unknown(pairs))
 
     def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
         """ln |W x|^2 over weight draws for one input, relative to its average."""
@@ -173,7 +167,6 @@ class Forward:
             return base.passed(1.0)
         neuron = energy(chained(law, function_of(node)), mean, std)
         to_variance = (mean**2 + std**2) / std**2
-        gains = to_variance * base.gains
         n = node.shape.channels
         pairs = self.pairs(origin)
         centred = origin in self.network and (
@@ -185,7 +178,7 @@ class Forward:
             neuron.bend / n
         )  # the bend goes into the shift: no average reduces it
         own, moved = self._not_gaussian(node, origin, neuron, own)
-        batch_variance, single_variance = self.sources.variance(gains, pairs.rows), self.sources.variance(gains)
+        batch_variance, single_variance = (to_variance**2 * self.sources.variance(base, k) for k in (pairs.rows, 1))
         shift = (
             neuron.log_curvature * batch_variance / 2
             + neuron.bend * (single_variance - batch_variance) / 2
@@ -213,6 +206,10 @@ class Forward:
         return own + LogLaw(-extra / (2 * n), extra / n), fourth / 24 * quartic
 
     def _merge(self, node: Node, signals: Sequence[Signal], before: Sequence[Response]) -> Response:
+        if node.component.implementation == "multiply":
+            made = product(self, node, signals, before)
+            if made is not None:
+                return made
         elasticities = self._elasticities(node, signals)
         response = self._doubted(node, met(before, elasticities))
         if abs(sum(elasticities) - 1) < 0.05:  # ln of a sum of shares is convex: it gains by what its parts differ

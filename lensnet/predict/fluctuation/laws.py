@@ -15,6 +15,14 @@ def one_by_one(node: Node) -> tuple[str, ...]:
     return (f"the noise of {node.path} is that of its weight layers one by one",) if len(node.weights) > 1 else ()
 
 
+def flattened(node: Node) -> float:
+    """Rows of the input for each row of the output, where these hold the same numbers; else 1."""
+    into, out = node.shapes_in[0], node.shape
+    if node.weights or into.features != out.features:
+        return 1.0
+    return into.position_count / out.position_count
+
+
 def standardises_batch(node: Node) -> bool:
     """Whether every channel leaves with a fixed mean and power over the batch: an average over the batch keeps neither
     the mean nor the power of its neurons as noise."""

@@ -23,14 +23,15 @@ _GRID = np.linspace(-1.0, 1.0, 1025)
 class RowPairs:
     """Correlations between pairs of different rows, each with its weight in the average over the batch.
 
-    `rows`: how many there are. `known` is False where nobody could tell: the rows are then taken as equal, which gives
-    the scatter of one row.
+    `rows`: how many there are. `beside`: average correlation of two positions of one example. `known` is False where
+    nobody could tell: the rows are then taken as equal, which gives the scatter of one row.
     """
 
     correlation: Array
     weight: Array
     rows: int = 1
     known: bool = True
+    beside: float = 1.0
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Average over all pairs of different rows of a smooth function of their correlation."""
@@ -79,4 +80,6 @@ def pairs_of(gram: Array, examples: int, positions: int, places: int) -> RowPair
     if not out.sum() > 0:
         return UNKNOWN
     out /= out.sum()
-    return RowPairs(correlation[~equal], out[~equal], examples * positions)
+    near = same & ~equal
+    beside = float(correlation[near].mean()) if near.any() else 1.0
+    return RowPairs(correlation[~equal], out[~equal], examples * positions, beside=beside)

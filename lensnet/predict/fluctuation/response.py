@@ -56,19 +56,19 @@ class Sources:
         """The law of ln Q relative to the infinitely wide network, Q averaged over so many rows."""
         powers = response.gains[:, None] ** np.arange(1, 5)
         common = LogLaw(*(float(value) for value in np.sum(powers * self._common, axis=0)))
-        row = LogLaw(*(float(value) for value in np.sum(powers * self._row, axis=0)))
-        own = row - common
-        turned = float(response.gains**2 @ self._turned) / own.variance if own.variance > 0 else 0.0
+        left = np.broadcast_to(1.0 / np.asarray(response.inside), self.most)[:, None] ** np.array([1, 1, 2, 3])
+        own = LogLaw(*(float(value) for value in np.sum(powers * (self._row - self._common) * left, axis=0)))
+        turned = float(response.gains**2 @ (self._turned * left[:, 1])) / own.variance if own.variance > 0 else 0.0
         return common + average_of(own, rows, turned) + LogLaw(response.shift)
 
-    def variance(self, gains: Array, rows: int = 1) -> float:
+    def variance(self, response: Response, rows: int = 1) -> float:
         """Of ln Q averaged over so many rows, to leading order; of a single row by default."""
-        common, row = self.common_variance(gains), float(gains**2 @ self._row[:, 1])
-        return common + (row - common) / rows
+        own = response.gains**2 @ ((self._row[:, 1] - self._common[:, 1]) / response.inside)
+        return self.common_variance(response.gains) + float(own) / rows
 
     def apart(self, response: Response, rows: int) -> float:
         """Variance of ln Q of a single row that different rows do not share; 0 for one row."""
-        return 0.0 if rows < 2 else self.variance(response.gains) - self.common_variance(response.gains)
+        return 0.0 if rows < 2 else self.variance(response) - self.common_variance(response.gains)
 
     def common_variance(self, gains: Array) -> float:
         return float(gains**2 @ self._common[:, 1])
@@ -82,6 +82,7 @@ class Response:
     shift: what curvature moves in the mean of ln Q (order 1/width).
     width: of the narrowest layer whose noise arrives here.
     bent: by how much of itself the elasticity of the whole way here changes within one standard deviation.
+    inside: rows that a row here was made of, by source, `(sources,)`: over them its own part is an average.
     doubts: what is not known on the way here, one sentence each.
     """
 
@@ -89,6 +90,7 @@ class Response:
     shift: float = 0.0
     width: float = inf
     bent: float = 0.0
+    inside: Array | float = 1.0
     doubts: tuple[str, ...] = ()
 
     def passed(self, elasticity: float, shift: float = 0.0, bent: float = 0.0) -> Response:
@@ -101,6 +103,12 @@ class Response:
             shift=elasticity * self.shift + shift,
             bent=self.bent + bent,
         )
+
+    def gathered(self, rows: float) -> Response:
+        """Where one row is made of so many."""
+        if rows == 1:
+            return self
+        return replace(self, inside=np.where(self.gains != 0, rows * np.asarray(self.inside), self.inside))
 
     def with_noise(self, gains: Array, width: float, doubts: Iterable[str] = ()) -> Response:
         """With a new source of its own, brought in by a layer of this width."""
@@ -116,5 +124,6 @@ def met(responses: Sequence[Response], shares: Sequence[float], shift: float = 0
         sum(part.shift for part in parts) + shift,
         min(part.width for part in parts),
         max((part.bent for part in parts), key=abs),
+        np.max([np.broadcast_to(part.inside, part.gains.shape) for part in parts], axis=0),
         tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
     )

@@ -136,7 +136,7 @@ def rounding_effects(network: Network, forward: Forward, sizes: Mapping[str, Eff
         if not np.isfinite(come):
             continue
         noise[node.path] = Noise(own, come, tuple(dict.fromkeys(doubts)))
-        scatter = forward.sources.variance(forward.responses[node.path].gains)
+        scatter = forward.sources.variance(forward.responses[node.path])
         out.append(_effect(node, noise[node.path], sizes[node.path], dtype, scatter))
     return out
 

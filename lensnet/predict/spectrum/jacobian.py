@@ -1,7 +1,13 @@
-"""Singular values of the Jacobian from the network's input to every output of a chain of dense layers and functions.
+"""Singular values of the Jacobian from the network's input to every output of a chain of weight layers and functions.
 
 Dense layers with fresh weights, pointwise functions of their outputs, dropout, and what only multiplies by a number.
 Slopes are those of the Gaussian pre-activations, example by example, independent from neuron to neuron.
+
+A convolution whose window wraps around is a matrix too, positions times channels large. A random diagonal matrix A
+comes back from W A W^T as the same average at every position, as from a dense layer. So the law of the singular values
+is that of dense layers with as many neurons and the same sum of squared weights per row; what it is averaged over are
+the channels, and errors are of order 1/channels. Edges (zero padding) and strides tell positions apart and are not
+followed.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from lensnet.algebra.random_matrix.jacobian import Slopes, Stage, Traces, Weight
 from lensnet.algebra.random_matrix.singular_values import Singular, singular
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Law, Signal
+from lensnet.network.geometry import Window
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.environment import linear_factor
 from lensnet.predict.moments.pointwise import chained, function_of, slope_of, under
@@ -79,10 +86,13 @@ def ways(network: Network, signals: Mapping[str, Signal]) -> dict[str, Way]:
 
 def _after(node: Node, before: Way | None, signals: Mapping[str, Signal]) -> Way | None:
     signal = signals[node.inputs[0]]
-    if _is_dense(node):
-        return _dense(node, before) if before is not None or node.inputs[0] == INPUT else None
+    matrix = _matrix(node)
+    if matrix is not None:
+        return _weighted(node, matrix, before) if before is not None or node.inputs[0] == INPUT else None
     if before is None:
         return None
+    if node.component.implementation == "flatten":
+        return before
     if node.component.function is not None:
         return _pointwise(node, before, signal)
     if node.component.implementation == "dropout":
@@ -97,21 +107,29 @@ def _after(node: Node, before: Way | None, signals: Mapping[str, Signal]) -> Way
     return None
 
 
-def _is_dense(node: Node) -> bool:
+def _matrix(node: Node) -> Stage | None:
+    """The weights of a layer as one matrix between all of its inputs and outputs, positions included."""
     fresh = node.component.coherence.kind == "fresh" and len(node.weights) == 1 and node.shares is None
-    if not fresh or node.shape.positions or node.shapes_in[0].positions:
-        return False
-    (law,) = node.weights.values()
-    return law.fan_in == node.shapes_in[0].channels and law.fan_out == node.shape.channels
+    if not fresh or node.shape.kind != "real" or node.shapes_in[0].kind != "real":
+        return None
+    (law,), (into,), out = node.weights.values(), node.shapes_in, node.shape
+    if not out.positions and not into.positions and (law.fan_in, law.fan_out) == (into.channels, out.channels):
+        kind: Weights = "orthogonal" if law.distribution == "orthogonal" else "gaussian"
+        return Stage(law.fan_in, law.fan_out, law.variance, kind)
+    window = node.geometry
+    if not isinstance(window, Window) or window.mode != "circular" or law.distribution == "orthogonal":
+        return None
+    taps = law.fan_in / into.channels
+    if into.positions != out.positions or set(window.stride) != {1} or taps != np.prod(window.kernel):  # groups
+        return None
+    return Stage(into.features, out.features, law.variance * taps / out.position_count)
 
 
-def _dense(node: Node, before: Way | None) -> Way:
-    (law,) = node.weights.values()
-    kind: Weights = "orthogonal" if law.distribution == "orthogonal" else "gaussian"
-    stage = Stage(law.fan_in, law.fan_out, law.variance, kind)
-    traces = (Traces.identity(law.fan_in) if before is None else before.traces).dense(law.fan_out, law.variance, kind)
+def _weighted(node: Node, matrix: Stage, before: Way | None) -> Way:
+    start = Traces.identity(matrix.inputs) if before is None else before.traces
+    traces = start.dense(matrix.outputs, matrix.variance, matrix.weights)
     stages, deep = (before.stages, before.inverse_widths) if before is not None else ((), 0.0)
-    return Way((*stages, stage), node.path, traces, traces, inverse_widths=deep + 1 / law.fan_out)
+    return Way((*stages, matrix), node.path, traces, traces, inverse_widths=deep + 1 / node.shape.channels)
 
 
 def _pointwise(node: Node, before: Way, signal: Signal) -> Way | None:
@@ -121,7 +139,7 @@ def _pointwise(node: Node, before: Way, signal: Signal) -> Way | None:
     law = _first_examples(law)
     slope = slope_of(chained(law, function_of(node)))
     moments = under(law, _squared(slope))
-    second, fourth = moments.mean.value, moments.second_moment.value
+    second, fourth = (_over_positions(value) for value in (moments.mean.value, moments.second_moment.value))
     if not (np.isfinite(second).all() and np.isfinite(fourth).all()):
         return None
     factor = before.stages[-1].slopes if not law.chain else None  # what multiplied in between, dropout say
@@ -133,6 +151,11 @@ def _pointwise(node: Node, before: Way, signal: Signal) -> Way | None:
     if factor is not None:
         return before.times(second, fourth, slopes)
     return before.with_slopes(second, fourth, slopes)
+
+
+def _over_positions(field: Field) -> Field:
+    """Average over the positions of every example, `(examples,)`."""
+    return np.asarray(field.reshape(len(field), -1).mean(axis=1))
 
 
 def _first_examples(law: Law) -> Law:
