@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.algebra.mixing.gate_pairs import GATES, gate_function, rectifier
+from lensnet.algebra.mixing.gate_pairs import GATES, gate_function, rectifier, relu_kernel
 from lensnet.algebra.pointwise import PointwiseFunction, X, pointwise
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
@@ -182,13 +182,16 @@ def _routed(forward: Forward, node: Node, signal: Signal, response: Response) ->
     router, inner, outer = (node.weights[name] for name in ("router", "inner", "outer"))
     q, n = float(np.mean(signal.second_moment)), node.shape.channels
     rated, noise = router.gain**2 * q, router.bias_std**2
-    hidden = energy(rectifier(), inner.bias_mean, np.sqrt(inner.gain**2 * q + inner.bias_std**2))
-    shares = _shares(float(f"{rated + noise:.3g}"), router.fan_out, int(node.parameters["active"]),
-                     bool(node.parameters["renormalize"]))  # fmt: skip
+    seen, level = inner.gain**2 * q + inner.bias_std**2, inner.bias_mean
+    hidden = energy(rectifier(), level, float(np.sqrt(seen)))
+    active, whole = int(node.parameters["active"]), bool(node.parameters["renormalize"])
+    shares = _shares(float(f"{rated + noise:.3g}"), router.fan_out, active, whole)
 
     def common(c: Array) -> Array:
         power, overlap = (np.interp((rated * c + noise) / (rated + noise), _CORRELATIONS, part) for part in shares)
-        neurons = 2 * c**2 / n + hidden.pair(c) / inner.fan_out
+        inside = (inner.gain**2 * q * c + inner.bias_std**2) / seen
+        alike = relu_kernel(level, level, seen, seen, seen * inside) / relu_kernel(level, level, seen, seen, seen)
+        neurons = 2 * np.asarray(alike) ** 2 / n + hidden.pair(inside) / inner.fan_out
         return np.log1p(np.maximum(power + (1 + power) * overlap * neurons, 0.0))
 
     row = float(common(np.ones(1))[0])
