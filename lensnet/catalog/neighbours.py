@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def components_of_file(spec: NetworkSpec, document: Document) -> OwnComponents:
                     own.found[name] = Component(part, beside, str(path.parent), name)
                 break
     return own
+
+
+def components_in(places: Iterable[str | Path]) -> dict[str, Component]:
+    """Name -> component of component files, and of the files in folders. Raises SpecError with every problem."""
+    found: dict[str, Component] = {}
+    problems: list[Problem] = []
+    for place in map(Path, places):
+        for path in sorted(place.glob("*.yaml")) if place.is_dir() else [place]:
+            try:
+                spec, document = load_component_spec(path)
+                if spec.component in catalog() or spec.component in found:
+                    raise document.error(
+                        ("component",), f"a component {spec.component!r} exists already", "choose another name"
+                    )
+            except SpecError as error:
+                problems.extend(error.problems)
+            else:
+                found[spec.component] = Component(spec, document, str(path.parent))
+    if problems:
+        raise SpecError(problems)
+    return found
 
 
 def _unknown_names(spec: NetworkSpec, defined: dict[str, Component]) -> list[str]:

@@ -21,6 +21,7 @@ VERBS = {
     "measure": ("measuring", MAIN),
     "import": ("importing", MAIN),
     "report": ("saved", MAIN),
+    "compare": ("saved", MAIN),
     "lint": ("checking", LOOK),
     "show": ("checking", LOOK),
     "components": ("catalogue", LOOK),

@@ -64,7 +64,7 @@ def run(
     """Predict every component, measure it, and show one beside the other with verdicts."""
     output = Output(_view(view), only_bad, all_rows, quiet, json, markdown, html, plot)
     output.check()
-    settings = _settings(tolerance)
+    settings = settings_of(tolerance)
     from lensnet.api import load
     from lensnet.cli.progress import SeedBar
 
@@ -102,7 +102,7 @@ def predict(
     """Show what the effect models say, without a single forward pass."""
     output = Output("both", False, all_rows, quiet, json, markdown, html, plot)
     output.check()
-    settings = _settings(0.05)
+    settings = settings_of(0.05)
     from lensnet.api import load
 
     net = load(spec, overrides or ())
@@ -159,7 +159,7 @@ def _view(view: ViewChoice) -> Literal["local", "through", "both"]:
     return {ViewChoice.LOCAL: "local", ViewChoice.THROUGH: "through"}.get(view, "both")  # type: ignore[return-value]
 
 
-def _settings(tolerance: float) -> Settings:
+def settings_of(tolerance: float) -> Settings:
     from lensnet.compare.settings import Settings
 
     return Settings(tolerance=tolerance)

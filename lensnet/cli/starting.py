@@ -110,4 +110,6 @@ def _emit(name: str, template: str, write: bool) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     print(f"{path}: edit it, then: lensnet lint {path}")
+    if "matches:" in text:
+        print(f"and: lensnet import PACKAGE.MODULE:FACTORY --input SIZE --component {path}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import html as markup
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,9 +122,10 @@ def _tree_table(summary: Summary, items: Sequence[Item], report: Report | None) 
         table.add_column(f"{name} pred|meas" if measured else f"{name} pred", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     rows: dict[str, list[Row]] = {}
+    paths = {item.path for item in items}
     for row in report.rows if report is not None else ():
         if row.level == "moments":
-            rows.setdefault(row.component, []).append(row)
+            rows.setdefault(_item_of(row.component, paths), []).append(row)
     lines = list(_lines(tree(items), 0, summary.depth))
     for level, branch in lines[:_MOST]:
         table.add_row(*_cells(summary, level, branch, rows))
@@ -149,11 +150,19 @@ def _cells(summary: Summary, level: int, branch: Branch, rows: dict[str, list[Ro
     kind = _class_of(summary, branch) if several else last.component
     kind = kind or f"{len(branch.items)} components"
     mine = [row for item in branch.items for row in rows.get(item.path, ())]
-    q = next((r for r in rows.get(last.path, ()) if _is(r, "forward")), None)
+    q = next((r for r in reversed(rows.get(last.path, ())) if _is(r, "forward")), None)
     p = next((r for r in rows.get(branch.items[0].path, ()) if _is(r, "backward")), None)
     shape = "x".join(map(str, (*last.beam.positions, last.beam.channels)))
     shown = [_pair(row) for row in (q, p)]
     return ["  " * level + branch.label, kind, shape, f"{count:,}" if count else "", *shown, _verdict(mine)]
+
+
+def _item_of(component: str, paths: Collection[str]) -> str:
+    """The item that a component is, or is a part of (a component that is made of others)."""
+    name = component
+    while name not in paths and "." in name:
+        name = name.rpartition(".")[0]
+    return name if name in paths else component
 
 
 def _is(row: Row, direction: str) -> bool:

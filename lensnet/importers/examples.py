@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,18 +18,28 @@ class InputRefused(ValueError):
 Size = Sequence[int] | Sequence[Sequence[int]]
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """One call of a model: positional and named arguments."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
 def call_of(
     model: nn.Module, input_size: Size | None, input_data: Any, seed: int = 0
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The ways in which the model may be called, the likeliest first: (positional arguments, named arguments).
 
-    input_data: a tensor, a tuple or list of arguments, or a mapping of named ones. input_size: one size (the examples
-    first) or several; token ids are drawn where the model begins with an embedding, else standard normal numbers.
-    Raises InputRefused.
+    input_data: a tensor, a tuple or list of arguments, a mapping of named ones, or `Arguments` with both. input_size:
+    one size (the examples first) or several; token ids are drawn where the model begins with an embedding, else
+    standard normal numbers. Raises InputRefused.
     """
     if (input_size is None) == (input_data is None):
         raise InputRefused("give either input_size (the examples first, as 8x3x224x224) or input_data")
     if input_data is not None:
+        if isinstance(input_data, Arguments):
+            return [(input_data.args, dict(input_data.kwargs))]
         if isinstance(input_data, Mapping) or hasattr(input_data, "keys"):
             return [((), {key: input_data[key] for key in input_data.keys()})]
         return [(tuple(input_data) if isinstance(input_data, tuple | list) else (input_data,), {})]
@@ -36,7 +47,7 @@ def call_of(
     device = _device(model)
     source = torch.Generator().manual_seed(seed)
     floats = [torch.randn(size, generator=source).to(device) for size in sizes]
-    vocabulary = _vocabulary(model)
+    vocabulary = vocabulary_of(model)
     if vocabulary is None or any(len(size) != 2 for size in sizes):
         return [(tuple(floats), {})]
     ids = [torch.randint(vocabulary, size, generator=source).to(device) for size in sizes]
@@ -59,7 +70,7 @@ def _device(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _vocabulary(model: nn.Module) -> int | None:
+def vocabulary_of(model: nn.Module) -> int | None:
     """How many token ids the model knows; None where it does not begin with an embedding."""
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):

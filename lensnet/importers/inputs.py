@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import hypot
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
 from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
-from lensnet.importers.operations import name_of, table
+from lensnet.importers.operations import argument, name_of, table
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -22,9 +23,8 @@ def placeholder(mapper: Mapper, node: Node) -> Value:
     if not torch.is_tensor(value):
         return None
     sizes = tuple(value.shape)
-    if mapper.input is None or (value.is_floating_point() and not _is_float(mapper.input)):
-        if mapper.input is None or node.users:
-            mapper.input = node
+    if mapper.input is None or (value.is_floating_point() and node.users and not _leads(mapper.input)):
+        mapper.input = node
     if not value.is_floating_point():
         roles: list[Any] = [None] * len(sizes)
         if sizes:
@@ -40,9 +40,12 @@ def placeholder(mapper: Mapper, node: Node) -> Value:
     return beam_of(mapper.batch_axis, "input", sizes, _image(node))
 
 
-def _is_float(node: Node) -> bool:
+def _leads(node: Node) -> bool:
+    """Whether an input is followed through the network: a signal, or ids that an embedding looks up."""
     value = node.meta.get("val")
-    return torch.is_tensor(value) and value.is_floating_point()
+    if torch.is_tensor(value) and value.is_floating_point():
+        return True
+    return any(name_of(user) == "embedding" and argument(user, 1, "indices") is node for user in node.users)
 
 
 def _second(mapper: Mapper, node: Node) -> Value:
@@ -50,9 +53,11 @@ def _second(mapper: Mapper, node: Node) -> Value:
     assert mapper.input is not None
     beam = beam_of(mapper.batch_axis, "input", sizes_of(node), _image(node))
     example = mapper.captured.inputs.get(node.name)
-    power = 1.0 if example is None or example.is_meta else float(example.double().square().mean().sqrt())
-    params = {"std": power, **grid_parameters(beam)}
-    mapper.notes.append(f"a second input, {node.name}, is a light of its own (rms {power:.3g})")
+    mean, std = 0.0, 1.0
+    if example is not None and not example.is_meta:
+        mean, std = float(example.double().mean()), float(example.double().std(correction=0))
+    params = {"std": std, **({"bias": mean} if mean else {}), **grid_parameters(beam)}
+    mapper.notes.append(f"a second input, {node.name}, is a light of its own (rms {hypot(mean, std):.3g})")
     first = mapper.values.get(mapper.input)
     tap = (mapper.input, first if isinstance(first, Beam) else None)
     return mapper.add(node, "source", params, [tap], beam, name=node.name)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from lensnet.catalog.component import Component
 from lensnet.importers.capture import Captured, output_nodes
 from lensnet.importers.draft import (
     Beam,
@@ -37,11 +38,16 @@ from lensnet.importers.statics import Statics
 
 
 class Mapper(Statics):
-    """One walk through a captured graph. `laws`: the law of every parameter and buffer by name."""
+    """One walk through a captured graph. `laws`: the law of every parameter and buffer by name. `components`: those
+    beside the catalogue's, whose `matches:` come first."""
 
-    def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int = 0) -> None:
+    def __init__(
+        self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int = 0,
+        components: Mapping[str, Component] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(captured, laws)
         self.batch_axis = batch_axis
+        self.components = dict(components or {})
         self.names = Names()
         self.items: list[Item] = []
         self.by_path: dict[str, Item] = {}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lensnet.importers.rules  # noqa: F401  registers the rules
+from lensnet.catalog.component import Component
 from lensnet.importers.build import network_of, spec_of, text_of
 from lensnet.importers.capture import Captured, ImportRefused, capture
 from lensnet.importers.draft import Draft, Unmapped
@@ -53,15 +54,19 @@ def import_model(
     training: bool = False,
     weights: Weights = "auto",
     name: str = "",
+    components: Mapping[str, Component] | None = None,
 ) -> ImportedModel:
-    """Capture and map. Raises ImportRefused with a reason in one line; the model is left as it was."""
+    """Capture and map; `components` beside those of the catalogue, whose `matches:` come first.
+
+    Raises ImportRefused with a reason in one line; the model is left as it was.
+    """
     model = unwrapped(model)
     captured = capture(model, args, kwargs, training)
     laws = laws_of(model, captured.parameters)
     built = weights == "built" or (weights == "auto" and trained(laws, captured.parameters))
     name = name or type(model).__name__
     try:
-        draft = _drawn(captured, laws)
+        draft = _drawn(captured, laws, components)
         spec, network = _written(draft, name, _about(model, captured, built))
     except (Unmapped, SpecError) as error:
         if bad := _not_finite(captured.parameters):
@@ -95,15 +100,17 @@ def _written(draft: Draft, name: str, about: str) -> tuple[dict[str, Any], Netwo
     return spec, network_of(text_of(spec), name)
 
 
-def _drawn(captured: Captured, laws: Mapping[str, TensorLaw]) -> Draft:
+def _drawn(
+    captured: Captured, laws: Mapping[str, TensorLaw], components: Mapping[str, Component] | None = None
+) -> Draft:
     """The network with the examples on the first axis of the input; on the second (torch's default for sequences) where
     that lets more of the model be described."""
-    first = Mapper(captured, laws).run()
+    first = Mapper(captured, laws, 0, components).run()
     shape = getattr(first.input_node.meta.get("val"), "shape", ())
     if len(shape) != 3 or first.input_beam is None or not any("positions" in item.reason for item in first.items):
         return first
     try:
-        second = Mapper(captured, laws, batch_axis=1).run()
+        second = Mapper(captured, laws, 1, components).run()
     except (Unmapped, AssertionError):
         return first
     if _opaque(second) >= _opaque(first):

@@ -21,7 +21,9 @@ def opaque(mapper: Mapper, node: Node, reason: str) -> Value:
     """A component that is only measured; where even the shape of its value cannot be read, a lost value."""
     sources: list[Node] = []
     operations: list[str] = []
-    for one in node.all_input_nodes:
+    cluster = mapper.clusters.get(node)
+    inputs = node.all_input_nodes if cluster is None else cluster.info.get("sources", [cluster.source])
+    for one in inputs:
         value = mapper.values.get(one)
         if isinstance(value, Lost):
             sources += value.sources

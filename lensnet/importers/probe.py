@@ -8,6 +8,7 @@ tensors, and the loss reaches the activations alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,10 @@ class PortGraph:
         self.copies = copies
         self.items = items
 
+    def places(self, network: Network) -> dict[str, Place]:
+        """Item -> where its output and its ports stand in a network, which may take a component apart (`body:`)."""
+        return {item.path: place_of(item, network) for item in self.items}
+
     def shadow(self, weights: Mapping[str, Tensor], owned: Mapping[str, str]) -> Shadow:
         """Beside a run of the graph, every component alone with other weights; `owned` as of the captured graph."""
         inside: dict[Node, set[str]] = {}
@@ -105,6 +110,29 @@ class PortGraph:
         return place
 
 
+@dataclass(frozen=True)
+class Place:
+    """`output`: the node whose output an item's output is; `ports`: (node, port, producer) of every tap in order."""
+
+    output: str
+    ports: tuple[tuple[str, str, str], ...]
+
+
+def place_of(item: Item, network: Network) -> Place:
+    """A node of the item's name; of a component made of others, its last part and the ports that lead into it."""
+    if item.path in network:
+        node = network[item.path]
+        return Place(item.path, tuple((node.path, *pair) for pair in zip(node.ports, node.inputs, strict=True)))
+    parts = {node.path: node for node in network if node.path.startswith(f"{item.path}.")}
+    if not parts:
+        return Place(item.path, ())
+    leading = [
+        (node.path, port, producer) for node in parts.values()
+        for port, producer in zip(node.ports, node.inputs, strict=True) if producer not in parts
+    ]  # fmt: skip
+    return Place(list(parts)[-1], tuple(leading) if len(leading) == len(item.taps) else ())
+
+
 def _port(value: Any) -> Any:
     return value.view_as(value) if torch.is_tensor(value) else value
 
@@ -137,9 +165,11 @@ class ModelProbe(Interpreter):
         self.backward, self.with_sides = backward, sides
         self.shapes: dict[str, Shape] = {INPUT: network.input.shape, **{node.path: node.shape for node in network}}
         self.port_of = ports.ports
+        self.places = ports.places(network)
         self.seen: dict[str, list[tuple[str, Beam]]] = {}
         for item in items.values():
-            self.seen.setdefault(ports.copies[item.output].name, []).append((item.path, item.beam))
+            here = self.places[item.path].output
+            self.seen.setdefault(ports.copies[item.output].name, []).append((here, item.beam))
         if input_beam is not None:
             self.seen.setdefault(ports.copies[input_node].name, []).insert(0, (INPUT, input_beam))
         self.last = ports.copies[output].name
@@ -199,11 +229,13 @@ class ModelProbe(Interpreter):
     def _at_port(self, name: str, value: Any) -> Any:
         path, index = self.port_of[name]
         item = self.items[path]
-        beam = item.taps[index][1]
-        if beam is None or not torch.is_tensor(value) or not value.is_floating_point() or path not in self.network:
+        beam, ports = item.taps[index][1], self.places[path].ports
+        if beam is None or not torch.is_tensor(value) or not value.is_floating_point() or not ports:
             return value
-        node = self.network[path]
-        asked = self.with_sides and any(needed(node, subject) for subject in ("signal", "pair", "gradient"))
+        at, port, producer = ports[index]
+        node = self.network[at]
+        asked = self.with_sides and at == path
+        asked = asked and any(needed(node, subject) for subject in ("signal", "pair", "gradient"))
         if asked:
             with torch.no_grad():
                 self.held[path, index] = in_order(value.detach(), beam)
@@ -211,7 +243,7 @@ class ModelProbe(Interpreter):
                     self._signal_sides(path)
         if self.backward and value.requires_grad:
             held = in_order(value.detach(), beam)
-            value.register_hook(partial(self._keep, path, node.ports[index], node.inputs[index], beam, held))
+            value.register_hook(partial(self._keep, at, port, producer, beam, held))
         return value
 
     def _pair_sides(self, path: str) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensnet.compare.findings import Finding
-from lensnet.compare.row import Row
+from lensnet.compare.row import Row, Verdict
 from lensnet.importers.model import ImportedModel
 from lensnet.importers.shuffling import shuffle
 from lensnet.measure.draw import generator
@@ -35,11 +35,16 @@ BEYOND_CHANCE = 1e-4
 
 @dataclass(frozen=True)
 class Response:
-    """Second moment measured over that predicted for random weights of the same size on the same input; `learned`:
-    whether it lies beyond chance and tolerance, as the verdict of its row says."""
+    """Second moment measured over that predicted for random weights of the same size on the same input, and the verdict
+    of that row."""
 
     ratio: float
-    learned: bool
+    verdict: Verdict
+
+    @property
+    def learned(self) -> bool:
+        """Whether it lies beyond chance and tolerance."""
+        return self.verdict == "deviates"
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def structures(imported: ImportedModel, rows: Iterable[Row] = ()) -> list[Struct
 def _responses(rows: Iterable[Row]) -> dict[tuple[str, str], Response]:
     """(component, direction) -> measured over predicted power, from the measured statistics of its own input."""
     return {
-        (row.component, row.direction): Response(row.measured / row.predicted, row.verdict == "deviates")
+        (row.component, row.direction): Response(row.measured / row.predicted, row.verdict)
         for row in rows
         if row.view == "local" and row.quantity == "second_moment" and row.level == "moments"
         and row.measured is not None and row.predicted

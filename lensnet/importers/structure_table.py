@@ -67,4 +67,6 @@ def _cells(one: Structure) -> list[str]:
 
 
 def _response(one: Response | None) -> str:
-    return "" if one is None else f"x{one.ratio:.2g}" if one.learned else "~ 1"
+    if one is None or one.verdict == "agrees":
+        return "" if one is None else "~ 1"
+    return f"x{one.ratio:.2g}" + ("" if one.learned else " ?")

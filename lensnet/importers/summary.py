@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from lensnet.catalog.component import Component
+from lensnet.catalog.neighbours import components_in
+from lensnet.compare.beside import Beside
 from lensnet.compare.report import Report
 from lensnet.compare.row import Row
 from lensnet.importers.build import parameter_counts
@@ -82,11 +85,16 @@ class Summary:
             raise ImportRefused(self.reason)
         return self.report.to_pandas()
 
-    def beside(self, other: Summary, names: tuple[str, str] = ("first", "second")) -> Any:
-        """Two summaries side by side: before and after a change of initialisation, or two checkpoints."""
-        from lensnet.importers.beside import Beside
+    def beside(self, other: Summary, names: tuple[str, str] = ("first", "second")) -> Beside:
+        """Two summaries side by side: before and after a change of initialisation, or two checkpoints.
 
-        return Beside(self, other, names)
+        Raises ImportRefused where one of them has no report.
+        """
+        for one in (self, other):
+            if one.report is None:
+                raise ImportRefused(f"{one.name}: {one.reason}")
+        assert self.report is not None and other.report is not None
+        return Beside(self.report, other.report, names)
 
     def show(self, depth: int | None = None, width: int | None = None) -> str:
         """The summary as text; `depth` of the module tree, `width` in columns."""
@@ -124,21 +132,23 @@ def summary(
     measure: bool = True,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    components: Sequence[str | Path] = (),
 ) -> Summary:
     """Predict what every component of a torch model does to its signal, measure it, and show both.
 
     input_size: as (8, 3, 224, 224), the examples first; several sizes for several inputs. input_data: your own tensors
     (a tensor, a tuple of arguments, a mapping of named ones). mode: eval or train. weights: `designed` draws fresh
     weights from the laws that the given ones were drawn from; `built` measures the given ones; `auto` looks. seeds:
-    weight draws (for given weights: draws of the input). measure: off for a prediction alone.
+    weight draws (for given weights: draws of the input). measure: off for a prediction alone. components: component
+    files (or folders of them) whose `matches:` name modules of this model; raises SpecError where one is wrong.
 
     The model is left as it was, bit for bit. What cannot be imported gives a summary with a `reason` and what is known.
     """
-    inner = unwrapped(model)
+    inner, own = unwrapped(model), components_in(components)
     out = Summary(type(inner).__name__, depth=depth)
     out.modules, out.total = _modules(inner)
     try:
-        out.imported = _imported(inner, input_size, input_data, mode, weights)
+        out.imported = _imported(inner, input_size, input_data, mode, weights, own)
     except (ImportRefused, InputRefused) as error:
         out.reason = str(error)
         return out
@@ -152,7 +162,9 @@ def summary(
     return out
 
 
-def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights: Weights) -> ImportedModel:
+def _imported(
+    model: nn.Module, size: Size | None, data: Any, mode: str, weights: Weights, components: Mapping[str, Component]
+) -> ImportedModel:
     if mode not in ("eval", "train"):
         raise InputRefused(f"mode is eval or train, not {mode!r}")
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
@@ -165,7 +177,9 @@ def _imported(model: nn.Module, size: Size | None, data: Any, mode: str, weights
     first: ImportRefused | None = None
     for args, kwargs in call_of(model, size, data):
         try:
-            imported = import_model(model, args, kwargs, training=mode == "train", weights=weights)
+            imported = import_model(
+                model, args, kwargs, training=mode == "train", weights=weights, components=components
+            )
         except ImportRefused as error:
             first = first or error
             continue

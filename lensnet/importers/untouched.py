@@ -72,6 +72,8 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
 def quiet() -> Iterator[None]:
     """Nothing on the terminal from the tracers: their warnings, logs, and the graphs that they print when they fail."""
     level = logging.root.manager.disable
+    trace = logging.getLogger("torch.__trace")  # hands its records on without asking for a level
+    off = trace.disabled
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stderr(io.StringIO()),
@@ -79,7 +81,9 @@ def quiet() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
+        trace.disabled = True
         try:
             yield
         finally:
             logging.disable(level)
+            trace.disabled = off

@@ -73,8 +73,23 @@ class _Checker:
         self.effects()
         self.coherence()
         self.assumptions(("assumes",), spec.assumes)
+        self.matches()
         if spec.objective is not None:
             self.objective(spec.objective)
+
+    def matches(self) -> None:
+        """What a module of torch gives must be something that the component has."""
+        for section, kind, known in (
+            ("parameters", "parameter", self.spec.parameters),
+            ("weights", "weight tensor", self.spec.weights),
+        ):
+            for name in getattr(self.spec.matches, section):
+                if name not in known:
+                    told = f"{self.spec.component or 'this component'} has no {kind} '{name}'"
+                    help = did_you_mean(name, known) or f"it has no {kind}s"
+                    self.found.append(
+                        self.document.problem((*self.prefix, "matches", section, name), told, help, key=True)
+                    )
 
     def objective(self, objective: ObjectiveSpec) -> None:
         path: Path = ("objective",)

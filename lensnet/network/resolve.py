@@ -25,6 +25,7 @@ from lensnet.network.wiring import FORK_SUFFIX
 
 _LAYOUTS = {0: "vectors", 1: "tokens (one position axis)", 2: "images (two position axes)", 3: "three position axes"}
 _EMBEDDINGS = ("embedding",)  # implementations that take token ids
+_LAMP = "source"  # looks at nothing that goes in
 
 
 class Resolver:
@@ -144,7 +145,7 @@ class Resolver:
         takes_ids = placed.component.implementation in _EMBEDDINGS
         for producer, shape in zip(inputs, shapes, strict=True):
             self._check_state(placed, producer, shape)
-            if shape.kind == "ids" and not takes_ids:
+            if shape.kind == "ids" and not takes_ids and placed.component.implementation != _LAMP:
                 message = f"{placed.component.name} needs numbers, but '{named(producer)}' gives token ids"
                 raise self.reader.refuse(placed, (), message, "put an embedding first")
             if shape.kind != "ids" and takes_ids:

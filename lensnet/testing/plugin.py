@@ -36,6 +36,7 @@ def check(
     `at`, as `h.*.mlp`). deviating: the share of rows that may deviate from the prediction. Options as for
     `lensnet.summary`. Returns the summary. Raises SignalError (an AssertionError).
     """
+    __tracebackhide__ = True  # the reader's own line is the one to show
     from lensnet.importers.summary import summary
 
     found = summary(model, input_size, input_data=input_data, **options)
@@ -104,8 +105,12 @@ class CheckItem(pytest.Item):
             raise SignalError("; ".join(failures))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
+        from lensnet.language.source import SpecError
+
         if excinfo.errisinstance(SignalError):
             return f"{self.path.name}: {excinfo.value}"
+        if excinfo.errisinstance(SpecError):
+            return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:

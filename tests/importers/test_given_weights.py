@@ -202,7 +202,7 @@ def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     batch = torch.randn(64, 32, generator=seeded(6))
     pair = [summary(m, input_data=batch, seeds=2, most_seeds=2, weights="built") for m in (before, after)]
     changes = pair[0].beside(pair[1]).changes
-    ratio = {component: b / a for component, direction, a, b in changes if direction == "forward"}
+    ratio = {one.component: one.second / one.first for one in changes if one.direction == "forward"}
     assert ratio["model.0"] == pytest.approx(9, rel=1e-4)
     assert "model.0" in str(pair[0].beside(pair[1]))
 
