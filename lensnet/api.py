@@ -114,8 +114,8 @@ class Net:
         """Covariance of the outputs over weight draws at infinite width, `(N, N)` over examples (times positions).
 
         batch: inputs in torch layout (an array, or anything numpy reads); default the network's own input. mode:
-        `full` follows every pair of positions, `stationary` every displacement, `auto` what fits. Raises KernelError
-        where a component has no kernel formula.
+        `full` follows every pair of positions, `stationary` every displacement, `averaged` the averages over equal and
+        over different positions, `auto` what fits. Raises KernelError where a component has no kernel formula.
         """
         from lensnet.predict.kernel.tangent import nngp
 

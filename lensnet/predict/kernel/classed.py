@@ -9,21 +9,24 @@ from typing import Any
 import numpy as np
 
 from lensnet.catalog.effects import CompiledFormula
-from lensnet.levels.classes import ClassedPairs
+from lensnet.levels.classes import AveragedPairs, ClassedPairs
 from lensnet.levels.covariance import Covariance, Nearby
+from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import Node
 from lensnet.predict.environment import static_symbols
+from lensnet.predict.kernel.classed_attention import UNALIKE, attended_own, attended_pairs
 from lensnet.predict.kernel.classed_batch import Normalised, normalised_over_batch
 from lensnet.predict.kernel.classed_maxima import ClassedPool
+from lensnet.predict.kernel.environment import code_table
 from lensnet.predict.kernel.patches import Patches
 from lensnet.predict.operators import FieldOperators, constants_for
 from lensnet.predict.prediction import Check
 
 OPERATORS = {
     "gather_same", "gather_all", "mean_same", "mean_all", "sum_ports", "sum_pairs", "batch_normalised",
-    "window_max_kernel",
+    "window_max_kernel", "attended",
 }  # fmt: skip
 """What a kernel formula may call here."""
 
@@ -64,6 +67,9 @@ class Place:
             "mean_all": lambda k: np.einsum("aa->a", self.given.mean_all(self.states[0].pairs)),
             "batch_normalised": lambda k, eps: self._batch(eps).own,
             "window_max_kernel": lambda k: self.pool.own,
+            "attended": lambda k, gain, slope, width, channels, causal: attended_own(
+                self.states[0], gain, float(slope), float(width), float(channels), bool(causal)
+            ),
         }
         pairs: dict[str, Callable[..., Any]] = {
             **sums,
@@ -73,6 +79,9 @@ class Place:
             "mean_all": self.given.mean_all,
             "batch_normalised": lambda k, eps: self._batch(eps).pairs,
             "window_max_kernel": lambda k: self._maxima(),
+            "attended": lambda k, gain, slope, width, channels, causal: self._attended(
+                self._bias(gain, float(slope)), float(slope), bool(causal)
+            ),
         }
         self.fields = _Reading(self, "field", field)
         self.own = _Reading(self, "own", own)
@@ -100,7 +109,16 @@ class Place:
             self._pool = ClassedPool(self.node.geometry, self.states[0], self.made)
         return self._pool
 
+    def _attended(self, bias: float, slope: float, causal: bool) -> Pairs:
+        if causal:
+            self.checks.append(Check("positions may be exchanged: no mask tells them apart", -1.0, Level.FLUCTUATION))
+        self.sampled = max(self.sampled, UNALIKE)
+        return attended_pairs(self.states[0], bias, slope, causal)
+
     def _maxima(self) -> Pairs:
+        if isinstance(self.given, AveragedPairs):
+            text = "neighbours are no more alike than any two positions"
+            self.checks.append(Check(text, -1.0, Level.FLUCTUATION))
         found = self.pool.pairs()
         self.sampled = max(self.sampled, self.pool.error)
         return found
@@ -116,6 +134,10 @@ class Place:
     def near(self) -> Nearby | None:
         """What is known place by place behind the component."""
         return None if self._normalised is None else self._normalised.near
+
+    def _bias(self, gain: Any, slope: float) -> float:
+        """What the variance of a query has beside slope times that of its token."""
+        return max(0.0, float(np.mean(gain - slope * self.given.first(self.states[0].second_moment))))
 
     def _gather_same(self, k: Any) -> Pairs:
         """Average over outputs of sum_t K[p + t, p' + t], each pair at its class's correlation."""
@@ -206,6 +228,13 @@ class _Reading:
             return self._sample(name[:-2], name[-1])
         if name == "s_batch":
             return np.full(place.given.field_shape, place.given.mean_all(place.states[0].pairs).mean())
+        if name == "code_kernel":
+            table = code_table(node)
+            own = np.diagonal(table)
+            if self.way == "own":
+                return own
+            others = (table.sum() - own.sum()) / max(table.size - len(own), 1)
+            return np.array([own.mean(), others]) if self.way != "typical own" else own.mean()
         if name == "same":
             return 1.0 if self.way in ("own", "typical own") else place.given.same
         if name == "port_channels":

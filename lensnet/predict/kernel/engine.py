@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensnet.levels.classes import StationaryPairs
+from lensnet.levels.classes import AveragedPairs, StationaryPairs
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, Mode
@@ -28,6 +28,8 @@ MOST_SAMPLES = 1536
 """Most samples (examples times positions) whose pairs are followed one by one."""
 MOST_DISPLACEMENTS = 52_000_000
 """Most numbers of a pair field that is kept by displacement."""
+MOST_FIELD = 1 << 24
+"""Most samples of which each is followed with itself alone."""
 _MOST_COMPARED = 32
 
 
@@ -55,9 +57,10 @@ class KernelEngine:
             bands = propagate_bands(network, source.batch, examples, wanted)
             bands.plan_gradients()
             kernels: Kernels = bands
-        elif mode == "stationary":
+        elif mode in ("stationary", "averaged"):
             assert source.batch is not None
-            layout = StationaryPairs(examples, network.input.shape.positions)
+            kind = StationaryPairs if mode == "stationary" else AveragedPairs
+            layout = kind(examples, network.input.shape.positions)
             batch = source.batch[:examples]
             kernels = propagate_by_class(network, input_by_class(network, batch, layout), batch)
         elif examples == 0:
@@ -139,9 +142,10 @@ def cutting(network: Network, source: Source) -> Node | None:
 
 
 def followed(network: Network, source: Source, cut: Node | None = None) -> tuple[int, Mode]:
-    """How many examples are followed, and how: pair by pair where there are few enough samples, else by displacement.
+    """How many examples are followed, and how: pair by pair where there are few enough samples, else by bands, by
+    displacement, or by averages over all positions.
 
-    No example (0) where neither is possible.
+    No example (0) where no batch tells these.
     """
     batch = network.input.batch if source.batch is None else len(source.batch)
     shapes = [node.shape for node in network] + ([] if cut is not None else [network.input.shape])
@@ -149,15 +153,19 @@ def followed(network: Network, source: Source, cut: Node | None = None) -> tuple
     examples = min(batch, MOST_SAMPLES // most_places)
     if examples >= min(batch, 2):
         return examples, "full"
-    if source.batch is None or network.input.shape.kind == "ids":
+    if source.batch is None:
         return 0, "full"
+    if network.input.shape.kind == "ids":
+        return min(batch, max(1, MOST_FIELD // most_places)), "averaged"
     wanted = wanted_displacements(network) if cut is None else None
     if wanted is not None:
         examples = affordable(network, batch, wanted)
         if examples:
             return examples, "banded"
     examples = min(batch, int((MOST_DISPLACEMENTS / (4 * most_places)) ** 0.5))
-    return (examples, "stationary") if examples >= min(batch, 2) else (0, "full")
+    if examples >= min(batch, 2):
+        return examples, "stationary"
+    return min(batch, max(1, MOST_FIELD // most_places)), "averaged"
 
 
 def _note(network: Network, source: Source, examples: int, mode: Mode) -> str:
@@ -165,11 +173,16 @@ def _note(network: Network, source: Source, examples: int, mode: Mode) -> str:
     batch = network.input.batch if source.batch is None else len(source.batch)
     shown = f"{examples} of {batch}" if examples < batch else f"{batch}"
     if examples == 0:
-        return "kernel level: too many positions to follow every pair of them, or every displacement"
+        return "kernel level: too many positions to follow every pair of them, and no batch to average over"
     if mode == "full":
         return f"kernel level: all pairs of samples followed (full mode), {shown} examples"
     if mode == "banded":
         return f"kernel level: the pairs that later components ask for, exactly (banded mode), {shown} examples"
+    if mode == "averaged":
+        return (
+            "kernel level: averages over pairs of equal and of different positions (averaged mode), forward only, "
+            f"{shown} examples"
+        )
     return f"kernel level: pairs followed by displacement (stationary mode), forward only, {shown} examples"
 
 

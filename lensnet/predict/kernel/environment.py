@@ -125,7 +125,8 @@ class Environment:
         if name in _PAIRS:
             return getattr(self._layout(), name)
         if name == "code_kernel":
-            return self.place.given.whole(_code_pairs(self.place))
+            layout = self.place.given
+            return layout.whole(np.tile(code_table(self.place.node), (layout.examples, layout.examples)))
         if name in ("turn_kernel", "turn_mean"):
             turns = _turns(self.place)
             return turns[:1] if name == "turn_mean" else np.tile(turns, (self.place.given.examples,) * 2)
@@ -261,17 +262,15 @@ def _field_operators(place: KernelPlace) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _code_pairs(place: KernelPlace) -> Pairs:
-    """Products of the positional codes of two positions, averaged over channels, for every pair of samples."""
-    node, layout = place.node, place.given
+def code_table(node: Node) -> Pairs:
+    """Products of the positional codes of two positions, averaged over channels, `(places, places)`."""
+    places = node.shape.position_count
     if node.parameters["encoding"] == "learned":
         law = node.weights["weight"]
-        table = law.bias_mean**2 + (law.variance + law.bias_std**2) * np.eye(layout.places)
-    else:
-        options = {name: float(node.parameters[name]) for name in ("base",) if name in node.parameters}
-        code = sinusoidal_code(layout.places, node.shapes_in[0].channels, **options)
-        table = float(node.parameters.get("amplitude", 1.0)) ** 2 * code @ code.T / code.shape[1]
-    return np.tile(table, (layout.examples, layout.examples))
+        return law.bias_mean**2 + (law.variance + law.bias_std**2) * np.eye(places)
+    options = {name: float(node.parameters[name]) for name in ("base",) if name in node.parameters}
+    code = sinusoidal_code(places, node.shapes_in[0].channels, **options)
+    return np.asarray(float(node.parameters.get("amplitude", 1.0)) ** 2 * code @ code.T / code.shape[1])
 
 
 def _turns(place: KernelPlace) -> Field:

@@ -17,14 +17,14 @@ import numpy as np
 
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
-from lensnet.levels.classes import ClassedPairs
+from lensnet.levels.classes import AveragedPairs, ClassedPairs
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.predict.kernel.classed import OPERATORS, Place
-from lensnet.predict.kernel.forward import KERNEL, Step, assumed, finite_terms, gaussian, stated_error
+from lensnet.predict.kernel.forward import KERNEL, Step, assumed, finite_terms, gaussian, placed, stated_error
 from lensnet.predict.kernel.patches import PatchesNearby, patches_of
 from lensnet.predict.kernel.pointwise import applied, behind, uniform
 from lensnet.predict.kernel.propagate import Kernels
@@ -32,8 +32,8 @@ from lensnet.predict.moments.pointwise import function_of
 from lensnet.predict.prediction import Check
 
 NOT_STATIONARY = "no formula by classes of pairs"
-STATIONARY_ERROR = 0.05
-"""Relative to the diagonal: what taking correlations by displacement alone leaves, see docs/levels.md."""
+ERRORS = {"stationary": 0.05, "averaged": 0.1}
+"""Relative to the diagonal: what taking correlations by class alone leaves, see docs/effects/kernels.md."""
 _UNEVEN = 1.0
 
 
@@ -43,10 +43,8 @@ def input_by_class(network: Network, batch: Field, layout: ClassedPairs) -> Cova
     shape, examples = network.input.shape, layout.examples
     batch = np.asarray(batch[:examples])
     if shape.kind == "ids":
-        words = np.unique(batch)
-        pairs = layout.correlated((one, one) for one in (batch == word for word in words)) / np.maximum(
-            layout.counts, 1.0
-        )
+        seen = ((batch == word).astype(float) for word in np.unique(batch))
+        pairs = layout.correlated((one, one) for one in seen) / np.maximum(layout.counts, 1.0)
         return Covariance(np.zeros(layout.field_shape), pairs, layout, own=np.ones(layout.field_shape))
     x = np.moveaxis(batch.astype(float), shape.channel_axis, 0)
     pairs = layout.correlated((channel, channel) for channel in x) / np.maximum(layout.counts, 1.0) / len(x)
@@ -80,12 +78,13 @@ def propagate_by_class(network: Network, source: Covariance, batch: Field | None
 
 def _positional_error(node: Node, states: Sequence[Covariance], state: Covariance) -> float:
     """The error of the mode, relative to the second moment: a pool over positions leaves it, and less signal."""
+    left = ERRORS[state.layout.mode]
     if node.shape.positions:
-        return STATIONARY_ERROR
+        return left
     if not states[0].layout.positions:
         return 0.0
     before, after = float(states[0].second_moment.mean()), float(state.second_moment.mean())
-    return STATIONARY_ERROR * before / after if after > 0 else 1.0
+    return left * before / after if after > 0 else 1.0
 
 
 def _forward(node: Node, states: Sequence[Covariance], network: Network, batch: Field | None = None) -> Step:
@@ -96,8 +95,11 @@ def _forward(node: Node, states: Sequence[Covariance], network: Network, batch: 
     models = node.component.effects(Level.KERNEL)
     model = models.get(KERNEL)
     windows = isinstance(node.geometry, Window | Pointwise) or not {"gather_same", "gather_all"} & _called(node)
-    if model is None or not _called(node) <= OPERATORS or not windows or node.shapes_in[0].kind == "ids":
+    if model is None or not _called(node) <= OPERATORS or not windows:
         return Step(None, reason=NOT_STATIONARY)
+    averaged = isinstance(states[0].layout, AveragedPairs)
+    if not averaged and ("attended" in _called(node) or placed(node)):
+        return Step(None, reason="positions that are not alike have no formula by displacement")
     made = type(states[0].layout)(states[0].layout.examples, node.shape.positions)
     means = models.get("mean") or node.component.effects(Level.MOMENTS).get("mean")
     checks: list[Check] = [_even(states)]

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lensnet.levels.classes import StationaryPairs
+from lensnet.levels.classes import AveragedPairs, StationaryPairs
 from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import FullPairs, Pairs
@@ -33,7 +33,7 @@ from lensnet.predict.kernel.stack import stack_of, sweep
 from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 
 Parametrisation = Literal["ntk", "standard"]
-PositionMode = Literal["auto", "full", "stationary"]
+PositionMode = Literal["auto", "full", "stationary", "averaged"]
 MOST_SAMPLES = 8192
 """Most samples whose pairs are followed one by one: 0.5 GB for each state."""
 Array = NDArray[np.float64]
@@ -50,12 +50,15 @@ def nngp(network: Network, batch: Array | None = None, mode: PositionMode = "aut
     """Covariance of the output over weight draws at infinite width, `(N, N)` over the samples of the output.
 
     batch: inputs in torch layout; None for the declared input. Samples are examples, times positions where the output
-    has some, example-major. mode: `full` follows every pair of positions, `stationary` every displacement (an
-    approximation, see `lensnet.predict.kernel.stationary`; the output must have no positions), `auto` the first that
-    fits. Raises KernelError where a component on the way has no kernel formula.
+    has some, example-major. mode: `full` follows every pair of positions, `stationary` every displacement,
+    `averaged` equal and different positions (approximations, see `lensnet.predict.kernel.stationary`; the output must
+    have no positions), `auto` the first that fits. Raises KernelError where a component on the way has no kernel
+    formula.
     """
-    if mode == "stationary" or (mode == "auto" and samples_of(network, batch) > MOST_SAMPLES):
-        return _by_displacement(network, batch)
+    if mode == "auto" and samples_of(network, batch) > MOST_SAMPLES:
+        mode = "averaged" if network.input.shape.kind == "ids" else "stationary"
+    if mode in ("stationary", "averaged"):
+        return _by_class(network, batch, StationaryPairs if mode == "stationary" else AveragedPairs)
     source = input_state(network, batch)
     stack = stack_of(network)
     if stack is not None:
@@ -197,15 +200,15 @@ def samples_of(network: Network, batch: Array | None) -> int:
     return examples * max(shape.position_count for shape in (network.input.shape, *(node.shape for node in network)))
 
 
-def _by_displacement(network: Network, batch: Array | None) -> Array:
+def _by_class(network: Network, batch: Array | None, kind: type[StationaryPairs | AveragedPairs]) -> Array:
     if batch is None:
-        raise KernelError("displacements are read off a batch: give one")
-    layout = StationaryPairs(len(batch), network.input.shape.positions)
-    kernels = propagate_by_class(network, input_by_class(network, batch, layout))
+        raise KernelError("averages over positions are read off a batch: give one")
+    layout = kind(len(batch), network.input.shape.positions)
+    kernels = propagate_by_class(network, input_by_class(network, batch, layout), batch)
     _complete(kernels)
     state = kernels.states[network.nodes[-1].path]
     if state.layout.positions:
-        raise KernelError("the output has positions: in stationary mode only averages over them are known")
+        raise KernelError("the output has positions, and only averages over them are known in this mode")
     return np.array(state.pairs)
 
 
