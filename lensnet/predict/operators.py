@@ -170,7 +170,7 @@ def _fixed_operators(node: Node) -> Mapping[str, Callable[..., Field]]:
             "mean_batch": operators.mean_batch,
             "everywhere": operators.everywhere,
             "sum_positions": operators.sum_positions,
-            **(_window_operators(node) if "window" in node.parameters else {}),
+            **(window_operators(node) if "window" in node.parameters else {}),
         }
     return known["operators"]
 
@@ -192,7 +192,7 @@ def _maximum_operators(window: Window, operators: FieldOperators, signal: Signal
     }
 
 
-def _window_operators(node: Node) -> dict[str, Callable[..., Field]]:
+def window_operators(node: Node) -> dict[str, Callable[..., Field]]:
     """`in_windows(port, field)`: (E, *positions) -> (E windows, places of one), row by row; `from_windows(port, rows)`:
     its inverse; `window_mean(field)`: what the queries of a window see on average, from a field at the last port."""
     windows = [windows_of(node, port) for port in range(len(node.ports))]

@@ -26,6 +26,9 @@ CASES = [
     ("rotary", [Shape(64, (9,))], {"heads": 2, "base": 20.0}, 60),
     ("attend", [Shape(64, (4,)), SEQUENCE, SEQUENCE], {"heads": 2}, 150),
     ("attend", [SEQUENCE, Shape(32, (6,)), Shape(32, (6,))], {"heads": 4, "key_heads": 2, "causal": True}, 150),
+    ("attend", [Shape(64, (4, 6))] * 3, {"heads": 2, "window": [2, 3], "shift": [1, 1]}, 100),
+    ("attend", [Shape(64, (4, 4))] * 3, {"heads": 4, "window": 2, "spread": True, "bias_std": 0.7}, 100),
+    ("attend", [Shape(64, (10,))] * 3, {"heads": 4, "alibi": True, "causal": True}, 100),
 ]
 
 

@@ -27,7 +27,8 @@ class HeadPairs:
     """Samples of one head for a batch of E examples.
 
     `query`: (S, E, Tq, w); `key`: (S, E, Tk, w); `key_gram`, `value`: covariances of keys and values,
-    (E, Tk, E, Tk); `scale`: factor on the logits.
+    (E, Tk, E, Tk); `scale`: factor on the logits; `bias`: added to them, (heads, Tq, Tk), minus infinity where a query
+    does not see a key; one sample after the other has that of the next head.
     """
 
     query: Array
@@ -35,7 +36,7 @@ class HeadPairs:
     key_gram: Array
     value: Array
     scale: float
-    causal: bool
+    bias: Array
 
     @classmethod
     def draw(
@@ -44,20 +45,22 @@ class HeadPairs:
         examples: int,
         width: int,
         scale: float,
-        causal: bool,
+        bias: Array,
         source: np.random.Generator,
         work: float,
     ) -> HeadPairs:
-        """`grams`: of queries, keys and values over all tokens, (E*T, E*T). Samples come in pairs: opposite logits."""
+        """`grams`: of queries, keys and values over all tokens, (E*T, E*T); `bias` as above. Samples come in pairs:
+        opposite logits."""
         roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
         (queries, keys), rank = (len(gram) for gram in grams[:2]), max(root.shape[1] for root in roots)
         pairs = samples_within(work, queries * (2.0 * keys / examples * (width + keys) + 2.0 * rank * width)) // 2
+        pairs = -(-max(pairs, 1) // len(bias)) * len(bias)  # as many of every head
         query, key = (root @ source.standard_normal((pairs, root.shape[1], width)) for root in roots)
         query, key = np.concatenate([query, query]), np.concatenate([key, -key])
         split = (examples, keys // examples, examples, keys // examples)
         return cls(
             query.reshape(len(query), examples, -1, width), key.reshape(len(key), examples, -1, width),
-            grams[1].reshape(split), grams[2].reshape(split), scale, causal,
+            grams[1].reshape(split), grams[2].reshape(split), scale, bias,
         )  # fmt: skip
 
     @cached_property
@@ -65,10 +68,7 @@ class HeadPairs:
         """The samples of every example alone."""
         each = range(self.query.shape[1])
         grams = [(self.value[e, :, e], self.key_gram[e, :, e]) for e in each]
-        bias = np.zeros((1, self.query.shape[2], self.key.shape[2]))
-        if self.causal:
-            bias[:, np.triu(np.ones(bias.shape[1:], bool), 1)] = -np.inf
-        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, bias) for e in each]
+        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, self.bias) for e in each]
 
     def mix(self) -> tuple[Array, float]:
         """E[a_i^T G a_k] for all queries of all examples, (E*Tq, E*Tq), and its relative standard error."""

@@ -9,7 +9,9 @@ import numpy as np
 
 from lensnet.algebra.mixing.head_pairs import HeadPairs
 from lensnet.algebra.mixing.token_pairs import BatchLogits
-from lensnet.levels.pairs import Pairs
+from lensnet.levels.pairs import Field, Pairs
+from lensnet.network.graph import Node
+from lensnet.network.windows import windows_of
 from lensnet.predict.kernel.environment import Environment, state_operator
 
 _GRADIENT_WORK = 1.5e9
@@ -47,33 +49,44 @@ def attended_path(
 
 @state_operator("attend_pairs")
 def attend_pairs(
-    environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, causal: Any
+    environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any
 ) -> Pairs:
-    """Covariance of what two queries gather, from the covariances of queries, keys and values."""
-    found, error = _heads(environment, (query, key, value), width, scale, causal, 3e9).mix()
+    """Covariance of what two queries gather, from the covariances of queries, keys and values; `bias` as
+    `lensnet.network.windows.logit_bias` has it."""
+    found, error = _heads(environment, (query, key, value), width, scale, bias, 3e9).mix()
     environment.sampled = max(environment.sampled, error)
     return found
 
 
 @state_operator("attend_pairs_back")
 def attend_pairs_back(
-    environment: Environment, port: Any, p: Any, query: Any, key: Any, value: Any, width: Any, scale: Any, causal: Any
+    environment: Environment, port: Any, p: Any, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any
 ) -> Pairs:
     """Covariance of the gradient at the queries (port 0), keys (1) or values (2) of one head."""
-    heads = _heads(environment, (query, key, value), width, scale, causal, _GRADIENT_WORK / 3)
+    heads = _heads(environment, (query, key, value), width, scale, bias, _GRADIENT_WORK / 3)
     upstream = np.array(environment.place.made.whole(p))
     return (heads.to_queries, heads.to_keys, heads.to_values)[round(float(np.max(port)))](upstream)
 
 
 def _heads(
-    environment: Environment, grams: tuple[Any, Any, Any], width: Any, scale: Any, causal: Any, work: float
+    environment: Environment, grams: tuple[Any, Any, Any], width: Any, scale: Any, bias: Any, work: float
 ) -> HeadPairs:
     place = environment.place
     query, key, value = (np.array(port.whole(gram)) for port, gram in zip(place.ports, grams, strict=True))
     return HeadPairs.draw(
         (query, key, value), place.given.examples, round(float(np.max(width))), float(np.max(scale)),
-        bool(np.max(causal)), np.random.default_rng(crc32(place.node.path.encode())), work,
+        everywhere(place.node, bias), np.random.default_rng(crc32(place.node.path.encode())), work,
     )  # fmt: skip
+
+
+def everywhere(node: Node, bias: Any) -> Field:
+    """What is added to the logits, of windows (windows, heads, places, places), for all positions, (heads, Tq, Tk): a
+    query sees nothing outside its window."""
+    ask, answer, bias = windows_of(node), windows_of(node, 1), np.asarray(bias, dtype=float)
+    out = np.full((bias.shape[1], *(part.count * part.length for part in (ask, answer))), -np.inf)
+    for number, (queries, keys) in enumerate(zip(ask.order, answer.order, strict=True)):
+        out[:, queries[:, None], keys[None, :]] = bias[number % len(bias)]
+    return out
 
 
 def _sample(

@@ -22,7 +22,7 @@ from lensnet.predict.codes import sinusoidal_code, turn_cosines
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.band_operators import BandOperators
 from lensnet.predict.kernel.operators import PairOperators
-from lensnet.predict.operators import constants_for
+from lensnet.predict.operators import constants_for, window_operators
 from lensnet.predict.prediction import Check
 
 _UNKNOWN = float("nan")
@@ -253,7 +253,9 @@ _PAIRS = ("same", "same_place", "same_example")
 
 def _field_operators(place: KernelPlace) -> dict[str, Callable[..., Any]]:
     field = place.operators.field
+    windows = window_operators(place.node) if "window" in place.node.parameters else {}
     return {
+        **windows,
         "gather": field.gather,
         "scatter": field.scatter,
         "mean_positions": field.mean_positions,
