@@ -33,12 +33,12 @@ class Point:
 
 
 def drawn_quantity(report: Report) -> str:
-    """What is drawn: the second moment, or its typical value where that is predicted with a band; for the steps of an
-    algorithm the first of its quantities, as the loss."""
+    """What is drawn: the second moment, or its typical value where that is predicted with a band; of spectra the
+    effective rank, which hardly ever stands still; for the steps of an algorithm the first of its quantities, as the
+    loss."""
     names = [row.quantity for row in report.rows]
-    if "median" in names:
-        return "median"
-    return "second_moment" if "second_moment" in names or not names else names[0]
+    first = next((name for name in ("median", "second_moment", "effective_rank") if name in names), None)
+    return first or (names[0] if names else "second_moment")
 
 
 def subject(report: Report, direction: Direction) -> str:
@@ -47,7 +47,7 @@ def subject(report: Report, direction: Direction) -> str:
     if name == "median":
         return "typical signal q, forward" if direction == "forward" else "typical gradient p, backward"
     if name != "second_moment":
-        return f"{name.replace('_', ' ')} {symbol(name, direction)}"
+        return " ".join(dict.fromkeys([name.replace("_", " "), symbol(name, direction)]))
     return "signal q, forward" if direction == "forward" else "gradient p, backward"
 
 

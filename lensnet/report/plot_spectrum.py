@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CLOSE = 3.0
 """Ratio of two curves below which the name of the lower one goes under it."""
 
+DECADES = 7
+
 _WORDS = {
     "coding_rate": "coding rate",
     "rank": "rank",
@@ -53,9 +55,6 @@ class Panel:
                 elif points:
                     ax.plot(*columns(points), color=INK, linewidth=1.0, linestyle=(0, (4, 2)), alpha=0.6, zorder=1.5)
             _measured(ax, report, _rows(report, quantity, "spectrum"), place)
-        if len(self.quantities) > 1:
-            _names(ax, {name: rows for name in self.quantities if (rows := _rows(report, name, "spectrum"))},
-                   max(place.values()) + 0.5)  # fmt: skip
         if self.logarithmic:
             from matplotlib.ticker import NullFormatter
 
@@ -63,6 +62,11 @@ class Panel:
             ax.yaxis.set_minor_formatter(NullFormatter())
             ax.yaxis.set_major_formatter(lambda value, _: short(value, 1))
         ax.margins(y=0.12)
+        if self.logarithmic:
+            _cut(ax)
+        if len(self.quantities) > 1:
+            found = {name: rows for name in self.quantities if (rows := _rows(report, name, "spectrum"))}
+            _names(ax, found, place)
         ax.set_title(self.title)
         if any(_rows(report, quantity, "kernel") for quantity in self.quantities):
             remark(ax, "dashed: infinite width (kernel level)")
@@ -93,19 +97,33 @@ def _measured(ax: Axes, report: Report, rows: list[Row], place: Mapping[str, int
     draw_marks(ax, marks, 4.5)
 
 
-def _names(ax: Axes, rows: Mapping[str, list[Row]], ends: float) -> None:
-    """The name of each curve at its last point: above it, or below where another curve's is above."""
-    lasts = {name: value for name, found in rows.items() if (value := _last(found)) is not None and value > 0}
-    for name, value in lasts.items():
-        crowded = any(value < other < CLOSE * value for other in lasts.values())
+def _cut(ax: Axes) -> None:
+    """No more than `DECADES` below the top: singular values that are zero but for rounding tell nothing."""
+    low, high = ax.get_ylim()
+    top = float(ax.dataLim.y1)
+    if low < top / 10**DECADES:
+        ax.set_ylim(top / 10**DECADES, 3 * top)
+
+
+def _names(ax: Axes, rows: Mapping[str, list[Row]], place: Mapping[str, int]) -> None:
+    """The name of each curve at its last point in sight: above it, or below where another curve's is above."""
+    floor = ax.get_ylim()[0]
+    lasts = {name: last for name, found in rows.items() if (last := _last(found, floor)) is not None}
+    for name, (path, value) in lasts.items():
+        crowded = any(value < other < CLOSE * value for _, other in lasts.values())
+        ends = place[path] < max(place.values())  # below the floor from there on: its name stands where it was
         ax.annotate(
-            _WORDS[name], (ends, value), (-2, -4 if crowded else 4), textcoords="offset points", fontsize=7.5,
-            color=INK, ha="right", va="top" if crowded else "bottom",
+            _WORDS[name], (place[path] + 0.5, value), (4 if ends else -2, -4 if crowded else 4),
+            textcoords="offset points", fontsize=7.5, color=INK, ha="left" if ends else "right",
+            va="top" if crowded else "bottom", zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
-    zero = [_WORDS[name] for name, found in rows.items() if _last(found) == 0]
+    zero = [_WORDS[name] for name in rows if name not in lasts]
     if zero:
         remark(ax, "0, not drawn: " + ", ".join(zero))
 
 
-def _last(rows: list[Row]) -> float | None:
-    return rows[-1].predicted if rows[-1].predicted is not None else rows[-1].measured
+def _last(rows: list[Row], floor: float) -> tuple[str, float] | None:
+    """Where a curve is last above the floor, and its height there."""
+    heights = [(row.component, row.measured if row.predicted is None else row.predicted) for row in rows]
+    return next(((path, y) for path, y in reversed(heights) if y is not None and y > max(floor, 0.0)), None)

@@ -11,7 +11,7 @@ from rich.text import Text
 from lensnet.compare.report import Report
 from lensnet.compare.row import Direction
 from lensnet.report.beam import Point, beam, bounds, gather, subject
-from lensnet.report.numbers import clip
+from lensnet.report.numbers import clip, short
 from lensnet.report.palette import VERDICTS
 
 LABEL = 8
@@ -34,19 +34,30 @@ def strip(report: Report, direction: Direction, width: int, height: int = HEIGHT
     canvas.line(shown, centres)
     canvas.dots(shown, centres)
     name = subject(report, direction)
-    told = ["─ predicted"] if any(point.predicted for point in points) else []
-    told += ["● measured"] if any(point.measured for point in points) else []
-    if len(shown) < len(points):
-        told.append(f"{-(-len(points) // len(shown))} components a mark, ┊ range")
-    elif len(told) == 2:
-        told.append("┊ half of the seeds")
-    if any(point.band for point in points):
-        told.append("╌ 90 % predicted")
-    about = "  ".join(told)
-    lines = [Text.assemble((name, "bold"), "  ", (clip(about, max(width - len(name) - 2, 4)), "dim"))]
+    about = _key(points, shown, width - len(name) - 2)
+    lines = [Text.assemble((name, "bold"), "  ", (about, "dim"))]
     lines += canvas.render()
     lines += _scale(points, len(points) / plot, plot)
     return lines
+
+
+def _key(points: Sequence[Point], shown: Sequence[Point], room: int) -> str:
+    """What the marks mean, in the most words for which there is room."""
+    lines = ["─ predicted"] if any(point.predicted for point in points) else []
+    dots = ["● measured"] if any(point.measured for point in points) else []
+    several = -(-len(points) // len(shown))
+    band = any(point.band for point in points)
+    for long in (True, False):
+        told = [*lines, *dots]
+        if several > 1:
+            told.append(f"{several} components a mark, ┊ range" if long else f"{several} a mark")
+        elif lines and dots and long:
+            told.append("┊ half of the seeds")
+        if band:
+            told.append("╌ 90 % predicted" if long else "╌ 90 %")
+        if len("  ".join(told)) <= room:
+            break
+    return clip("  ".join(told), max(room, 4))
 
 
 class _Canvas:
@@ -137,7 +148,7 @@ class _Canvas:
         if len(chosen) >= 2:
             return {self.row(10.0**decade): _power(decade) for decade in chosen}
         top, bottom = self.high - per_row / 2, self.low + per_row / 2
-        labels = {0: f"{10**top:.2g}", self.height - 1: f"{10**bottom:.2g}"}
+        labels = {0: short(10**top, 2), self.height - 1: short(10**bottom, 2)}
         if chosen:
             row = self.row(10.0 ** chosen[0])
             if 0 < row < self.height - 1:

@@ -134,7 +134,8 @@ def _legend(report: Report, level: str) -> Text:
         told = [(symbol(name, "forward"), text) for name, text in OVER_DRAWS.items() if name in names]
         text = "; ".join(f"{sign}: {text}" for sign, text in told) + ". p and dashes ('): of the gradient of <r, y>."
     else:
-        text = "; ".join(f"{symbol(name, 'forward')}: {name.replace('_', ' ')}" for name in names) + "."
+        said = {symbol(name, "forward"): name.replace("_", " ") for name in names}
+        text = "; ".join(f"{short}: {long}" for short, long in said.items() if short != long) + "."
         if any(row.direction == "backward" for row in report.rows if row.level == level):
             text += " p and dashes ('): of the gradient, the same question r put to every example."
     if report.kind == "comparison":
