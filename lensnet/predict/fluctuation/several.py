@@ -1,4 +1,4 @@
-"""Components whose noise is not that of one weight layer: products of two signals, gates, attention, flattening.
+"""Components whose noise is not that of one weight layer: products of two signals, gates, attention, experts.
 
 A product y = a b of independent neurons has the energy a^2 b^2. Relative to its average that is (1 + A)(1 + B), A and B
 the relative energies of the factors, so that besides A and B themselves the average over n neurons of A B is noise: its
