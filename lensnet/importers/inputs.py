@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, module_of, sizes_of
-from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
+from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout, LayoutError
 from lensnet.importers.operations import argument, name_of, table
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def placeholder(mapper: Mapper, node: Node) -> Value:
         return Index(Layout.of(roles, sizes), ids=True)
     if mapper.input is not node:
         return _second(mapper, node)
-    first = _first_with_weights(node)
-    if len(sizes) == 2 and first is not None and name_of(first) == "conv1d":
-        return Beam("input", Layout.of([EXAMPLES, 0], sizes), (sizes[1],), 1)  # a wave: one channel along time
-    return beam_of(mapper.batch_axis, "input", sizes, _image(node))
+    return _entering(mapper, node, "input")
 
 
 def _leads(node: Node) -> bool:
@@ -51,7 +48,7 @@ def _leads(node: Node) -> bool:
 def _second(mapper: Mapper, node: Node) -> Value:
     """A second float input: a light of its own."""
     assert mapper.input is not None
-    beam = beam_of(mapper.batch_axis, "input", sizes_of(node), _image(node))
+    beam = _entering(mapper, node, "input")
     example = mapper.captured.inputs.get(node.name)
     mean, std = 0.0, 1.0
     if example is not None and not example.is_meta:
@@ -61,6 +58,65 @@ def _second(mapper: Mapper, node: Node) -> Value:
     first = mapper.values.get(mapper.input)
     tap = (mapper.input, first if isinstance(first, Beam) else None)
     return mapper.add(node, "source", params, [tap], beam, name=node.name)
+
+
+def _entering(mapper: Mapper, node: Node, path: str) -> Beam:
+    """A float tensor as the first layer that it meets takes it, else by its rank."""
+    sizes = sizes_of(node)
+    found = _axes_met(node) if mapper.batch_axis == 0 else None
+    if found is None:
+        return beam_of(mapper.batch_axis, path, sizes, _image(node))
+    channel, places = found
+    roles: list[Any] = [
+        EXAMPLES,
+        *(CHANNELS if axis == channel else places.index(axis) for axis in range(1, len(sizes))),
+    ]
+    channels = sizes[channel] if channel else 1
+    return Beam(path, Layout.of(roles, sizes), tuple(sizes[axis] for axis in places), channels)
+
+
+def _axes_met(node: Node) -> tuple[int, list[int]] | None:
+    """The axis of a tensor that the first convolution or dense layer behind it reads as its channels (0 where it adds a
+    single channel: a wave, a spectrogram), and its positions in that layer's order, through views and transpositions;
+    None where nothing tells."""
+    from lensnet.importers.rules.layout import relaid
+
+    sizes = sizes_of(node)
+    if len(sizes) < 2:
+        return None
+    todo = [(node, Layout.of([EXAMPLES, *range(1, len(sizes))], sizes))]
+    for here, layout in todo:
+        for user in here.users:
+            name = name_of(user) if user.op == "call_function" else ""
+            if name in _WITH_WEIGHTS and user.args and user.args[0] is here:
+                return _read(name, layout, sizes)
+            try:
+                if name in table()["layout"] and len(todo) < 64:
+                    todo.append((user, relaid(layout, user, name)))
+                elif name in _ALONG and sizes_of(user) == layout.sizes:
+                    todo.append((user, layout))
+            except (LayoutError, Unmapped, KeyError, IndexError):
+                continue
+    return None
+
+
+def _read(name: str, layout: Layout, sizes: Sequence[int]) -> tuple[int, list[int]] | None:
+    early = name.startswith("conv") or name == "batch_norm"
+    place = 1 if early else len(layout.axes) - 1
+    seen = [atom for axis in layout.axes[place : place + 1] for atom in axis]
+    if any(not isinstance(atom.role, int) or atom.size != sizes[atom.role] for atom in seen) or len(seen) > 1:
+        return None
+    if not seen and not (name.startswith("conv") and len(layout.axes) == len(sizes) + 1):
+        return None
+    channel = int(seen[0].role) if seen else 0
+    order = [int(atom.role) for where, axis in enumerate(layout.axes) if where != place for atom in axis
+             if isinstance(atom.role, int)]  # fmt: skip
+    rest = [axis for axis in range(1, len(sizes)) if axis != channel]
+    return channel, order if sorted(order) == rest else rest
+
+
+_ALONG = ("add", "sub", "mul", "div", "dropout")
+"""Operations that leave every axis what it is."""
 
 
 def _image(node: Node) -> bool:

@@ -3,7 +3,7 @@
 A tensor that is cut into pieces becomes one operation per piece, so that each has a port of its own; operations in
 place become those that make a new tensor, so that what was measured is not overwritten; functions of a traced graph
 become the operations that an exported one has; sums over named indices and stacks of recurrences become what they are
-made of; assertions about the example go.
+made of; a part that is written to makes a new tensor; assertions about the example go.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.fx import Graph, Node
 
 from lensnet.importers.lowering import averaged, einsum, gated, recurrence
 from lensnet.importers.operations import argument, arguments, name_of, table
+from lensnet.importers.writes import written
 
 _CUTS = ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
 _ATEN = torch.ops.aten
@@ -33,6 +34,7 @@ _REORDERED: dict[Any, tuple[Any, tuple[str, ...]]] = {
 def normalise(graph: Graph) -> None:
     """Rewrites a graph that belongs to us."""
     graph.eliminate_dead_code()
+    written(graph)
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue

@@ -33,9 +33,14 @@ def name_of(node: Node) -> str:
     name = str(getattr(target, "_opname", "") or getattr(target, "__name__", str(target)))
     if name.startswith("__") and name.endswith("__"):
         return _DUNDER.get(name, name)
-    return name.rstrip("_") if not name.startswith("__") else name
+    name = name.rstrip("_") if not name.startswith("__") else name
+    return _ALIASES.get(name, name)
 
 
+_ALIASES = {
+    "multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub", "concatenate": "cat", "concat": "cat",
+    "negative": "neg", "absolute": "abs", "special_expit": "sigmoid", "special_erf": "erf",
+}  # fmt: skip
 _DUNDER = {
     "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub", "__rsub__": "rsub", "__mul__": "mul",
     "__rmul__": "mul", "__imul__": "mul", "__truediv__": "div", "__itruediv__": "div", "__matmul__": "matmul",

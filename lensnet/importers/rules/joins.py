@@ -11,7 +11,7 @@ from torch.fx import Node
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments
-from lensnet.importers.rulebook import rule
+from lensnet.importers.rulebook import RULES, rule
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -31,18 +31,28 @@ def cat(mapper: Mapper, node: Node) -> Value:
         return _positions(mapper, node, parts, axis)
     if len(signals) == 1 and parts[-1] is signals[0]:
         return _prepended(mapper, node, parts, axis)
+    if len(signals) == 1:
+        return _appended(mapper, node, parts, parts.index(signals[0]), axis)
+    if signals and parts[-1] is signals[-1] and all(mapper.static(one) for one in parts if one not in signals):
+        return _between(mapper, node, parts, axis)
     raise Unmapped("a signal laid beside something else")
 
 
 @rule("stack")
 def stack(mapper: Mapper, node: Node) -> Value:
-    """Several tensors along a new axis: channels in groups of their own."""
+    """Several tensors along a new axis: vectors as the tokens of a sequence, else channels in groups of their own."""
     parts, axis = list(arguments(node)[0]), int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
     beams = [mapper.beam(one) for one in parts]
     if not all(beam.layout.like(beams[0].layout) and beam.positions == beams[0].positions for beam in beams):
         raise Unmapped("a stack of tensors of different layouts")
     channels = beams[0].channels
     axes = beams[0].layout.axes
+    if not beams[0].positions and axis == 1 and len(axes) == 2 and beams[0].layout.roles(1) <= {CHANNELS}:
+        tokens = [mapper.before(node, torch.ops.aten.unsqueeze.default, (one, axis)) for one in parts]
+        for one, beam in zip(tokens, beams, strict=True):
+            mapper.values[one] = beam.laid(beam.layout.unsqueezed(axis))
+        node.target, node.args, node.kwargs = torch.ops.aten.cat.default, (tokens, axis), {}
+        return _positions(mapper, node, tokens, axis)
     layout = Layout((*axes[:axis], (Atom(CHANNELS, len(parts), channels),), *axes[axis:]))
     made = Beam("", layout, beams[0].positions, channels * len(parts))
     return mapper.add(node, "concat", {}, list(zip(parts, beams, strict=True)), made)
@@ -122,6 +132,33 @@ def _placed(mapper: Mapper, node: Node, part: Node, axis: int, role: int, before
     made = Beam("", beam.layout.with_axis(axis, role, total), tuple(size), beam.channels)
     mapper.values[here] = mapper.one(here, "frame" if many else "take", parameters, made, part)
     return here
+
+
+def _between(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:
+    """Rows of a table among several signals: each laid before the signal that follows."""
+    joined: list[Any] = []
+    waiting: list[Any] = []
+    for part in parts:
+        if mapper.static(part):
+            waiting.append(part)
+            continue
+        if waiting:
+            here = mapper.before(node, torch.ops.aten.cat.default, ([*waiting, part], axis))
+            mapper.values[here] = _prepended(mapper, here, [*waiting, part], axis)
+            part, waiting = here, []
+        joined.append(part)
+    node.args = (joined, axis)
+    return cat(mapper, node)
+
+
+def _appended(mapper: Mapper, node: Node, parts: list[Any], place: int, axis: int) -> Value:
+    """Rows of a table behind a sequence: laid before it, and the whole turned."""
+    before, source, behind = parts[:place], parts[place], parts[place + 1 :]
+    turned = sum(sizes_of(one)[axis] for one in behind)
+    here = mapper.before(node, torch.ops.aten.cat.default, ([*behind, *before, source], axis))
+    mapper.values[here] = _prepended(mapper, here, [*behind, *before, source], axis)
+    node.target, node.args, node.kwargs = torch.ops.aten.roll.default, (here, [-turned], [axis]), {}
+    return RULES["roll"](mapper, node)
 
 
 def _prepended(mapper: Mapper, node: Node, parts: list[Any], axis: int) -> Value:

@@ -183,6 +183,16 @@ def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
     raise Unmapped("a product of tensors of different shapes")
 
 
+@rule("masked_fill")
+def masked_fill(mapper: Mapper, node: Node) -> Value:
+    """A mask that hides nothing is none."""
+    source, mask = arguments(node)[:2]
+    found = mapper.value_of(mask)
+    if found is None or bool(found.any()) or sizes_of(node) != mapper.beam(source).layout.sizes:
+        raise Unmapped("a mask that hides something")
+    return mapper.beam(source)
+
+
 @rule("addcmul")
 def addcmul(mapper: Mapper, node: Node) -> Value:
     """a + b*x with constant a and b."""

@@ -1,0 +1,61 @@
+"""Tensors that a model writes into part by part: the graph must follow what was written, not what was there before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lensnet.importers.capture import capture
+from lensnet.importers.summary import summary
+
+
+class Leaky(nn.Module):
+    """A leaky average over time, written into a tensor of zeros step by step; `whole`: every step, or all but one."""
+
+    def __init__(self, whole: bool = True) -> None:
+        super().__init__()
+        self.up, self.out, self.first = nn.Linear(24, 32), nn.Linear(32, 8), 0 if whole else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        held, out = torch.zeros_like(y[:, 0]), torch.zeros_like(y)
+        for t in range(self.first, x.shape[1]):
+            held = 0.5 * held + y[:, t]
+            out[:, t] = held
+        return self.out(out)
+
+
+class Doubled(nn.Module):
+    """The first channels written over, and what was there used before and after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(24, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        before = y.clone()
+        y[:, 2:4, :16] = 2 * before[:, 2:4, :16]
+        return y + before
+
+
+@pytest.mark.parametrize("model", [Leaky(), Leaky(False), Doubled()], ids=["every step", "all but one", "a corner"])
+def test_the_graph_computes_what_the_model_computes(model: nn.Module) -> None:
+    x = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0))
+    captured = capture(model.eval(), (x,))
+    assert captured.route == "export"
+    (found,) = torch.fx.Interpreter(captured.graph).run(*captured.values())
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(x))
+
+
+def test_what_was_written_at_every_step_is_predicted() -> None:
+    """The output is no constant: q grows with the steps that are held, and the head's rows agree."""
+    torch.manual_seed(0)
+    found = summary(Leaky(), (8, 5, 24), seeds=16)
+    assert found.imported is not None and found.report is not None
+    assert not [item.reason for item in found.imported.draft.items if item.component.startswith("opaque")]
+    rows = [row for row in found.rows if row.component == "out" and row.quantity == "second_moment"]
+    assert {row.direction for row in rows} == {"forward", "backward"}
+    assert all(row.verdict == "agrees" and row.measured > 1e-3 for row in rows if row.view == "local")
