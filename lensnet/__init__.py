@@ -7,7 +7,8 @@
     lensnet.derive("relu")               # where its effects come from, step by step
     lensnet.rate_reduction(z, labels)    # nats, differentiable: for a training loop or a look at features
 
-Importing lensnet imports neither torch nor sympy; both come with the first prediction or measurement.
+Importing lensnet imports neither torch nor sympy: torch comes with the first measurement (or a batch of data to predict
+from), sympy with the first derivation.
 """
 
 from __future__ import annotations

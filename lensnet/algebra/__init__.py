@@ -2,7 +2,8 @@
 
 Formulas
     tape.py              an expression compiled for numpy and torch: `compile_tape`
-    lowering.py          expression -> list of operations; stable.py, exponentials.py: forms that keep their digits
+    lowering.py          expression -> list of operations; stable.py, logarithms.py, exponentials.py: forms that keep
+                         their digits
     program.py           the list of operations; numpy_backend.py, torch_backend.py: what each operation does
     derivative.py        derivatives almost everywhere, special functions included
     special.py           special functions that formulas call by name; mixing/: those of attention and gates

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lensnet.algebra import stable
+from lensnet.algebra import logarithms, stable
 from lensnet.algebra.constants import number
 from lensnet.algebra.numpy_backend import NUMPY_OPERATIONS
 from lensnet.algebra.program import CALL, SPECIAL, Program, TapeError, allocate
@@ -138,7 +138,7 @@ class Lowering:
             return stable.lower_product(self, expression)
         if isinstance(expression, Function):
             if expression.name == "log":
-                return stable.lower_log(self, expression.args[0])
+                return logarithms.lower_log(self, expression.args[0])
             return self.emit(expression.name, *(self.expression(argument) for argument in expression.args))
         if isinstance(expression, Extremum):
             return self._extremum(expression)

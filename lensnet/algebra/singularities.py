@@ -32,7 +32,7 @@ def growth(function: Callable[[Array], Array], point: float) -> float:
             sizes = np.abs(function(point + side * steps))
             rates = np.diff(np.log2(sizes))
         if np.all(np.isfinite(rates)) and np.ptp(rates) < 0.1:
-            found.append(float(np.median(rates)))
+            found.append(float(np.mean(np.sort(rates)[_HALVINGS // 2 - 1 : _HALVINGS // 2 + 1])))  # the median
     return max(found)
 
 

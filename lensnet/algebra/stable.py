@@ -1,14 +1,12 @@
-"""Sums, products and logarithms in forms that neither overflow nor cancel.
+"""Sums and products in forms that neither overflow nor cancel; `logarithms.py` does the same for logarithms.
 
-Formulas are written as in a paper, `x/(1 + exp(-x))`, `x*(1 + erf(x/sqrt(2)))/2`, `log(1 + exp(x))`; computed literally
-they overflow at x = -1000, lose every digit of the left tail, or give inf/inf gradients. The rules here recognise
+Formulas are written as in a paper, `x/(1 + exp(-x))`, `x*(1 + erf(x/sqrt(2)))/2`; computed literally they overflow at
+x = -1000, lose every digit of the left tail, or give inf/inf gradients. The rules here recognise
 
-    1/(1 + e^w), e^w/(1 + e^w)^n        logistic function          log(1 + e^w)        softplus
-    1 + erf, 1 - erf                    erfc                       log(cosh), log(e^u + e^-u)
-    1 + tanh, 1 - tanh                  logistic function          log(1 + erf)        log erfc
-    1 - tanh^2, 1/cosh^n                sech                       log(1 + y)          log1p
+    1/(1 + e^w), e^w/(1 + e^w)^n        logistic function          1 + erf, 1 - erf    erfc
+    1 + tanh, 1 - tanh                  logistic function          e^u - 1             expm1
+    1 - tanh^2, 1/cosh^n                sech
     sinh/cosh, (e^u - e^-u)/(e^u + e^-u), (e^w - 1)/(e^w + 1)      tanh
-    e^u - 1                             expm1
 
 each with any common factor (`x/2 + x*erf(u)/2`) and positive constants in place of the ones.
 """
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 def lower_sum(lowering: Lowering, expression: Sum) -> int:
     """Slot of a sum: cancelling pairs first, then the other terms, subtractions as such, the constant last."""
-    paired, terms = _split_pairs(lowering, expression)
+    paired, terms = split_pairs(lowering, expression)
     positive = [term for term in terms if not _is_negative(term)]
     negative = [-term for term in terms if _is_negative(term)]
     positive.sort(key=lambda term: isinstance(term, Number))
@@ -54,7 +52,7 @@ def _is_negative(term: Expr) -> bool:
     return term.coefficient()[0] < 0
 
 
-def _split_pairs(lowering: Lowering, expression: Sum) -> tuple[list[int], list[Expr]]:
+def split_pairs(lowering: Lowering, expression: Sum) -> tuple[list[int], list[Expr]]:
     """Slots of the pairs `R*G + R`, `R*G - R` with G one of erf, tanh, tanh**2, exp, logistic; and the terms left."""
     remaining = list(expression.args)
     slots: list[int] = []
@@ -80,28 +78,28 @@ def _pairs_up(factor: Expr) -> bool:
         return factor.name in ("erf", "tanh", "exp")
     if isinstance(factor, Power):
         base, exponent = factor.args
-        if _is(base, "tanh"):
+        if is_called(base, "tanh"):
             return exponent == 2
         return exponent == -1 and unit_exponential_sum(base) is not None
     return False
 
 
-def _is(expression: Expr, name: str) -> bool:
+def is_called(expression: Expr, name: str) -> bool:
     return isinstance(expression, Function) and expression.name == name
 
 
 def _pair(lowering: Lowering, rest: Expr, factor: Expr, sign: int) -> int | None:
     """Slot of `rest*(factor + sign)`, or None when that sum does not cancel."""
-    if _is(factor, "erf"):
+    if is_called(factor, "erf"):
         value = lowering.emit("erfc", lowering.expression(-sign * factor.args[0]))
-    elif _is(factor, "tanh"):
+    elif is_called(factor, "tanh"):
         value = lowering.scaled(lowering.emit("sigmoid", lowering.expression(2 * sign * factor.args[0])), 2.0)
     elif sign == 1:
         return None
     elif is_exp(factor):
         value = lowering.emit("expm1", lowering.expression(factor.args[0]))
         return lowering.emit("mul", lowering.expression(rest), value)
-    elif _is(factor.args[0], "tanh"):
+    elif is_called(factor.args[0], "tanh"):
         value = lowering.emit("square", lowering.emit("sech", lowering.expression(factor.args[0].args[0])))
     else:
         exponent = unit_exponential_sum(factor.args[0])
@@ -254,69 +252,3 @@ def _hyperbolic_quotient(
     if count:
         slots.append(lowering.power(lowering.emit("sech", lowering.expression(u)), count))
     return scale, slots
-
-
-# --- logarithms ---------------------------------------------------------------------------------------------------
-
-
-def lower_log(lowering: Lowering, argument: Expr) -> int:
-    """Slot of log(argument): positive factors with a safe logarithm are taken out of a product."""
-    coefficient, inside = argument.coefficient()
-    scale = number(coefficient)
-    if scale <= 0 or inside == 1:
-        return lowering.emit("log", lowering.expression(argument))
-    rest: list[Expr] = []
-    slots: list[int] = []
-    for factor in factors_of(inside):
-        base, exponent = factor.as_power()
-        slot = _safe_log(lowering, base) if exponent.is_constant else None
-        if slot is None:
-            rest.append(factor)
-        else:
-            slots.append(lowering.scaled(slot, number(exponent)))
-    if not slots:
-        return lowering.emit("log", lowering.expression(argument))
-    if rest:
-        slots.append(lower_log(lowering, mul(*rest)))
-    result = slots[0]
-    for slot in slots[1:]:
-        result = lowering.emit("add", result, slot)
-    return lowering.shifted(result, math.log(scale))
-
-
-def _safe_log(lowering: Lowering, base: Expr) -> int | None:
-    """Slot of log(base) for a base that is positive everywhere and whose logarithm has a form of its own."""
-    if is_exp(base):
-        return lowering.expression(base.args[0])
-    hyperbolic = hyperbolic_sum(base)
-    if hyperbolic is not None and hyperbolic[0] == "cosh" and hyperbolic[1] > 0:
-        slot = lowering.emit("logcosh", lowering.expression(hyperbolic[2]))
-        return lowering.shifted(slot, math.log(hyperbolic[1]))
-    exponentials = exponential_sum(base)
-    if exponentials is not None and exponentials[0] > 0 and exponentials[1] > 0:
-        a, b, w = exponentials
-        slot = lowering.emit("softplus", lowering.shifted(lowering.expression(w), math.log(b / a)))
-        return lowering.shifted(slot, math.log(a))
-    if _is(base, "erfc"):
-        return _log_erfc(lowering, 1.0, base.args[0])
-    if isinstance(base, Sum):
-        return _log_of_sum(lowering, base)
-    return None
-
-
-def _log_of_sum(lowering: Lowering, base: Sum) -> int | None:
-    constant = base.args[0]
-    if len(base.args) == 2 and isinstance(constant, Number) and constant.value > 0:
-        coefficient, function = base.args[1].coefficient()
-        if _is(function, "erf") and abs(coefficient) == constant.value:
-            sign = 1 if coefficient > 0 else -1
-            return _log_erfc(lowering, number(constant), -sign * function.args[0])
-    if constant == 1 and not _split_pairs(lowering, base)[0]:
-        return lowering.emit("log1p", lowering.expression(base - 1))
-    return None
-
-
-def _log_erfc(lowering: Lowering, scale: float, u: Expr) -> int:
-    """log(scale*erfc(u)) by the logarithm of the normal distribution: erfc(u) = 2*Phi(-sqrt(2)*u)."""
-    slot = lowering.emit("log_ndtr", lowering.scaled(lowering.expression(u), -math.sqrt(2.0)))
-    return lowering.shifted(slot, math.log(2.0 * scale))

@@ -23,10 +23,6 @@ from lensnet.expressions.tree import (
     is_nonnegative,
 )
 
-ELEMENTARY = frozenset(
-    "exp log sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv gamma loggamma digamma "
-    "polygamma abs sign floor ceiling".split()
-)
 ODD = frozenset({"sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "erf", "erfinv"})
 EVEN = frozenset({"cos", "cosh"})
 _AT_ZERO: dict[str, Expr] = {**dict.fromkeys(ODD, ZERO), **dict.fromkeys(("cos", "cosh", "erfc"), ONE), "acos": PI / 2}
@@ -232,7 +228,7 @@ def normal_distribution(x: Expr) -> Expr:
 
 
 __all__ = [
-    "ELEMENTARY", "FALSE", "TRUE", "Condition", "Extremum", "Function", "Named", "Step", "Where", "apply", "has_minus",
+    "FALSE", "TRUE", "Condition", "Extremum", "Function", "Named", "Step", "Where", "apply", "has_minus",
     "is_nonnegative", "maximum", "minimum", "normal_density", "normal_distribution", "sigmoid", "softplus", "step",
     "where", "sqrt", "ZERO",
 ]  # fmt: skip
