@@ -38,6 +38,10 @@ class Nearby(Protocol):
         """Of every sample with the one so far away, 0 where there is none, `(E, *positions)`."""
         ...
 
+    def gram(self, examples: int, places: tuple[int, ...]) -> Matrix | None:
+        """E z_a z_b over the first examples at some places, `(R, R)`; None where only covariances near by are known."""
+        ...
+
 
 class OverSamples:
     """First and second moments of channels over samples: what a state and the Gaussian behind it have in common."""
@@ -123,9 +127,15 @@ class Covariance(OverSamples):
         if sample.examples > self.layout.examples or max(sample.places) >= self.layout.places:
             return None
         if isinstance(self.layout, ClassedPairs):
-            size = np.sqrt(self.second_moment)
-            return self.layout.between(self.pairs, size, sample.examples, sample.places)
+            near = self.population.near if self.population is not None and self.population.plain else None
+            exact = near.gram(sample.examples, sample.places) if near is not None else None
+            return self.by_class(sample) if exact is None else exact
         return np.asarray(self.layout.chosen(self.pairs, sample.examples, sample.places))
+
+    def by_class(self, sample: Rows) -> Matrix:
+        """The same where pairs are known by class: each as its class has it."""
+        size = np.sqrt(self.second_moment)
+        return np.asarray(self.layout.between(self.pairs, size, sample.examples, sample.places))
 
     def follows(self, sample: Rows) -> bool:
         """Whether every pair of places of a sample is followed, or stands in for by a rule of the layout."""

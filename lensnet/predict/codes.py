@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.network.graph import Node
+
 Field = NDArray[np.float64]
 
 
@@ -34,3 +36,14 @@ def turn_cosines(length: int, width: int, base: float = 10000.0) -> Field:
     place = np.arange(length)
     apart = np.cos(place[:, None] * base ** (-np.arange(0, width, 2) / width)).mean(axis=1)
     return apart[np.abs(place[:, None] - place[None, :])]
+
+
+def code_table(node: Node) -> NDArray[np.float64]:
+    """Products of the positional codes of two positions, averaged over channels, `(places, places)`."""
+    places = node.shape.position_count
+    if node.parameters["encoding"] == "learned":
+        law = node.weights["weight"]
+        return law.bias_mean**2 + (law.variance + law.bias_std**2) * np.eye(places)
+    options = {name: float(node.parameters[name]) for name in ("base",) if name in node.parameters}
+    code = sinusoidal_code(places, node.shapes_in[0].channels, **options)
+    return np.asarray(float(node.parameters.get("amplitude", 1.0)) ** 2 * code @ code.T / code.shape[1])

@@ -17,6 +17,7 @@ from lensnet.predict.kernel.propagate import propagate
 from lensnet.predict.kernel.source import input_state
 from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 from lensnet.predict.prediction import Prediction
+from lensnet.quantities.rows import RowSample
 from tests.kernel.networks import network, network_on
 
 
@@ -129,6 +130,10 @@ def test_a_norm_behind_the_first_convolution_is_exact_place_by_place() -> None:
     full = propagate(net, input_state(net, x))
     source = input_by_class(net, x, StationaryPairs(3, (12, 12)))
     found = propagate_by_class(net, source, x)
+    sample = RowSample(3, (0, 7, 30))
+    np.testing.assert_allclose(
+        found.states["c0"].rows_gram(sample), full.states["c0"].rows_gram(sample), rtol=1e-6, atol=1e-9
+    )
     exact = full.states["b0"]
     np.testing.assert_allclose(found.states["b0"].second_moment, exact.second_moment, rtol=1e-6)
     for offset in ((0, 1), (1, 1), (-2, 1)):

@@ -15,11 +15,11 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import Node
+from lensnet.predict.codes import code_table
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.classed_attention import UNALIKE, attended_own, attended_pairs
 from lensnet.predict.kernel.classed_batch import Normalised, normalised_over_batch
 from lensnet.predict.kernel.classed_maxima import ClassedPool
-from lensnet.predict.kernel.environment import code_table
 from lensnet.predict.kernel.patches import Patches
 from lensnet.predict.operators import FieldOperators, constants_for
 from lensnet.predict.prediction import Check
@@ -126,8 +126,9 @@ class Place:
     def _batch(self, eps: Any) -> Normalised:
         if self._normalised is None:
             found = self._normalised = normalised_over_batch(self.states[0], float(eps), self.patches)
-            self.sampled = max(self.sampled, found.error)
-            self.checks.append(found.check)
+            if self.static["mode_train"]:
+                self.sampled = max(self.sampled, found.error)
+                self.checks.append(found.check)
         return self._normalised
 
     @property

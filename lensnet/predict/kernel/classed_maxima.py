@@ -60,7 +60,7 @@ class ClassedPool:
         """The same, where covariances are known place by place; `index`: the taps' places, `(outputs, T)`."""
         near, examples = self.population.near, self.given.examples
         assert near is not None
-        size = np.sqrt(np.broadcast_to(self.population.variance, self.given.field_shape)).reshape(examples, -1)
+        size = np.sqrt(near.at((0,) * len(self.given.positions))).reshape(examples, -1)
         out = np.ones((examples, *index.shape, index.shape[1]))
         known: dict[tuple[int, ...], Array] = {}
         for a, b in zip(*np.triu_indices(index.shape[1], 1), strict=True):

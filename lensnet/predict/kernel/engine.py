@@ -22,6 +22,7 @@ from lensnet.predict.kernel.rows import effect, gram_effects, scatters, width_ch
 from lensnet.predict.kernel.source import input_state, patch_matrix, patched_state, sample_matrix
 from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
 from lensnet.predict.prediction import Check, Effect
+from lensnet.quantities import gram as of_gram
 from lensnet.quantities.rows import RowSample, row_sample
 
 MOST_SAMPLES = 1536
@@ -82,7 +83,9 @@ class KernelEngine:
             kernels.errors[path] += subset_error(kernels.states[INPUT], network, source)
         known = scatters(source.moments.effects), kernels.hidden_inverse_width
         apart = subset_correlation_error(source.batch, examples, network.input.shape, cut)
-        effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known, apart)]
+        between, across = unlike_classes(kernels, source)
+        off = max(apart, between), across
+        effects = [e for node in network for e in self._effects(node, kernels, gradients, source, *known, off)]
         return KernelPrediction(self.level, effects, (note,), kernels.states, kernels, gradients)
 
     def local(
@@ -102,7 +105,7 @@ class KernelEngine:
         source: Source,
         scatter: Mapping[tuple[str, str, str | None], float],
         behind: float,
-        apart: float,
+        off: tuple[float, float],
     ) -> list[Effect]:
         state = kernels.states.get(node.path)
         if state is None:
@@ -118,7 +121,7 @@ class KernelEngine:
         wide = (*checks, width_check(inverse))
         known = state.follows(sample)
         lost = error + inverse
-        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, lost, known, apart)
+        out += gram_effects(node.path, "forward", None, state.rows_gram(sample), sample, wide, lost, known, *off)
         for port, producer in zip(node.ports, node.inputs, strict=True) if gradients else ():
             assert gradients is not None
             pairs, layout = gradients.pairs.get((node.path, port)), kernels.gradient_layout(producer)
@@ -129,7 +132,7 @@ class KernelEngine:
             sample = rows_of(back, source)
             lost = error + gradients.errors[node.path, port] + behind
             known = back.follows(sample)
-            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known, apart)
+            out += gram_effects(node.path, "backward", port, back.rows_gram(sample), sample, given, lost, known, *off)
         return out
 
 
@@ -206,6 +209,22 @@ def subset_correlation_error(batch: Field | None, examples: int, shape: Shape, c
     every, few = (cosine[:n, :n][np.triu_indices(n, 1)] for n in (len(some), examples))
     chance = 2 * float(every.std(ddof=1)) * np.sqrt(1 / len(few) - 1 / len(every)) if len(every) > 1 else 0.0
     return float(max(chance, abs(every.mean() - few.mean())))
+
+
+def unlike_classes(kernels: Kernels, source: Source) -> tuple[float, float]:
+    """How far classes of pairs leave the average cosine of two examples, and of two positions, from what it is, in
+    cosines: read off the convolutions of the input, where both are known."""
+    between, across = [0.0], [0.0]
+    for state in kernels.states.values():
+        known = state.population
+        if known is None or known.near is None or not known.plain:
+            continue
+        sample = rows_of(state, source)
+        exact, by_class = known.near.gram(sample.examples, sample.places), state.by_class(sample)
+        if exact is not None:
+            for away, read in ((between, of_gram.correlation), (across, of_gram.position_cosine)):
+                away.append(abs(read(exact, sample) - read(by_class, sample)))
+    return float(np.nanmax(between)), float(np.nanmax(across))
 
 
 def rows_of(state: Covariance, source: Source) -> RowSample:

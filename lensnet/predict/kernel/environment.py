@@ -18,7 +18,7 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.graph import Node
-from lensnet.predict.codes import sinusoidal_code, turn_cosines
+from lensnet.predict.codes import code_table, turn_cosines
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.band_operators import BandOperators
 from lensnet.predict.kernel.operators import PairOperators
@@ -262,17 +262,6 @@ def _field_operators(place: KernelPlace) -> dict[str, Callable[..., Any]]:
         "mean_batch": field.mean_batch,
         "everywhere": field.everywhere,
     }
-
-
-def code_table(node: Node) -> Pairs:
-    """Products of the positional codes of two positions, averaged over channels, `(places, places)`."""
-    places = node.shape.position_count
-    if node.parameters["encoding"] == "learned":
-        law = node.weights["weight"]
-        return law.bias_mean**2 + (law.variance + law.bias_std**2) * np.eye(places)
-    options = {name: float(node.parameters[name]) for name in ("base",) if name in node.parameters}
-    code = sinusoidal_code(places, node.shapes_in[0].channels, **options)
-    return np.asarray(float(node.parameters.get("amplitude", 1.0)) ** 2 * code @ code.T / code.shape[1])
 
 
 def _turns(place: KernelPlace) -> Field:

@@ -84,6 +84,15 @@ class PatchesNearby:
         out[(slice(None), *here)] = np.einsum("...n,...n->...", one, other)
         return out if self.centred else out + law.bias_std**2
 
+    def gram(self, examples: int, places: tuple[int, ...]) -> NDArray[np.float64] | None:
+        """E z_a z_b of the convolution itself over the first examples at some places, `(R, R)`; None behind a norm."""
+        if self.centred:
+            return None
+        (law,) = self.patches.node.weights.values()
+        rows = self._values.reshape(len(self._values), self.patches.node.shape.position_count, -1)
+        rows = rows[:examples][:, list(places)].reshape(examples * len(places), -1)
+        return np.asarray(rows @ rows.T + law.bias_std**2 + law.bias_mean**2)
+
     @cached_property
     def _values(self) -> Field:
         return self.patches.through(self.matrix, self.centred)

@@ -36,11 +36,12 @@ def gram_effects(
     error: float,
     apart: bool = True,
     between: float = 0.0,
+    across: float = 0.0,
 ) -> Iterator[Effect]:
     """The numbers that both sides read off a Gram matrix of the sampled rows; none where the matrix is unknown.
 
-    `apart`: it is known between different positions too. `between`: what the average cosine of two examples may be off
-    by, in cosines; `error` is relative.
+    `apart`: it is known between different positions too. `between`, `across`: what the average cosine of two
+    examples, of two positions may be off by, in cosines; `error` is relative.
     """
     asked = [("correlation", of_gram.correlation)] if sample.examples > 1 else []
     asked += [("position_cosine", of_gram.position_cosine)] if len(sample.places) > 1 else []
@@ -49,7 +50,7 @@ def gram_effects(
             yield effect(path, quantity, direction, port, None, 0.0, (), 0.0)
         else:
             value = read(gram, sample)
-            more = between / max(abs(value), 1e-9) if between and quantity == "correlation" else 0.0
+            more = (between if quantity == "correlation" else across) / max(abs(value), 1e-9)
             yield effect(path, quantity, direction, port, np.array([value]), error + more, checks, 0.0)
 
 
