@@ -89,8 +89,8 @@ class PatchesNearby:
         if self.centred:
             return None
         (law,) = self.patches.node.weights.values()
-        rows = self._values.reshape(len(self._values), self.patches.node.shape.position_count, -1)
-        rows = rows[:examples][:, list(places)].reshape(examples * len(places), -1)
+        values = self._values.reshape(len(self._values), self.patches.node.shape.position_count, -1)
+        rows = values[:examples][:, list(places)].reshape(examples * len(places), -1)
         return np.asarray(rows @ rows.T + law.bias_std**2 + law.bias_mean**2)
 
     @cached_property
