@@ -66,6 +66,23 @@ def test_a_flattened_signal_scatters_like_what_it_was(tmp_path):
     assert scatter["flat"] == pytest.approx(scatter["largest"], rel=0.01)
 
 
+def test_examples_that_are_followed_stand_for_the_batch(tmp_path):
+    """Of 2,304 samples the kernel level follows some examples, and of their positions not only those of one column."""
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        "network: net\ninput: {source: digits, size: 12, batch: 16}\nbody:\n"
+        "  - {name: conv, component: conv2d, filters: 24, kernel: 3, padding: 1}\n"
+        "  - {name: relu, component: relu}\n"
+    )
+    seeds = 250
+    report = lensnet.load(file).run(seeds=seeds, most_seeds=seeds, level="fluctuation", backward=False)
+    rows = [row for row in report.rows if row.quantity == "scatter"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row.verdict != "out-of-regime", [a.text for a in row.assumptions if a.fails]
+        assert row.measured == pytest.approx(row.predicted, rel=0.1 + 3 / np.sqrt(2 * seeds)), row.component
+
+
 def test_tokens_that_are_alike_leave_attention_in_doubt(tmp_path):
     file = tmp_path / "net.yaml"
     file.write_text(
