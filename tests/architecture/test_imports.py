@@ -95,6 +95,24 @@ def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     assert "HEAVY []" in result.stderr, result.stderr[-2000:]
 
 
+SYMBOLIC = {
+    "lensnet.expressions.symbolic",
+    "lensnet.algebra.fixed_points",
+    "lensnet.algebra.worker",
+    "lensnet.algebra.transport",
+}
+COMPUTING = ("expressions", "language", "algebra", "catalog", "network", "predict", "measure", "compare", "report")
+
+
+@pytest.mark.parametrize("package", COMPUTING)
+def test_computing_waits_for_no_computer_algebra(package: str) -> None:
+    """What needs sympy lies in four modules, and no other module needs those to be imported."""
+    for file in (PACKAGE / package).rglob("*.py"):
+        module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        found = {name for name in imports(file, top_level_only=True) if name.startswith("sympy") or name in SYMBOLIC}
+        assert module in SYMBOLIC or not found, f"{module} imports {sorted(found)}"
+
+
 PLAIN_NETWORK = """
 network: plain
 input: {source: gaussian, channels: 64, batch: 8}
