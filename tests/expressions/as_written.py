@@ -51,6 +51,8 @@ def value_of(term: Term, values: Mapping[str, mpmath.mpf]) -> mpmath.mpf:
         return value_of(yes if COMPARED[condition.kind](left, right) else no, values)
     args = [value_of(arg, values) for arg in term.args]
     if term.kind == "call":
+        if any(isinstance(arg, mpmath.mpc) for arg in args):
+            return mpmath.nan  # functions are those of real numbers
         if term.name in FUNCTIONS:
             return FUNCTIONS[term.name](*args)
         if term.name in SPECIAL_FUNCTIONS:
