@@ -211,6 +211,26 @@ body:
             assert abs(error) < bar + 3 * noise, (quantity, path, error, noise)
 
 
+def test_a_convolution_sees_the_sample_before_it(tmp_path: Path) -> None:
+    """Half as many rows as neurons, all positions among them, and a bias: within 2 % behind the convolution."""
+    text = """
+network: convolution
+input: {source: gaussian, channels: 32, positions: [6], batch: 8}
+body:
+  - {name: first, component: linear, units: 96, gain: sqrt(2)}
+  - {name: relu, component: relu}
+  - {name: conv, component: conv1d, filters: 96, kernel: 3, padding: 1, bias: 1}
+  - {name: last, component: relu}
+"""
+    report = load(tmp_path, text).run(seeds=8, most_seeds=8, level="spectrum", backward=False)
+    for quantity in ("coding_rate", "effective_rank", "participation_ratio"):
+        found = rows(report, quantity)
+        for path in ("conv", "last"):
+            assert found[path].verdict != "out-of-regime"
+            error, noise = miss(found[path])
+            assert abs(error) < 0.02 + 3 * noise, (quantity, path, error, noise)
+
+
 def test_neurons_of_unknown_law_are_out_of_regime(tmp_path: Path) -> None:
     """A rectified signal plus fresh Gaussians of the same power is neither Gaussian nor nearly so."""
     net = load(

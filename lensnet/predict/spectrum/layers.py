@@ -188,7 +188,7 @@ class Layers:
         mean = self.states[node.inputs[0]].rows_mean(sample).reshape(given.field_shape)
         place = KernelPlace(node, given, layout, measured=True, ports=[given])
         found = forward(place, [Covariance(mean, gram, given)]).state
-        return None if found is None else np.asarray(found.pairs)
+        return None if found is None else np.asarray(found.covariance)
 
     def _merged(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
         """A sum of Gaussians is one whose covariance is a sum, typical covariances in place of the means."""
