@@ -25,7 +25,10 @@ def call_with(model: nn.Module, given: Sequence[str]) -> dict[str, Any]:
     sizes = [_size(what) for _, what in named]
     if all(sizes) and not any(name for name, _ in named):
         return {"input_size": sizes[0] if len(sizes) == 1 else sizes}
-    tensors = [(name, _tensor(model, what, size)) for (name, what), size in zip(named, sizes, strict=True)]
+    from lensnet.importers.examples import device_of
+
+    where = device_of(model)
+    tensors = [(name, _tensor(model, what, size).to(where)) for (name, what), size in zip(named, sizes, strict=True)]
     return {"input_data": _arguments(tensors)}
 
 

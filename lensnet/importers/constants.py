@@ -14,7 +14,7 @@ _MOST = 1 << 26  # numbers in one tensor
 
 
 class Evaluator:
-    """Evaluates nodes from parameters, constants and the example's whole numbers; on the CPU, each once."""
+    """Evaluates nodes from parameters, constants and the example's whole numbers, each once; gives CPU tensors."""
 
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
@@ -32,7 +32,7 @@ class Evaluator:
                 found = self._of(node)
         except Exception:  # an operation of the user's model on values that it never saw
             return None
-        return found if torch.is_tensor(found) and not found.is_meta else None
+        return found.cpu() if torch.is_tensor(found) and not found.is_meta else None
 
     def _of(self, node: Node) -> Any:
         if node in self.known:

@@ -44,7 +44,7 @@ def call_of(
             return [((), {key: input_data[key] for key in input_data.keys()})]
         return [(tuple(input_data) if isinstance(input_data, tuple | list) else (input_data,), {})]
     sizes = _sizes(input_size)
-    device = _device(model)
+    device = device_of(model)
     source = torch.Generator().manual_seed(seed)
     floats = [torch.randn(size, generator=source).to(device) for size in sizes]
     vocabulary = vocabulary_of(model)
@@ -64,7 +64,7 @@ def _sizes(given: Any) -> list[tuple[int, ...]]:
     return sizes
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")

@@ -14,7 +14,7 @@ from lensnet.importers.model import ImportedModel
 from lensnet.importers.probe import ModelProbe, PortGraph, in_order, out_of_order
 from lensnet.importers.shuffling import shuffled
 from lensnet.importers.untouched import untouched
-from lensnet.measure.device import choose_device, is_out_of_memory, quiet_state
+from lensnet.measure.device import is_out_of_memory, quiet_state
 from lensnet.measure.draw import draw_weight, generator
 from lensnet.measure.ensemble import Progress
 from lensnet.measure.errors import MeasureError
@@ -84,7 +84,7 @@ class ModelBench:
         """As `lensnet.measure.ensemble.measure`; the device is that of the model. Raises MeasureError."""
         if self.imported.captured.on_meta:
             raise MeasureError("a model on the meta device has no weights to measure; it can only be predicted")
-        where = choose_device("cpu") if not batch.is_cuda else batch.device
+        where = batch.device
         result = Measurement(
             [], str(where), str(batch.dtype if batch.is_floating_point() else dtype).split(".")[-1], len(batch)
         )

@@ -20,7 +20,7 @@ from lensnet.importers.capture import ImportRefused
 from lensnet.importers.examples import InputRefused, Size, call_of
 from lensnet.importers.measuring import ModelBench
 from lensnet.importers.model import ImportedModel, Weights, import_model
-from lensnet.importers.untouched import unwrapped
+from lensnet.importers.untouched import sharded, unwrapped
 from lensnet.network.graph import Network
 
 if TYPE_CHECKING:
@@ -155,6 +155,12 @@ def summary(
     imported = out.imported
     out.parameters = parameter_counts(imported.draft.items, imported.captured.parameters)
     out.notes = imported.notes
+    if packed := _quantised(inner):
+        backward = False
+        imported.notes.append(
+            f"quantised modules are not modelled and have no gradients ({', '.join(packed[:6])}): forward alone, with "
+            "the weights that they hold"
+        )
     bench = ModelBench(imported)
     measure = measure and not imported.captured.on_meta
     _measured(out, bench, seeds, most_seeds, backward, measure, settings, progress)
@@ -169,11 +175,8 @@ def _imported(
         raise InputRefused(f"mode is eval or train, not {mode!r}")
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ImportRefused("the model has lazy modules that know no shapes yet: call it once on an input of its own")
-    if quantised := _quantised(model):
-        raise ImportRefused(
-            f"quantised modules have no weights that a law describes ({', '.join(quantised[:6])}): "
-            "give the model as it was before it was quantised"
-        )
+    if sharded(model):
+        raise ImportRefused("its weights are sharded over processes: give a model that holds them whole")
     first: ImportRefused | None = None
     for args, kwargs in call_of(model, size, data):
         try:

@@ -75,14 +75,15 @@ class _Tracer(TorchFunctionMode):
         }
 
     def _node(self, value: Any) -> Any:
-        if not torch.is_tensor(value):
+        packed = isinstance(value, torch.ScriptObject)  # the weights of a quantised module
+        if not torch.is_tensor(value) and not packed:
             return value
         if id(value) not in self.known:
             name = f"constant_{len(self.constants)}"
             with self.graph.inserting_before(next(iter(self.graph.nodes))):
                 node = self.graph.placeholder(name)
-            node.meta["val"] = _shape_only(value)
-            self.constants[node.name] = value.detach()
+            node.meta["val"] = None if packed else _shape_only(value)
+            self.constants[node.name] = value if packed else value.detach()
             self.known[id(value)] = node
             self.alive.append(value)
         return self.known[id(value)]

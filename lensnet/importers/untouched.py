@@ -13,16 +13,25 @@ import numpy as np
 import torch
 from torch import nn
 
+_WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "AveragedModel")
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside `torch.compile` and the data-parallel wrappers: the one whose operations are named."""
+    """The module inside `torch.compile`, the data-parallel wrappers and averages of weights: the one whose operations
+    are named."""
     while True:
         inner = getattr(model, "_orig_mod", None)
-        if inner is None and type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        if inner is None and any(kind.__name__ in _WRAPPERS for kind in type(model).__mro__):
             inner = getattr(model, "module", None)
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def sharded(model: nn.Module) -> bool:
+    """Whether this process holds only parts of the weights (DTensor, nested FullyShardedDataParallel)."""
+    inner = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+    return inner or any(hasattr(tensor, "full_tensor") for tensor in model.parameters())
 
 
 @contextlib.contextmanager

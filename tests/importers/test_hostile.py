@@ -112,7 +112,7 @@ def parallel() -> nn.Module:
     return nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(16, 16), nn.ReLU()))
 
 
-def quantised() -> nn.Module:
+def quantised() -> nn.Sequential:
     from torch.ao.quantization import quantize_dynamic
 
     return quantize_dynamic(nn.Sequential(nn.Linear(16, 16), nn.ReLU()), {nn.Linear}, dtype=torch.qint8)
@@ -222,13 +222,23 @@ def test_a_hostile_model_ends_in_a_report_or_a_reason(name: str) -> None:
         ("raises half way", "the model raises RuntimeError: half way, after first"),
         ("infinite weights", "not finite: 0.weight"),
         ("lazy", "lazy modules"),
-        ("quantised", "quantised modules have no weights that a law describes (0)"),
         ("returns whole numbers", "no output of the model is a float tensor"),
     ],
 )
 def test_the_reason_names_the_cause(name: str, said: str) -> None:
     found = summary(MODELS[name](), ROWS, seeds=2, most_seeds=2)
     assert said in found.reason
+
+
+def test_quantised_modules_are_measured_and_nothing_is_claimed() -> None:
+    model = quantised()
+    found = summary(model, ROWS, seeds=2, most_seeds=2)
+    assert found.report is not None and any("quantised modules are not modelled" in note for note in found.notes)
+    x = torch.randn(ROWS, generator=torch.Generator().manual_seed(0))
+    rows = {row.component: row for row in found.rows if row.quantity == "second_moment" and row.view == "through"}
+    assert {row.direction for row in rows.values()} == {"forward"}
+    assert rows["model.0"].verdict == "not-modelled"
+    assert rows["model.0"].measured == pytest.approx(float(model[0](x).square().mean()), rel=1e-5)
 
 
 def test_a_thousand_modules() -> None:

@@ -152,6 +152,21 @@ def threshold(mapper: Mapper, node: Node) -> Value:
     return defined(mapper, node, arguments(node)[0], "threshold", f"where(x > {edge!r}, x, {value!r})")
 
 
+@rule("softshrink", "hardshrink")
+def shrink(mapper: Mapper, node: Node) -> Value:
+    edge, name = float(argument(node, 1, "lambd", 0.5)), name_of(node)
+    shown = f"x - {edge!r}*sign(x)" if name == "softshrink" else "x"
+    return defined(mapper, node, arguments(node)[0], name, f"where(abs(x) > {edge!r}, {shown}, 0)")
+
+
+@rule("rrelu")
+def random_leaky(mapper: Mapper, node: Node) -> Value:
+    if argument(node, 3, "training", False):
+        raise Unmapped("slopes that are drawn for every number")
+    slope = (float(argument(node, 1, "lower", 0.125)) + float(argument(node, 2, "upper", 1 / 3))) / 2
+    return _with(mapper, node, "leaky_relu", {"slope": slope})
+
+
 @rule("pow")
 def power(mapper: Mapper, node: Node) -> Value:
     exponent = mapper.number(arguments(node)[1])

@@ -106,6 +106,21 @@ def upsample(mapper: Mapper, node: Node) -> Value:
     return _pooled(mapper, node, "upsample2d", {"output": _pair(after)})
 
 
+@rule("pixel_shuffle", "pixel_unshuffle")
+def shuffled(mapper: Mapper, node: Node) -> Value:
+    """Channels as pixels, or pixels as channels."""
+    source, out = arguments(node)[0], sizes_of(node)
+    assert isinstance(source, Node)
+    if len(out) != 4:
+        raise Unmapped("a shuffle of something else than images")
+    source, beam = as_grid(mapper, node, source, (2, 3))
+    if not beam.layout.roles(1) <= {CHANNELS} or beam.layout.sizes[1] != beam.channels:
+        raise Unmapped("a shuffle whose second axis is not the channels")
+    layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    parameters = {"factor": int(arguments(node)[1]), "output": _pair(out[2:])}
+    return mapper.one(node, name_of(node), parameters, Beam("", layout, tuple(out[2:]), out[1]), source)
+
+
 def _collapsed(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Any) -> Value:
     component = "token_mean" if len(beam.positions) == 1 else "global_avg_pool"
     return mapper.one(node, component, {}, Beam("", layout, (), beam.channels), source)

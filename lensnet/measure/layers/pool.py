@@ -100,6 +100,27 @@ def upsample(node: Node) -> Upsample:
     return Upsample(node)
 
 
+class Shuffle(nn.Module):
+    """factor^2 channels as a block of pixels, or (`back`) a block of pixels as channels."""
+
+    def __init__(self, node: Node, back: bool) -> None:
+        super().__init__()
+        self.factor, self.back = int(node.parameters["factor"]), back
+        given, made = (node.shape, node.shapes_in[0]) if back else (node.shapes_in[0], node.shape)
+        if any(large != small * self.factor for large, small in zip(made.positions, given.positions, strict=True)):
+            raise ImplementationError(
+                f"{node.path}: {made} is not {given} with {self.factor} times the rows and columns"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(x, self.factor) if self.back else F.pixel_shuffle(x, self.factor)
+
+
+@implementation("pixel_shuffle", "pixel_unshuffle")
+def shuffle(node: Node) -> Shuffle:
+    return Shuffle(node, node.component.implementation == "pixel_unshuffle")
+
+
 class PositionMean(nn.Module):
     """The average over all positions of an example."""
 
