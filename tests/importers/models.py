@@ -57,6 +57,20 @@ class Film(nn.Module):
         return self.head(F.adaptive_avg_pool3d(F.avg_pool3d(x, 2), 1).flatten(1))
 
 
+class Pixels(nn.Module):
+    """Channels as pixels and back, and shrinkages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.third, self.head = nn.Conv2d(64, 48, 3, padding=1), nn.Linear(48, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_shuffle(F.softshrink(self.first(x), 0.1), 2)
+        x = self.third(F.pixel_unshuffle(F.hardshrink(self.second(x), 0.05), 2)).mean((2, 3))
+        return self.head(x)
+
+
 class ConvNeXtBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()

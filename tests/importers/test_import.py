@@ -22,6 +22,7 @@ from tests.importers.models import (
     DataDependent,
     Film,
     Numpy,
+    Pixels,
     Recurrent,
     ResNet,
     RMSNorm,
@@ -42,6 +43,7 @@ STEPS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(7))
 MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "resnet": (ResNet, (IMAGES,), "export"),
     "convnext": (ConvNeXt, (IMAGES,), "export"),
+    "pixels": (Pixels, (IMAGES,), "export"),
     "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
     "gqa": (SharedQueries, (IDS,), "export"),
     "encoder": (
@@ -69,8 +71,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "film", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence",
-    "traced net", "traced tokens",
+    "resnet", "convnext", "film", "pixels", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out",
+    "sequence", "traced net", "traced tokens",
 ]  # fmt: skip
 
 
