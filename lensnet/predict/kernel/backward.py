@@ -11,6 +11,7 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Pairs
 from lensnet.network.geometry import Pointwise
+from lensnet.network.graph import Network
 from lensnet.predict.kernel.cross import is_linear
 from lensnet.predict.kernel.environment import CrossPairs, Environment, KernelPlace
 from lensnet.predict.kernel.forward import BACKWARD, assumed, stated_error
@@ -65,6 +66,21 @@ def backward(
             seen = np.divide(environment.passed, found, out=np.zeros(found.shape), where=found != 0)
         out[port] = BackStep(found, tuple(assumed(model, environment)), stated_error(model, environment), seen)
     return out
+
+
+def slopes_met_again(network: Network, path: str) -> bool:
+    """Whether an output reaches another pointwise function with no fresh weights between (on a skip, behind a norm):
+    then the gradient from above depends on the signal here, and passes where this one does more than by chance."""
+    waiting, seen = [path], {path}
+    while waiting:
+        for user, _ in network.consumers(waiting.pop()):
+            passes = user.component.is_fork or user.component.coherence.kind == "linear" or user.kind == "identity"
+            if user.component.coherence.kind == "pointwise" and user.kind != "identity":
+                return True
+            if passes and user.path not in seen:
+                seen.add(user.path)
+                waiting.append(user.path)
+    return False
 
 
 def gathered_uses(

@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 
 from lensnet.levels.covariance import Covariance, Matrix, Population
+from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.edges import OUTPUT
 from lensnet.predict.engine import Draw, Source
-from lensnet.predict.kernel.backward import backward
+from lensnet.predict.kernel.backward import backward, slopes_met_again
 from lensnet.predict.kernel.environment import TABLE, CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import forward, operators_of, placed
 from lensnet.predict.kernel.propagate import Kernels
 from lensnet.predict.kernel.rows import effect, gram_effects, width_check
-from lensnet.predict.prediction import Effect
+from lensnet.predict.prediction import Check, Effect
 from lensnet.quantities.rows import RowSample, row_sample
 
 OVER_BATCH = ("batch_normalised", "batch_normalised_back", "mean_batch")
@@ -51,9 +52,8 @@ class _Bench:
         inverse = 1.0 / node.shape.channels
         sample, gram = self._rows(node.shape), step.state.pairs
         checks = (*step.checks, width_check(inverse))
-        out = [
-            effect(node.path, "second_moment", "forward", None, step.state.second_moment, step.error, step.checks, 0.0)
-        ]
+        own, error = step.state.second_moment, step.error + self._unlike(node)
+        out = [effect(node.path, "second_moment", "forward", None, own, error, step.checks, 0.0)]
         out += gram_effects(node.path, "forward", None, gram, sample, checks, step.error + inverse)
         return out + self._backward(node, place, states, crosses)
 
@@ -68,9 +68,26 @@ class _Bench:
                 continue
             sample = self._rows(node.shapes_in[node.ports.index(port)])
             inverse = 1.0 / node.shapes_in[node.ports.index(port)].channels
-            checks = (*step.checks, width_check(inverse))
+            checks = (*step.checks, width_check(inverse), *self._met_again(node))
             out += gram_effects(node.path, "backward", port, step.pairs, sample, checks, step.error + inverse)
         return out
+
+    def _met_again(self, node: Node) -> tuple[Check, ...]:
+        text = "the gradient from above does not depend on the signal: nothing passes it on without fresh weights"
+        pointwise = node.component.function is not None and node.kind != "identity"
+        met = pointwise and slopes_met_again(self.network, node.path)
+        return (Check(text, -1.0, Level.FLUCTUATION),) if met else ()
+
+    def _unlike(self, node: Node) -> float:
+        """How far the sampled rows are from all positions: relative difference of the measured power at the ports."""
+        off = [0.0]
+        for producer, shape in zip(node.inputs, node.shapes_in, strict=True):
+            if producer in self.draw.outputs:
+                power = np.asarray(self.draw.outputs[producer].second_moment, dtype=float)
+                sample, power = self._rows(shape), power.reshape(len(power), -1)
+                some, every = power[: sample.examples][:, list(sample.places)].mean(), power.mean()
+                off.append(abs(float(some / every) - 1) if every > 0 else 0.0)
+        return max(off)
 
     def _place(self, node: Node) -> KernelPlace | None:
         """The component between the sampled rows: all positions of its ports, or some where it keeps them apart."""
