@@ -192,6 +192,7 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "attend_mix": 9,
     "attend_gradient": 12,
     "recurrent_square": 7,
+    "added_to_all": 4,
     "recurrent_gradient": 9,
     "scan_mean": 21,
     "scan_square": 21,

@@ -58,6 +58,20 @@ def mamba2() -> Any:
     return transformers.Mamba2ForCausalLM(config)
 
 
+def xlnet() -> Any:
+    config = transformers.XLNetConfig(vocab_size=300, d_model=64, n_layer=2, n_head=4, d_inner=128)
+    return transformers.XLNetModel(config)
+
+
+def deberta() -> Any:
+    config = transformers.DebertaV2Config(
+        num_hidden_layers=2, hidden_size=64, num_attention_heads=4, vocab_size=300, intermediate_size=128,
+        relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=16, norm_rel_ebd="layer_norm",
+        share_att_key=True, position_biased_input=False, type_vocab_size=0,
+    )  # fmt: skip
+    return transformers.DebertaV2Model(config)
+
+
 MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "gpt2": (gpt2, (4, 12)),
     "llama": (llama, (4, 12)),
@@ -65,6 +79,8 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "vit": (vit, (4, 3, 32, 32)),
     "mamba": (mamba, (4, 12)),
     "mamba2": (mamba2, (4, 12)),
+    "xlnet": (xlnet, (4, 12)),
+    "deberta": (deberta, (4, 12)),
 }
 
 

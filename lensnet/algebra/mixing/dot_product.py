@@ -196,4 +196,16 @@ def attend_gradient(
     return np.stack(out)
 
 
-__all__ = ["HeadSample", "attend_gradient", "attend_mix"]
+@special("added_to_all", 4, r"\left({0} + {2}\,I + {3}\right)")
+def added_to_all(gram: Array, q: Array, own: Array, common: Array) -> Array:
+    """A Gram matrix of tokens, or a correlation of all pairs of second moment q, when to every token a part of its own
+    of second moment `own` is added, and one of second moment `common` that is the same for all."""
+    gram = np.asarray(gram, float)
+    alone, shared = float(np.max(own)), float(np.max(common))
+    if gram.ndim >= 3:
+        return np.asarray(gram + alone * np.eye(gram.shape[-1]) + shared)
+    size = float(np.mean(q))
+    return np.asarray((gram * size + shared) / max(size + alone + shared, 1e-300)) if alone + shared else gram
+
+
+__all__ = ["HeadSample", "added_to_all", "attend_gradient", "attend_mix"]

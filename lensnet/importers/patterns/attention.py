@@ -10,12 +10,16 @@ from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, computes
 
 _PRODUCTS = ("matmul", "bmm", "baddbmm")
+_MOVING = ("slice", "narrow", "gather", "index", "index_select", "pad", "constant_pad_nd", "take_along_dim", "roll")
 _CAPPED = 10.0  # logits are of order one: a cap this far up does nothing to them
 
 
 def attention(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     """matmul(softmax(matmul(q, k^T)*scale + bias), v). `info`: query, key, value; `factor` on the logits; `biases` as
-    (tensor, factor); `hidden` and `seen`, masks; `capped`."""
+    (tensor, factor); `hidden` and `seen`, masks; `capped`; `tables`, whose products with a signal are added to the
+    logits: relative positions."""
+    if computes(root, "scaled_dot_product_attention"):
+        return _fused(root, is_signal, look)
     if not computes(root, "matmul", "bmm") or not all(_signal(one, is_signal) for one in arguments(root)[:2]):
         return None
     layout = table()["layout"]
@@ -31,8 +35,50 @@ def attention(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     if products is None or not all(_signal(one, is_signal) for one in products):
         return None
     info = {"query": products[0], "key": products[1], "value": arguments(root)[1], "factor": logits.factor,
-            "biases": logits.biases, "hidden": logits.hidden, "seen": logits.seen, "capped": logits.capped}  # fmt: skip
+            "biases": logits.biases, "hidden": logits.hidden, "seen": logits.seen, "capped": logits.capped,
+            "tables": logits.tables}  # fmt: skip
     return Cluster("cluster attention", root, inside, products[0], info)
+
+
+def _fused(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
+    """Fused attention whose mask depends on the input."""
+    query, key, value = arguments(root)[:3]
+    mask, scale = argument(root, 3, "attn_mask"), argument(root, 6, "scale")
+    if not _signal(mask, is_signal):
+        return None
+    inside, logits = {root}, _Logits(is_signal, look)
+    found = logits.products(mask, 1.0, inside)
+    if found is None:
+        return None
+    factor = float(query.meta["val"].shape[-1]) ** -0.5 if scale is None else float(scale)
+    info = {"query": query, "key": key, "value": value, "factor": factor, "biases": logits.biases, "seen": logits.seen,
+            "hidden": logits.hidden, "capped": None, "tables": found, "upright": True}  # fmt: skip
+    return Cluster("cluster attention", root, inside, query, info)
+
+
+def trunk(node: Any, look: Looker, is_signal: IsSignal) -> tuple[Any, float, list[Node]]:
+    """Where a tensor comes from, before views, factors and tables that were added; the factor; the way there."""
+    factor, way = 1.0, []
+    while isinstance(node, Node) and node.op != "placeholder":
+        args = arguments(node)
+        signals = [one for one in args[:2] if _signal(one, is_signal)]
+        if computes(node, *table()["layout"], "dropout"):
+            step = args[0]
+        elif computes(node, "mul", "div", "add") and len(signals) == 1 and node.kwargs.get("alpha", 1) == 1:
+            (step,) = signals
+            if not computes(node, "add"):
+                number = look.number(args[1] if step is args[0] else args[0])
+                if number is None or (computes(node, "div") and step is not args[0]):
+                    break
+                factor *= number if computes(node, "mul") else 1 / number
+        else:
+            break
+        way.append(node)
+        node = step
+    return node, factor, way[::-1]
+
+
+Product = tuple[Any, Any, float, bool]
 
 
 class _Logits:
@@ -45,6 +91,7 @@ class _Logits:
         self.hidden: list[Any] = []
         self.seen: list[Any] = []
         self.capped: float | None = None
+        self.tables: list[Product] = []
 
     def read(self, here: Any, inside: set[Node]) -> tuple[Any, Any] | None:
         """The two factors of the product; None where something else makes the logits."""
@@ -54,7 +101,7 @@ class _Logits:
             inside.add(here)
             if computes(here, *_PRODUCTS):
                 return self._product(here)
-            found = self._before(here)
+            found = self._before(here, inside)
             if found is None:
                 return None
             here = found
@@ -71,7 +118,56 @@ class _Logits:
         self.factor *= alpha
         return arguments(node)[1], arguments(node)[2]
 
-    def _before(self, node: Node) -> Any:
+    def products(self, here: Any, factor: float, inside: set[Node]) -> list[Product] | None:
+        """(signal, table, factor, whether the table stands behind) of the products of a signal with a table that a
+        tensor is the sum of; None where it is made of anything else."""
+        passed: set[Node] = set()
+        for _ in range(32):
+            if not _signal(here, self.is_signal) or here.op == "placeholder":
+                return None
+            passed.add(here)
+            name, args = name_of(here), arguments(here)
+            signals = [one for one in args[:2] if _signal(one, self.is_signal)]
+            if name in ("matmul", "bmm"):
+                if len(signals) != 1:
+                    return None
+                inside |= passed
+                first = signals[0] is args[0]
+                return [(signals[0], args[1] if first else args[0], factor, first)]
+            if name == "add" and len(signals) == 2:
+                parts = [self.products(one, factor, passed) for one in args[:2]]
+                if parts[0] is None or parts[1] is None:
+                    return None
+                inside |= passed
+                return parts[0] + parts[1]
+            found = self._moved(here, name, args, signals)
+            if found is None:
+                return None
+            here, number = found
+            factor *= number
+        return None
+
+    def _moved(self, node: Node, name: str, args: Any, signals: list[Any]) -> tuple[Any, float] | None:
+        """What stands before an operation that moves, scales or masks products with a table, and the factor."""
+        if name in table()["layout"] or name in _MOVING:
+            return args[0], 1.0
+        if name in ("cat", "concat"):
+            signals = [one for one in args[0] if _signal(one, self.is_signal)]
+            return (signals[0], 1.0) if len(signals) == 1 else None
+        if name in ("mul", "div") and len(signals) == 1 and not (name == "div" and args[1] is signals[0]):
+            number = self.look.number(args[1] if args[0] is signals[0] else args[0])
+            return None if number is None else (signals[0], number if name == "mul" else 1 / number)
+        if name == "add" and len(signals) == 1:
+            return signals[0], 1.0
+        if name == "where" and not _signal(args[2], self.is_signal):
+            self.seen.append(args[0])
+            return args[1], 1.0
+        if name == "masked_fill":
+            self.hidden.append(args[1])
+            return args[0], 1.0
+        return None
+
+    def _before(self, node: Node, inside: set[Node]) -> Any:
         name, args = name_of(node), arguments(node)
         if name in table()["layout"]:
             return args[0]
@@ -85,7 +181,7 @@ class _Logits:
         if name == "add" and node.kwargs.get("alpha", 1) == 1:
             signals = [_signal(one, self.is_signal) for one in args[:2]]
             if all(signals):
-                return None
+                return self._beside(args, inside)
             self.biases.append((args[signals[0]], self.factor))
             return args[not signals[0]]
         if name == "masked_fill":
@@ -97,6 +193,15 @@ class _Logits:
         if name == "tanh" and abs(self.factor) >= _CAPPED:
             self.capped = self.factor
             return args[0]
+        return None
+
+    def _beside(self, args: Any, inside: set[Node]) -> Any:
+        """Of two signals that are added, the one that is more than products with tables."""
+        for one, other in (args[:2], args[1::-1]):
+            found = self.products(other, self.factor, inside)
+            if found is not None:
+                self.tables += found
+                return one
         return None
 
 

@@ -12,7 +12,8 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value
 from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
-from lensnet.importers.operations import argument, arguments
+from lensnet.importers.operations import argument, arguments, name_of, table
+from lensnet.importers.patterns.attention import trunk
 from lensnet.importers.rulebook import rule
 from lensnet.network.windows import Windows
 
@@ -41,28 +42,85 @@ def fused(mapper: Mapper, node: Node) -> Value:
     added = _Added()
     if mask is not None:
         (added.biases.append((mask, 1.0)) if mask.meta["val"].is_floating_point() else added.seen.append(mask))
-    return _attend(mapper, node, query, key, value, added, causal, factor)
+    taps = [_Tap(one, mapper.beam(one)) for one in (query, key)]
+    return _attend(mapper, node, taps[0], taps[1], value, added, causal, factor)
 
 
 @rule("cluster attention")
 def written_out(mapper: Mapper, node: Node) -> Value:
     info = mapper.clusters[node].info
     query, key, value = info["query"], info["key"], info["value"]
-    beam = mapper.beam(key)
-    rank = len(beam.layout.axes)
-    turned = beam.laid(beam.layout.permuted([*range(rank - 2), rank - 1, rank - 2]))
-    factor = info["factor"] * sqrt(mapper.beam(query).layout.sizes[-1])
+    tables: dict[str, Any] = {}
+    if info["tables"]:
+        query, key, factor, tables = _with_tables(mapper, info)
+    else:
+        query, key, factor = _Tap(query, mapper.beam(query)), _Tap(key, mapper.beam(key)), info["factor"]
+    if not info.get("upright"):
+        rank = len(key.seen.layout.axes)
+        key = _Tap(key.node, key.seen.laid(key.seen.layout.permuted([*range(rank - 2), rank - 1, rank - 2])))
+    factor *= sqrt(query.seen.layout.sizes[-1])
     if info["capped"] is not None:
         mapper.notes.append(f"a cap of logits at {info['capped']:g} is left out: they do not come near it")
     added = _Added(info["biases"], info["hidden"], info["seen"])
-    return _attend(mapper, node, query, key, value, added, False, factor, turned)
+    return _attend(mapper, node, query, key, value, added, False, factor, tables)
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """Where queries or keys come in, and how they are laid out where they meet."""
+
+    node: Any
+    seen: Beam
+
+
+def _with_tables(mapper: Mapper, info: dict[str, Any]) -> tuple[_Tap, _Tap, float, dict[str, Any]]:
+    """Queries and keys that also meet tables of relative positions: both where they part, the factor of their product,
+    and the root mean squares of what the tables add to the keys of a query, and to the queries of a key."""
+    stems = [trunk(info[port], mapper, mapper.is_signal) for port in ("query", "key")]
+    factor = info["factor"] * stems[0][1] * stems[1][1]
+    power = [0.0, 0.0]
+    for signal, relative, scale, along in info["tables"]:
+        stem, own, _ = trunk(signal, mapper, mapper.is_signal)
+        places = [place for place in (0, 1) if stems[place][0] is stem]
+        value = mapper.value_of(relative)
+        if len(places) != 1 or value is None or not factor:
+            raise Unmapped("logits with a part that depends on something else than queries and keys")
+        keys = int(relative.meta["val"].shape[-1 if along else -2])
+        length = min(mapper.beam(stems[1][0]).positions[0], keys) if mapper.beam(stems[1][0]).positions else keys
+        power[places[0]] += (scale * own / factor) ** 2 * _own_power(value, -1 if along else -2, length)
+    taps = [_Tap(stem, _led(mapper, stem, way)) for stem, _, way in stems]
+    added = [mapper.value_of(one) for node in stems[0][2] if name_of(node) == "add" for one in arguments(node)[:2]
+             if mapper.static(one)]  # fmt: skip
+    power.append(sum(float(one.double().square().mean()) for one in added if one is not None))
+    names = zip(("key_table", "query_table", "query_offset"), power, strict=True)
+    return taps[0], taps[1], factor, {name: float(f"{sqrt(one):.4g}") for name, one in names if one > _QUIET**2}
+
+
+def _own_power(value: Tensor, axis: int, length: int) -> float:
+    """Second moment of what differs between the rows of a table that one query meets: `length` neighbours."""
+    if length < 2:
+        return float(value.double().square().mean())
+    return float(value.double().unfold(axis, length, 1).var(-1).mean())
+
+
+def _led(mapper: Mapper, stem: Any, way: list[Node]) -> Beam:
+    """How a signal is laid out after views, factors and tables that are added."""
+    from lensnet.importers.rules.layout import relaid
+
+    beam = mapper.beam(stem)
+    for node in way:
+        if name_of(node) in table()["layout"]:
+            beam = beam.laid(relaid(beam.layout, node, name_of(node)))
+        elif beam.layout.sizes != tuple(node.meta["val"].shape):
+            raise Unmapped("queries or keys that are spread by what is added to them")
+    return beam
 
 
 def _attend(
-    mapper: Mapper, node: Node, query: Any, key: Any, value: Any, added: _Added, causal: bool, factor: float,
-    turned: Beam | None = None,
+    mapper: Mapper, node: Node, query: _Tap, key: _Tap, value: Any, added: _Added, causal: bool, factor: float,
+    tables: dict[str, Any] | None = None,
 ) -> Value:  # fmt: skip
-    q, k, v = mapper.beam(query), turned or mapper.beam(key), mapper.beam(value)
+    q, k, v = query.seen, key.seen, mapper.beam(value)
     heads, key_heads, windows = _heads(q), _heads(k), _windows(q)
     if _heads(v) != key_heads or q.layout.sizes[-1] != k.layout.sizes[-1]:
         raise Unmapped("attention whose heads have different widths")
@@ -82,7 +140,8 @@ def _attend(
     made = Beam("", _of_width(q.layout, width), q.positions, heads * width)
     if made.layout.sizes != tuple(node.meta["val"].shape):
         made = made.laid(made.layout.reshaped(tuple(node.meta["val"].shape)))
-    return mapper.add(node, "attend", parameters, [(query, q), (key, mapper.beam(key)), (value, v)], made)
+    taps = [(one.node, mapper.beam(one.node)) for one in (query, key)]
+    return mapper.add(node, "attend", parameters | (tables or {}), [*taps, (value, v)], made)
 
 
 def _of_width(layout: Layout, width: int) -> Layout:

@@ -191,6 +191,8 @@ class Attend(nn.Module):
         try:
             self.windows = [windows_of(node, port) for port in range(3)]
             self.bias = torch.from_numpy(logit_bias(node)).float()
+            self.offset = self._offset(node)
+            self.tables = [self._table(node, f"{port}_table") for port in ("key", "query")]
         except ValueError as error:
             raise ImplementationError(f"{node.path}: {error}") from None
 
@@ -200,11 +202,33 @@ class Attend(nn.Module):
             self._cut(x, port, self.key_heads).repeat_interleave(self.heads // self.key_heads, -3)
             for port, x in ((1, key), (2, value))
         )
-        logits = q @ k.transpose(-2, -1) * (self.factor / sqrt(q.shape[-1])) + self.bias.to(q)
+        if self.offset is not None:
+            q = q + self.offset.to(q)
+        products = q @ k.transpose(-2, -1)
+        for rows, relative, text in zip((q, k), self.tables, ("nvhtw,htsw->nvhts", "nvhsw,htsw->nvhts"), strict=True):
+            products = products if relative is None else products + torch.einsum(text, rows, relative.to(q))
+        logits = products * (self.factor / sqrt(q.shape[-1])) + self.bias.to(q)
         out = (logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2).flatten(1, 2)
         out = out[:, torch.from_numpy(self.windows[0].inverse).to(out.device)]
         places = self.windows[0].positions
         return out if len(places) == 1 else out.unflatten(1, places).movedim(-1, 1)
+
+    def _offset(self, node: Node) -> Tensor | None:
+        """A fixed vector for each head, (heads, 1, head width)."""
+        rms, width = float(node.parameters["query_offset"]), node.shapes_in[0].channels // self.heads
+        rows = torch.randn(self.heads, 1, width, generator=torch.Generator().manual_seed(width))
+        return rms * rows / rows.square().mean(-1, keepdim=True).sqrt() if rms else None
+
+    def _table(self, node: Node, name: str) -> Tensor | None:
+        """A fixed table of relative positions, (heads, queries, keys, head width): one row for each distance."""
+        rms, width = float(node.parameters[name]), node.shapes_in[0].channels // self.heads
+        if not rms:
+            return None
+        asks, answers = (window.length for window in self.windows[:2])
+        source = torch.Generator().manual_seed(asks + answers + len(name))
+        rows = torch.randn(self.heads, asks + answers - 1, width, generator=source)
+        rows = rms * rows / rows.square().mean(-1, keepdim=True).sqrt()
+        return rows[:, torch.arange(asks)[:, None] - torch.arange(answers) + answers - 1]
 
     def _cut(self, x: Tensor, port: int, heads: int) -> Tensor:
         """(N, windows, heads, places, head width)."""
