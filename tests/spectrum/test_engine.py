@@ -252,6 +252,34 @@ body:
     assert found["act"].verdict != "out-of-regime"
 
 
+MEETING = """
+network: meeting
+input: {source: gaussian, channels: 32, batch: 12}
+define:
+  product:
+    ports: {in: [a, b], out: [y]}
+    forward: a*b
+    coherence: COHERENCE
+    effects:
+      moments: {mean: m_a*m_b, second_moment: q_a*q_b}
+      kernel: {kernel: k_a*k_b}
+    trials: [{channels: 64}]
+body:
+  - {name: one, component: linear, units: 64, from: input}
+  - {name: two, component: linear, units: 64, from: input}
+  - {name: met, component: product, from: [one, two]}
+  - {name: out, component: linear, units: 64}
+"""
+
+
+@pytest.mark.parametrize("coherence", ["fresh", "unknown"])
+def test_what_meets_in_no_sum_is_no_sum(tmp_path: Path, coherence: str) -> None:
+    """A component of one's own with two ports: nothing is claimed of its spectrum that is not flagged."""
+    report = load(tmp_path, MEETING.replace("COHERENCE", coherence)).run(seeds=3, level="spectrum")
+    found = rows(report, "effective_rank")
+    assert {"met", "out"} <= set(found) and found["met"].verdict in ("out-of-regime", "not-modelled")
+
+
 def test_more_rows_than_the_batch_has_and_a_single_example(tmp_path: Path) -> None:
     for batch in (1, 3):
         net = load(

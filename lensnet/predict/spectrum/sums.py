@@ -91,7 +91,10 @@ def from_parts(node: Node, gram: Matrix, parts: Sequence[Part]) -> Output | None
 
 
 def shares_of(node: Node, gram: Matrix, parts: Sequence[Part]) -> list[float] | None:
-    """The squared factor of every part of a sum; None where parts are not independent, or factors no numbers."""
+    """The squared factor of every part of a sum; None for what is no sum, parts that depend on each other, and factors
+    that are no numbers."""
+    if node.component.coherence.kind != "linear":
+        return None
     env = {**static_symbols(node), **constants_for(node)}
     formulas = [node.component.coherence.factor_formula(port) for port in node.ports]
     if any(set(formula.uses) - set(env) for formula in formulas) or any(
