@@ -67,7 +67,7 @@ def test_named_array(tmp_path):
         ({"source": "camera"}, "no input source 'camera'"),
         ({"source": "gaussian"}, "needs channels"),
         ({"source": "gaussian", "channels": 2.5}, "not a positive whole number"),
-        ({"source": "gaussian", "channels": 2, "positions": [2, 2, 2]}, "3 position axes"),
+        ({"source": "gaussian", "channels": 2, "positions": [2, 2, 2, 2]}, "4 position axes"),
         ({"source": "gaussian", "channels": 2, "correlation": -0.1}, "outside 0..1"),
         ({"source": "gaussian", "channels": 2, "batch": 0}, "not a positive whole number"),
         ({"source": "digits", "batch": 2000}, "has 1797"),
