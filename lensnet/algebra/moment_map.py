@@ -11,7 +11,7 @@ made once, answers in a tenth of the time. Its error is measured between the kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import factorial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,14 +19,47 @@ from numpy.typing import ArrayLike, NDArray
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
 
-if TYPE_CHECKING:
-    from scipy.interpolate import BSpline
-
 Array = NDArray[np.float64]
 
 LOW, HIGH = 1e-10, 1e8
 _PER_E_FOLD = 16
 _DEGREE = 5
+
+
+class _Quintic:
+    """The interpolating spline of degree 5 at evenly spaced knots, as one polynomial between every two of them.
+
+    scipy makes it; it is evaluated here because numpy lets other threads run meanwhile, and scipy's splines do not.
+    """
+
+    def __init__(self, knots: Array, values: Array) -> None:
+        from scipy.interpolate import make_interp_spline
+
+        spline = make_interp_spline(knots, values, k=_DEGREE)
+        self.knots, self.step = knots, float(knots[-1] - knots[0]) / (knots.size - 1)
+        at = [knots[:-1]] * _DEGREE + [0.5 * (knots[1:] + knots[:-1])]  # the last derivative jumps at the knots
+        self.terms = [spline(x, order) * self.step**order / factorial(order) for order, x in enumerate(at)]
+
+    def __call__(self, x: Array) -> Array:
+        cell, share = self._place(x)
+        value = self.terms[-1].take(cell)
+        for term in reversed(self.terms[:-1]):
+            value *= share
+            value += term.take(cell)
+        return value
+
+    def slope(self, x: Array) -> Array:
+        cell, share = self._place(x)
+        value = _DEGREE * self.terms[-1].take(cell)
+        for order in range(_DEGREE - 1, 0, -1):
+            value *= share
+            value += order * self.terms[order].take(cell)
+        return value / self.step
+
+    def _place(self, x: Array) -> tuple[NDArray[np.intp], Array]:
+        x = np.asarray(x, dtype=np.float64)
+        cell = np.clip(np.nan_to_num((x - self.knots[0]) / self.step), 0, self.knots.size - 2).astype(np.intp)
+        return cell, (x - self.knots.take(cell)) / self.step
 
 
 class MomentMap:
@@ -38,14 +71,12 @@ class MomentMap:
     """
 
     def __init__(self, function: PointwiseFunction) -> None:
-        from scipy.interpolate import make_interp_spline
-
         self.function = function
         count = int(np.ceil(_PER_E_FOLD * np.log(HIGH / LOW))) + 1
         knots = np.linspace(np.log(LOW), np.log(HIGH), count)
         middle = 0.5 * (knots[1:] + knots[:-1])
         moments = expect(function, 0.0, np.exp(0.5 * np.sort(np.concatenate([knots, middle]))))
-        self._splines: list[BSpline | None] = []
+        self._splines: list[_Quintic | None] = []
         self._limits: list[float] = []
         error = 0.0
         for average in (moments.second_moment, moments.slope_second_moment):
@@ -60,7 +91,7 @@ class MomentMap:
                 self._splines.append(None)
                 self._limits.append(0.0)
                 continue
-            spline = make_interp_spline(knots[:stop], np.log(values[::2][:stop]), k=_DEGREE)
+            spline = _Quintic(knots[:stop], np.log(values[::2][:stop]))
             between = slice(1, 2 * stop - 2, 2)
             off = np.abs(np.expm1(spline(middle[: stop - 1]) - np.log(values[between])))
             error = max(error, 2.0 * float(off.max()) + float(np.max(wrong[between] / values[between])))
@@ -83,7 +114,7 @@ class MomentMap:
         spline = self._splines[0]
         with np.errstate(all="ignore"):
             inside = np.clip(np.log(values), np.log(LOW), np.log(max(self._limits[0], LOW)))
-            rate = np.zeros_like(values) if spline is None else spline(inside, 1) * moment / values
+            rate = np.zeros_like(values) if spline is None else spline.slope(inside) * moment / values
         return moment, rate
 
     def _of(self, which: int, q: ArrayLike) -> Array:

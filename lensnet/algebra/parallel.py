@@ -1,4 +1,4 @@
-"""Elementwise work on large arrays, shared out among the cores: numpy and scipy's splines let other threads run."""
+"""Elementwise work on large arrays, shared among the cores: numpy lets other threads run, scipy's splines do not."""
 
 from __future__ import annotations
 
