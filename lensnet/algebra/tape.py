@@ -200,7 +200,7 @@ def formula_latex(expression: Formula) -> str:
     """LaTeX of a formula; special functions in their own notation."""
     import sympy as sp
 
-    replaced = sp.sympify(expression)
+    replaced = sp.sympify(expression, strict=True)  # a text would be evaluated
     for call in replaced.atoms(sp.core.function.AppliedUndef):
         entry = SPECIAL_FUNCTIONS.get(call.func.__name__)
         if entry is not None:

@@ -337,3 +337,8 @@ def test_the_numpy_side_never_imports_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_text_is_never_evaluated_for_its_notation() -> None:
+    with pytest.raises(sp.SympifyError):
+        formula_latex("__import__('os').getcwd()")  # type: ignore[arg-type]
