@@ -147,6 +147,7 @@ def _rung_data(rung: Rung) -> dict[str, Any]:
             {
                 "quantity": rate.quantity,
                 "widths": list(rate.widths),
+                "grows": rate.grows,
                 "order": rate.order,
                 "variances": list(rate.variances),
                 "slope": rate.slope,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.catalog.catalog import catalog
+from lensnet.ladder.growth import grown, size
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.measure.ensemble import measure
 from lensnet.measure.sources import load_batch
@@ -34,10 +35,10 @@ WIDTHS = (1, 2, 4, 8)
 """Factors on the channels of a trial."""
 
 WIDER = 8
-"""How much wider a rate test is repeated when it fails."""
+"""How much wider a rate test is repeated when it fails, or as far as its weights fit."""
 
-NARROWEST = 32
-"""Channels from which on the next order in 1/width is small against the interval of a fit."""
+MOST_WEIGHTS = 2**27
+"""Weights of the widest network of a repeated test: half a gigabyte."""
 
 ORDER = 1.0
 """Required order of the relative variance unless a component declares another: it falls as width**-1."""
@@ -54,16 +55,13 @@ ROUNDING = 1e-5
 BEYOND_CHANCE = 3.5
 """Standard errors from which on a limit is not zero: 1 in 2,000 by chance."""
 
-_MADE = ("units", "filters", "channels_to")
-_ALONG = ("heads", "reduced", "hidden")
-_MOST_EXAMPLES = 12
-
 
 @dataclass(frozen=True)
 class Rate:
     """What a component's second moment does as its width grows.
 
-    `order`: at which the relative variance must fall. `variances`: relative variance over draws at each of `widths`;
+    `order`: at which the relative variance must fall. `variances`: relative variance over draws at each of `widths`,
+    which are numbers of what `grows`;
     `slope`, `interval`: fitted exponent and two standard errors of it, None where nothing scatters. `errors`,
     `standard_errors`: average relative error of the formula and its standard error, at each width; `limit`,
     `limit_error`: what is left of it at infinite width; `declared`: what the formula declares at the widest.
@@ -81,6 +79,7 @@ class Rate:
     limit_error: float
     declared: float
     order: float = ORDER
+    grows: str = "channels"
 
     @property
     def averages_itself(self) -> bool:
@@ -100,7 +99,8 @@ class Rate:
 
     def told(self) -> str:
         """`width^(-1.02 ± 0.11)`, or that nothing scatters."""
-        return "no scatter" if self.slope is None else f"width^({self.slope:+.2f} ± {self.interval:.2f})"
+        base = "width" if self.grows == "channels" else self.grows
+        return "no scatter" if self.slope is None else f"{base}^({self.slope:+.2f} ± {self.interval:.2f})"
 
 
 def rate_test(
@@ -109,13 +109,28 @@ def rate_test(
     """The rates of a component's second moments, forward and backward at every port.
 
     Every draw has new weights and a new input batch, so both kinds of chance count. Where the scatter does not fall at
-    the required order and there are no weights, the test is repeated at widths `WIDER` times as large: heavy tails come
-    late into their law. `advance` is called after each width.
+    the required order and there are no weights, the test is repeated at widths `WIDER` times as large, or as much wider
+    as `MOST_WEIGHTS` allow: heavy tails come late into their law. `advance` is called after each width.
     """
     found = _rates(trial, draws, factors, advance)
     if all(rate.averages_itself for rate in found) or catalog()[trial.component].weights:
         return found
-    return _rates(trial, draws, [WIDER * factor for factor in factors], advance)
+    wider = _affordable(trial, max(factors))
+    return _rates(trial, draws, [wider * factor for factor in factors], advance) if wider > 1 else found
+
+
+def _affordable(trial: Trial, factor: int) -> int:
+    """How much wider than `factor` a trial may become, at most `WIDER`."""
+    grows = catalog()[trial.component].derivations["spectrum"].grows
+    wider = WIDER
+    while wider > 1 and _weights(network_of(grown(trial, wider * factor, grows))) > MOST_WEIGHTS:
+        wider //= 2
+    return wider
+
+
+def _weights(network: Network) -> int:
+    """How many numbers its dense layers draw: those that bring the input to the ports of a trial."""
+    return sum(node.shapes_in[0].channels * node.shape.channels for node in network if node.weights)
 
 
 def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[], None] | None) -> list[Rate]:
@@ -124,7 +139,7 @@ def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[
     benches: list[_Bench] = []
     for factor in factors:
         wide = grown(trial, factor, grows)
-        widths.append(_size(wide, grows))
+        widths.append(size(wide, grows))
         benches.append(_measured(wide, draws))
         if advance is not None:
             advance()
@@ -132,46 +147,6 @@ def _rates(trial: Trial, draws: int, factors: Sequence[int], advance: Callable[[
         return []  # the output does not widen (the scores of so many classes): there is nothing to average over
     keys = [key for key in benches[0].measured if all(key in other.measured for other in benches)]
     return [_fit(trial.component, key, widths, benches) for key in keys]
-
-
-def widened(trial: Trial, factor: int) -> Trial:
-    """The trial with `factor` times as many channels (units, filters, heads), from a narrowest output on."""
-    given = {**_defaults(trial), **trial.settings}
-    made = [key for key in _MADE if key in trial.settings]
-    base = min((int(given[key]) for key in (made or ["channels"])), default=1)
-    least = 1 if given.get("kind") == "ids" else max(1, -(-NARROWEST // base))
-    grown = made or ["channels", *(key for key in _ALONG if key in given)]
-    changes = {key: int(given[key]) * factor * least for key in grown}
-    if made:
-        inner = ("channels", "hidden")
-        changes |= {key: int(given[key]) * factor for key in inner if key in trial.settings}
-    examples = min(int(given.get("batch", _MOST_EXAMPLES)), _MOST_EXAMPLES)
-    return trial.at(**changes, batch=examples)
-
-
-def _size(trial: Trial, axis: str) -> int:
-    """How much of it the trial has."""
-    if axis == "positions":
-        return int(trial.settings["positions"][0])
-    keys = ("batch",) if axis == "examples" else (*_MADE, "channels")
-    return int(next(trial.settings[key] for key in keys if key in trial.settings))
-
-
-def grown(trial: Trial, factor: int, axis: str = "channels") -> Trial:
-    """The trial with `factor` times as much of what a component's limit names: channels, positions or examples."""
-    if axis == "channels":
-        return widened(trial, factor)
-    if axis == "examples":
-        return trial.at(batch=int(trial.settings.get("batch", _MOST_EXAMPLES)) * factor)
-    first, *others = trial.settings.get("positions") or [1]
-    return trial.at(positions=[int(first) * factor, *others])
-
-
-def _defaults(trial: Trial) -> dict[str, int]:
-    """Parameters that grow along with the channels and that the trial leaves at a number by default."""
-    parameters = catalog()[trial.component].parameters
-    defaults = {key: str(getattr(parameters.get(key), "default", "")) for key in _ALONG}
-    return {key: int(text) for key, text in defaults.items() if text.isdecimal()}
 
 
 @dataclass
@@ -236,6 +211,7 @@ def _fit(component: str, quantity: str, widths: Sequence[int], benches: Sequence
         slope, interval = _slope(widths, values, [error for _, error in variances])
     errors = [bench.error(quantity) for bench in benches]
     limit, limit_error = _limit(widths, errors)
+    derivation = catalog()[component].derivations["spectrum"]
     return Rate(
         component,
         quantity,
@@ -248,7 +224,8 @@ def _fit(component: str, quantity: str, widths: Sequence[int], benches: Sequence
         limit,
         limit_error,
         benches[-1].declared.get(quantity, 0.0),
-        catalog()[component].derivations["spectrum"].order,
+        derivation.order,
+        derivation.grows,
     )
 
 
@@ -288,4 +265,4 @@ def _relative_variance(sample: NDArray[np.float64]) -> tuple[float, float]:
     return value, float(by_draw.std(ddof=1)) / sqrt(len(sample)) / value if value > 0 else 1.0
 
 
-__all__ = ["Rate", "grown", "rate_test", "widened"]
+__all__ = ["Rate", "rate_test"]

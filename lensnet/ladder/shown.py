@@ -106,7 +106,7 @@ def _in_full(rung: Rung, draws: int) -> Iterator[RenderableType]:
         told = step.how if step.how == "not modelled" else f"when {step.limit} ({required}): {step.how}"
         yield Padding(Text(f"{told}; {step.detail}", style="dim"), (0, 0, 0, 6))
     if rung.rates:
-        yield Text(f"  rates, measured over {draws} weight draws at widths {_widths(rung.rates[0])}", style="dim")
+        yield Text(f"  rates, measured over {draws} weight draws at {_widths(rung.rates[0])}", style="dim")
     for rate in rung.rates:
         mark, style = ("✓", "green") if rate.holds else ("✗", "bold red")
         line = f"variance ~ {rate.told()}" if rate.slope is not None else rate.told()
@@ -116,7 +116,8 @@ def _in_full(rung: Rung, draws: int) -> Iterator[RenderableType]:
 
 
 def _widths(rate: Rate) -> str:
-    return ", ".join(map(str, rate.widths))
+    counts = ", ".join(map(str, rate.widths))
+    return f"widths {counts}" if rate.grows == "channels" else f"{counts} {rate.grows}"
 
 
 def _conclusion(report: LadderReport) -> Text:

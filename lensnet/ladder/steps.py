@@ -18,7 +18,7 @@ import numpy as np
 
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.derivation import Derivation
-from lensnet.ladder.rates import grown
+from lensnet.ladder.growth import grown
 from lensnet.ladder.symbolic import proof
 from lensnet.ladder.trial import Trial, network_of, path_of
 from lensnet.levels.ladder import Level

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PlainValidator, Tag, model_validator
 
 from lensnet.language.body_spec import Body
-from lensnet.language.effect_spec import Assumption, DerivesFrom, Effect, LevelName, limit_axis
+from lensnet.language.effect_spec import AXES, Assumption, DerivesFrom, Effect, LevelName, limit_axis, limits
 from lensnet.language.fields import (
     Checked,
     Condition,
@@ -212,7 +213,8 @@ _STEPS = {"moments": ("kernel", "fluctuation"), "kernel": ("spectrum", "fluctuat
 """For every level, those below that say something it can be held against."""
 
 
-def _check_derivation(level: LevelName, spec: DerivesFrom) -> None:
+def _check_derivation(level: LevelName, spec: DerivesFrom, counts: Sequence[str]) -> None:
+    """`counts`: integer parameters of the component, which may grow in a limit."""
     if level not in _STEPS:
         raise refuse("nothing lies below the fluctuation level: it follows from no other", at=f"derives_from.{level}")
     if spec.level is not None and spec.level not in _STEPS[level]:
@@ -222,6 +224,9 @@ def _check_derivation(level: LevelName, spec: DerivesFrom) -> None:
     if spec.limit is not None and limit_axis(spec.limit) is None and alone:
         help = "only the kernel speaks of two samples; write channels -> oo"
         raise refuse("there are no two samples to coincide", help, at=f"derives_from.{level}.limit")
+    axis = limit_axis(spec.limit or "same sample")
+    if axis is not None and axis not in (*AXES, *counts):
+        raise refuse(f"'{spec.limit}' is no limit that can be taken", limits(counts), at=f"derives_from.{level}.limit")
 
 
 class ComponentSpec(Spec):
@@ -278,7 +283,7 @@ class ComponentSpec(Spec):
     @model_validator(mode="after")
     def _does_something(self) -> ComponentSpec:
         for level, spec in self.derives_from.items():
-            _check_derivation(level, spec)
+            _check_derivation(level, spec, [key for key, of in self.parameters.items() if of.type == "integer"])
         given = [key for key in ("function", "forward", "body") if getattr(self, key) is not None]
         if len(given) > 1:
             raise refuse(f"`{given[0]}` and `{given[1]}` both say what the component computes", "keep one", at=given[1])

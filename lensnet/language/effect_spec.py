@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -13,7 +14,7 @@ LevelName = Literal["moments", "kernel", "spectrum", "fluctuation"]
 
 
 AXES = ("channels", "positions", "examples")
-"""What may grow without bound in a limit."""
+"""What may grow without bound in a limit, besides a count among the parameters of the component."""
 _SAME_SAMPLE = "same sample"
 _ORDER = re.compile(r"1/(?:sqrt\(n\)|n(?:\*\*(\d{1,2}(?:\.\d{1,3})?|\d{1,2}/\d{1,2}))?)")
 
@@ -21,6 +22,11 @@ _ORDER = re.compile(r"1/(?:sqrt\(n\)|n(?:\*\*(\d{1,2}(?:\.\d{1,3})?|\d{1,2}/\d{1
 def limit_axis(limit: str) -> str | None:
     """What grows in `channels -> oo`; None for `same sample`."""
     return None if limit == _SAME_SAMPLE else limit.partition("->")[0].strip()
+
+
+def limits(counts: Sequence[str] = ()) -> str:
+    """How a limit is written; `counts`: parameters of the component that may grow."""
+    return f"write {_SAME_SAMPLE}, or one of {', '.join(f'{name} -> oo' for name in (*AXES, *counts))}"
 
 
 def order_exponent(order: str) -> float:
@@ -36,7 +42,8 @@ def order_exponent(order: str) -> float:
 class DerivesFrom(Spec):
     """How the formulas of a level follow from a lower level; what is left out is as everywhere.
 
-    level: the lower level. limit: `same sample`, or `channels -> oo`, `positions -> oo`, `examples -> oo`.
+    level: the lower level. limit: `same sample`, or `channels -> oo`, `positions -> oo`, `examples -> oo`, or an
+    integer parameter of the component, as `groups -> oo`: as many channels to each as before.
     order: how fast the two meet: `1/n`, `1/sqrt(n)`, `1/n**2`, n what grows; the ladder holds the component to it.
     """
 
@@ -48,9 +55,8 @@ class DerivesFrom(Spec):
     def _can_be_checked(self) -> DerivesFrom:
         if self.limit is not None and self.limit != _SAME_SAMPLE:
             axis, arrow, end = self.limit.partition("->")
-            if not arrow or end.strip() != "oo" or axis.strip() not in AXES:
-                help = f"write {_SAME_SAMPLE}, or one of {', '.join(f'{name} -> oo' for name in AXES)}"
-                raise refuse(f"'{self.limit}' is no limit that can be taken", help, at="limit")
+            if not arrow or end.strip() != "oo" or not axis.strip():
+                raise refuse(f"'{self.limit}' is no limit that can be taken", limits(), at="limit")
         if self.order is not None and not (
             (found := _ORDER.fullmatch(self.order.replace(" ", ""))) and (found.group(1) or "1").strip("0./")
         ):

@@ -28,7 +28,8 @@ The last three columns are measured. *rate of q*, *rate of p*: the exponent at w
 moment (signal, gradient) over weight draws falls with the width, fitted over four widths, with two standard errors; -1
 is required (`none`: nothing scatters). *error left*: the average error of the moments' formula at infinite width, from
 a fit of b + a/width, with one standard error; it must be zero, or within what the formula declares. A component whose
-output does not widen with the layer (scores of classes) has no rate.
+output does not widen with the layer (scores of classes) has no rate; one that averages over something else than its
+channels (`derives_from`) is tested against that.
 
 """
 

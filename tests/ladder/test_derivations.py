@@ -8,6 +8,7 @@ import pytest
 
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
+from lensnet.catalog.derivation import Derivation
 from lensnet.catalog.locate import data_folder
 from lensnet.derivation.api import derive
 from lensnet.ladder import rates
@@ -62,6 +63,22 @@ def test_a_declared_limit_says_what_grows(
     assert rate.averages_itself == holds
 
 
+@pytest.mark.parametrize(("limit", "holds"), [("groups", True), ("channels", False)])
+def test_a_count_of_the_component_may_be_what_grows(monkeypatch: pytest.MonkeyPatch, limit: str, holds: bool) -> None:
+    """Channels of one group read with the same c what the same b wrote: <c, b> is one number for all of them, whose
+    square scatters by 2 + 6/states, so only the number of groups averages."""
+    component = catalog()["selective_scan"]
+    derivations = {**component.derivations, "spectrum": Derivation("spectrum", "fluctuation", f"{limit} -> oo", 1.0)}
+    monkeypatch.setitem(component.__dict__, "derivations", derivations)
+    settings = {"channels": 64, "groups": 8 if holds else 2, "positions": [1], "skip": 0, "step_bias": 5, "batch": 4}
+    (rate, *_) = rates._rates(Trial("selective_scan", settings), 32, (1, 2, 4), None)
+    assert rate.widths == ((8, 16, 32) if holds else (64, 128, 256))
+    assert rate.averages_itself == holds
+    if holds:  # with 8 states, 8 channels and steps of N(5, 1): (3 + 6/8) (1 + 2.45/8) - 1, and 3**2 * 2/8 of an input
+        # that makes x, b and c alike larger or smaller
+        assert rate.variances[-1] * 32 == pytest.approx(6.15, rel=0.4)
+
+
 def test_the_chain_may_leave_a_level_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "{moments: {level: fluctuation, limit: channels -> oo}}"
     monkeypatch.setitem(catalog()._read, "tanh", declared(tmp_path, "tanh", text))
@@ -81,6 +98,7 @@ def test_the_chain_may_leave_a_level_out(tmp_path: Path, monkeypatch: pytest.Mon
         ("{moments: {level: spectrum}}", "moments does not follow from spectrum"),
         ("{fluctuation: {order: 1/n}}", "nothing lies below"),
         ("{spectrum: {limit: width -> oo}}", "no limit that can be taken"),
+        ("{spectrum: {limit: groups -> oo}}", "no limit that can be taken"),
         ("{kernel: {limit: same sample}}", "no two samples"),
         ("{kernel: {order: n}}", "no order"),
         ("{kernel: {order: 1/n**0}}", "no order"),

@@ -7,8 +7,9 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from lensnet.ladder import rates
-from lensnet.ladder.rates import Rate, rate_test, widened
+from lensnet.ladder import growth, rates
+from lensnet.ladder.growth import grown, widened
+from lensnet.ladder.rates import Rate, rate_test
 from lensnet.ladder.trial import Trial
 
 
@@ -30,7 +31,7 @@ def test_what_a_norm_fixes_does_not_scatter() -> None:
 
 def test_one_head_of_attention_does_not_average_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits of one head are one random number for each pair of tokens, however wide the layer: only heads average."""
-    monkeypatch.setattr(rates, "_ALONG", ())
+    monkeypatch.setattr(growth, "_ALONG", ())
     (found, *_) = rate_test(Trial("attention", {"channels": 32, "positions": [8], "batch": 4}), draws=48)
     assert not found.averages_itself and not found.holds
 
@@ -57,6 +58,20 @@ def test_the_error_that_is_left_at_infinite_width(left: float, holds: bool) -> N
         0.004,
     )
     assert rate.within_declared == holds
+
+
+def test_a_test_is_repeated_only_as_wide_as_its_weights_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ports of 32 channels come from dense layers of 2 * 32**2 weights; at 8 times the width 64 times as many."""
+    trial = Trial("multiply", {"channels": 32})
+    monkeypatch.setattr(rates, "MOST_WEIGHTS", 2 * 256**2)
+    assert [rates._affordable(trial, factor) for factor in (1, 2, 8)] == [8, 4, 1]
+
+
+def test_groups_grow_with_the_channels_of_every_port() -> None:
+    trial = Trial("selective_scan", {"channels": 64, "port_channels": {"b": 32}, "groups": 4})
+    settings = grown(trial, 2, "groups").settings
+    assert (settings["channels"], settings["groups"], settings["port_channels"]) == (128, 8, {"b": 64})
+    assert grown(Trial("selective_scan", {"channels": 64}), 4, "groups").settings["groups"] == 4  # 1 by default
 
 
 def test_trials_are_widened_where_their_output_is_made() -> None:
