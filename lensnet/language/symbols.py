@@ -156,6 +156,7 @@ FIELD_OPERATORS: dict[str, int | tuple[int, int]] = {
     "everywhere_same": 1,
     "everywhere_all": 1,
     "at_same": 1,
+    "at_phase": 2,
     "batch_normalised": 2,
     "batch_normalised_back": 3,
     "normalised_back": 3,

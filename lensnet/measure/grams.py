@@ -33,7 +33,7 @@ def sampled_rows(x: Tensor, shape: Shape, sample: RowSample) -> Tensor:
 
 def sampled_gram(x: Tensor, shape: Shape, most: int) -> Tensor:
     """E_c z_a z_b over the sampled rows: `(R, R)`, products in the precision of the tensor (float32 at least)."""
-    sample = row_sample(len(x), shape.position_count, most)
+    sample = row_sample(len(x), shape.positions, most)
     rows = sampled_rows(x, shape, sample).detach()
     if rows.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
@@ -55,7 +55,7 @@ def read_scalars(network: Network, seed: SeedStatistics, levels: Collection[Leve
     grams = list(_grams(network, seed))
     if Level.KERNEL in levels:
         for (path, direction, port), shape, gram in grams:
-            sample = row_sample(examples, shape.position_count, most)
+            sample = row_sample(examples, shape.positions, most)
             for quantity, value in _cosines(gram, sample):
                 seed.scalars[path, quantity, direction, port] = value
     signals = [(path, shape, gram) for (path, direction, _), shape, gram in grams if direction == "forward"]

@@ -63,7 +63,7 @@ def test_fixed_points_of_tanh() -> None:
 def test_relu_collapse_of_the_bundled_network() -> None:
     kernels = kernels_of("relu_collapse")
     cosine = [
-        gram.correlation(np.asarray(kernels.states[f"layer.{i}.relu"].pairs), row_sample(32, 1)) for i in (0, 9, 39)
+        gram.correlation(np.asarray(kernels.states[f"layer.{i}.relu"].pairs), row_sample(32, ())) for i in (0, 9, 39)
     ]
     assert cosine == pytest.approx([0.595, 0.898, 0.984], abs=0.001)
     sizes = [float(np.mean(kernels.states[f"layer.{i}.relu"].second_moment)) for i in (0, 39)]
@@ -71,7 +71,7 @@ def test_relu_collapse_of_the_bundled_network() -> None:
 
 
 def test_attention_collapses_and_is_rescued() -> None:
-    sample = row_sample(8, 16)
+    sample = row_sample(8, (16,))
     pure, saved = kernels_of("attention_collapse"), kernels_of("attention_rescued")
     apart = [1 - gram.position_cosine(np.asarray(pure.states[f"layer.{i}.attention"].pairs), sample) for i in range(3)]
     assert apart[0] == pytest.approx(0.54, abs=0.03) and apart[1] < 2e-3 and apart[2] < 1e-9

@@ -67,7 +67,7 @@ def test_several_weight_tensors(case: str) -> None:
 def compare(net: Network, width: int, seeds: int) -> None:
     x = np.random.default_rng(1).standard_normal(net.input.shape.tensor_shape(3))
     x[1] = 0.7 * x[0] + 0.7 * x[1]
-    _, kernels = torch_kernels(net, x, seeds)
+    kernels = torch_kernels(net, x, seeds)
     expected = ntk(net, x)
     error = np.std(kernels, axis=0, ddof=1) / np.sqrt(seeds)
     off = np.mean(kernels, axis=0) - expected

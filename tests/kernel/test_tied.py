@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from lensnet.network.build import build_network
 from lensnet.network.graph import Network
 from lensnet.predict.kernel.propagate import propagate
 from lensnet.predict.kernel.source import input_state
+from lensnet.predict.kernel.tangent import KernelError, ntk
+from tests.kernel.networks import network_on
+from tests.kernel.test_wide_networks import torch_kernels
 
 WIDTH, WORDS, DRAWS = 96, 30, 300
 BODY = """
@@ -68,6 +72,56 @@ def test_the_logits_of_a_tied_head() -> None:
 def test_a_table_that_does_not_fit_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(SpecError, match="cannot use the weights of 'embed'"):
         tied(**options)  # type: ignore[arg-type]
+
+
+LOOPS = {
+    "nothing between": ("- {name: last, component: pick, index: 2}", 0.3),
+    "norms along the stream": (
+        """
+- {name: enter, component: rmsnorm}
+- name: think
+  component: residual
+  branch:
+    - {component: linear, units: 192}
+    - {component: relu}
+    - {component: linear, units: 192, gain: 0.7}
+- {name: norm, component: layernorm}
+- {name: pool, component: token_mean}
+""",
+        0.3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_the_tangent_kernel_counts_both_uses_of_the_table_together(case: str) -> None:
+    """Against autograd; what the two uses add to the squares of each is several standard errors."""
+    between, std = LOOPS[case]
+    body = f"- {{name: embed, component: embedding, units: 192, std: {std}}}\n{between.strip()}\n"
+    body += f"- {{name: head, component: tied_linear, units: 12, std: {std}, weights_of: embed}}\n"
+    net = network_on("{source: tokens, length: 3, vocabulary: 12, batch: 3, distribution: uniform}", body)
+    batch = load_batch(net.input).numpy()
+    expected = ntk(net, batch)
+    size = float(np.diag(expected).mean())
+    kernels = torch_kernels(net, batch, 30)
+    off = (np.mean(kernels, axis=0) - expected) / size
+    error = np.std(kernels, axis=0, ddof=1) / 30**0.5 / size
+    assert np.all(np.abs(off) < 4 * error + 1 / 192), f"{off} against {error}"
+    squares = ntk(replace(net, nodes=tuple(replace(node, shares=None) for node in net)), batch)
+    missing = (np.mean(kernels, axis=0) - squares) / size
+    assert np.abs(missing / error).max() > 5
+
+
+def test_a_gradient_that_nothing_is_known_of_is_refused() -> None:
+    body = """
+- {name: embed, component: embedding, units: 64, std: 1}
+- {name: bent, component: tanh}
+- {name: pool, component: pick, index: 0}
+- {name: head, component: tied_linear, units: 12, std: 1, weights_of: embed}
+"""
+    net = network_on("{source: tokens, length: 3, vocabulary: 12, batch: 3}", body)
+    with pytest.raises(KernelError, match="head and embed share a table"):
+        ntk(net, load_batch(net.input).numpy())
 
 
 class Tied(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lensnet.measure.layers.registry import RandomLayer
-from lensnet.measure.module import draw, to_module
+from lensnet.measure.module import draw, layers, to_module
 from lensnet.network.graph import Network
 from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
@@ -36,36 +36,55 @@ CONV = """
 - {name: mean, component: global_avg_pool}
 - {name: out, component: linear, units: 1}
 """
+PIXELS = """
+- {name: one, component: conv2d, filters: 256, kernel: 3, padding: 1, gain: sqrt(2)}
+- {name: finer, component: pixel_shuffle, factor: 2, output: [6, 6]}
+- {name: act, component: relu}
+- {name: two, component: conv2d, filters: 64, kernel: 3, padding: 1, bias_std: 0.3}
+- {name: act2, component: tanh}
+- {name: coarser, component: pixel_unshuffle, factor: 3, output: [2, 2]}
+- {name: three, component: conv2d, filters: 64, kernel: 2, gain: sqrt(2)}
+- {name: act3, component: relu}
+- {name: mean, component: global_avg_pool}
+- {name: out, component: linear, units: 1}
+"""
 CASES: dict[str, tuple[str, dict[str, object], int]] = {
     "mlp": (MLP, {"channels": 12}, 12),
     "x + relu(x)": (SKIP, {"channels": 12}, 12),
     "conv": (CONV, {"channels": 3, "positions": "[6, 6]"}, 14),
+    "pixels": (PIXELS, {"channels": 3, "positions": "[3, 3]"}, 14),
 }
 
 
-def torch_kernels(net: Network, x: np.ndarray, seeds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Per draw: y y^T, and the tangent kernel by autograd, every weight counted in units of its standard deviation."""
-    module = to_module(net)
-    outputs, kernels = [], []
+def torch_kernels(net: Network, x: np.ndarray, seeds: int) -> list[np.ndarray]:
+    """The tangent kernel of every draw by autograd, averaged over output channels, every weight counted in units of its
+    standard deviation. Of weights in several places the derivatives are added."""
+    module, dtype = to_module(net), torch.int64 if net.input.shape.kind == "ids" else torch.float32
+    slots: dict[tuple[str, ...], list[tuple[torch.nn.Parameter, float]]] = {}
+    for node in net:
+        for name, part in layers(module)[node.path].named_modules():
+            for slot, of in part._slots.items() if isinstance(part, RandomLayer) else ():
+                scale = of.law.bias_std if of.is_bias else of.law.variance**0.5
+                owner = node.path if of.is_bias and node.component.spec.ties else node.weights_of
+                slots.setdefault((owner, name, slot), []).append((part.get_parameter(slot).requires_grad_(True), scale))
+    parameters = [parameter for uses in slots.values() for parameter, _ in uses]
+    kernels = []
     for seed in range(seeds):
         draw(module, net, seed)
-        parameters, scales = [], []
-        for part in module.modules():
-            if isinstance(part, RandomLayer):
-                for name, slot in part._slots.items():
-                    parameter = part.get_parameter(name).requires_grad_(True)
-                    parameters.append(parameter)
-                    scales.append(slot.law.bias_std if slot.is_bias else slot.law.variance**0.5)
-        y = module(torch.as_tensor(x, dtype=torch.float32))[:, 0]
-        rows = []
-        for value in y:
-            grads = torch.autograd.grad(value, parameters, retain_graph=True)
-            rows.append(torch.cat([(g * s).flatten() for g, s in zip(grads, scales, strict=True)]))
-        jacobian = torch.stack(rows).double().numpy()
-        kernels.append(jacobian @ jacobian.T)
-        y = y.detach().double().numpy()
-        outputs.append(np.outer(y, y))
-    return outputs, kernels
+        total = np.zeros((len(x), len(x)))
+        for channel in (y := module(torch.as_tensor(x, dtype=dtype))).T:
+            rows = []
+            for value in channel:
+                found = iter(torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True))
+                parts = [
+                    sum((0 if g is None else g * s) for (_, s), g in zip(uses, found, strict=False))
+                    for uses in slots.values()
+                ]
+                rows.append(torch.cat([part.flatten() for part in parts if not isinstance(part, int)]))
+            jacobian = torch.stack(rows).double().numpy()
+            total += jacobian @ jacobian.T
+        kernels.append(total / y.shape[1])
+    return kernels
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,10 +93,10 @@ def test_tangent_kernels_of_wide_networks(case: str) -> None:
     net = network(body, batch=3, **options)
     x = np.random.default_rng(1).standard_normal(net.input.shape.tensor_shape(3))
     x[1] = 0.7 * x[0] + 0.7 * x[1]
-    _, kernels = torch_kernels(net, x, seeds)
+    kernels = torch_kernels(net, x, seeds)
     expected = ntk(net, x)
     error = np.std(kernels, axis=0, ddof=1) / np.sqrt(seeds)
-    width = {"mlp": 256, "x + relu(x)": 256, "conv": 64}[case]
+    width = {"mlp": 256, "x + relu(x)": 256, "conv": 64, "pixels": 64}[case]
     allowed = 4 * error + 3 / width * np.abs(expected)  # corrections to the mean are O(1/width)
     assert np.all(np.abs(np.mean(kernels, axis=0) - expected) < allowed)
     assert error.max() < 0.12 * expected.max()

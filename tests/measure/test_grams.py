@@ -53,7 +53,7 @@ def test_gram_matrices_are_products_of_sampled_rows(make: Any) -> None:
         values[node.path] = module.get_submodule(node.path)(values[node.inputs[0]])
     for path, value in values.items():
         shape = given.input.shape if path == "input" else given[path].shape
-        sample = row_sample(5, shape.position_count, most)
+        sample = row_sample(5, shape.positions, most)
         channels_last = value if not shape.positions else value.movedim(shape.channel_axis, -1).flatten(1, -2)
         rows = channels_last[:, list(sample.places)].flatten(0, 1) if shape.positions else channels_last
         np.testing.assert_allclose(found.grams[path], (rows @ rows.T / shape.channels).numpy(), rtol=1e-12, atol=1e-14)

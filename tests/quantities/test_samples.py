@@ -11,11 +11,28 @@ from lensnet.quantities.rows import RowSample, row_sample
 
 
 def test_rows_are_spread_over_examples_first() -> None:
-    assert row_sample(32, 1) == RowSample(32, (0,))
-    assert row_sample(500, 49).count == 128 and row_sample(500, 49).places == (24,)
-    few = row_sample(4, 100)
+    assert row_sample(32, ()) == RowSample(32, (0,))
+    assert row_sample(500, (7, 7)).count == 128 and row_sample(500, (7, 7)).places == (24,)
+    few = row_sample(4, (100,))
     assert few.examples == 4 and len(few.places) == 32 and few.count == 128
     assert np.ptp(np.diff(few.places)) <= 1 and few.places[0] >= 0 and few.places[-1] < 100
+
+
+@pytest.mark.parametrize("positions", [(56, 56), (32, 32), (27, 64), (7, 9), (8, 16, 16), (5, 4, 12)])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 16, 25, 32, 50, 128, 10_000])
+def test_places_are_spread_over_every_axis(positions: tuple[int, ...], count: int) -> None:
+    """Distinct, and on every axis no gap is much longer than it is between as many evenly spaced places."""
+    places = row_sample(1, positions, count).places
+    kept = min(count, int(np.prod(positions)))
+    assert (
+        len(set(places)) == kept
+        and places == tuple(sorted(places))
+        and 0 <= places[0] <= places[-1] < np.prod(positions)
+    )
+    for axis, size in zip(np.unravel_index(places, positions), positions, strict=True):
+        taken = np.unique(axis)
+        gaps = np.diff(np.concatenate([taken, [taken[0] + size]]))
+        assert gaps.max() <= np.ceil(3 * size / min(kept, size)), (axis, gaps)
 
 
 def test_correlations_of_a_product_structure() -> None:

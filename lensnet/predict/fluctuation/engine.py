@@ -20,7 +20,6 @@ from typing import Literal
 import numpy as np
 
 from lensnet.levels.ladder import Level
-from lensnet.levels.pairs import FullPairs
 from lensnet.network.graph import INPUT, Network, Node
 from lensnet.network.shape import Shape
 from lensnet.predict.engine import Above, Draw, LevelPrediction, Source
@@ -33,7 +32,7 @@ from lensnet.predict.fluctuation.rounding import rounding_effects
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Check, Effect, Prediction, Status
 from lensnet.predict.scatter import DRAWS_FOLLOW
-from lensnet.quantities.rows import RowSample, row_sample
+from lensnet.quantities.rows import row_sample
 
 SHARE = 0.9
 """Of the weight draws inside the band."""
@@ -112,23 +111,11 @@ class _Rows:
             return ONE_ROW
         state = self.states.get(path)
         followed = examples if state is None else min(examples, state.layout.examples)  # pairs of some stand for all
-        sample = row_sample(followed, positions, self.rows)
-        if state is not None and isinstance(state.layout, FullPairs):
-            sample = _spread(sample, shape)
+        sample = row_sample(followed, shape.positions, self.rows)
         gram = None if state is None else state.rows_gram(sample)
         if gram is None or not np.all(np.isfinite(gram)):
             return UNKNOWN
         return pairs_of(np.asarray(gram), examples, positions, len(sample.places))
-
-
-def _spread(sample: RowSample, shape: Shape) -> RowSample:
-    """The same with a few places less where they would all lie in a few columns of an image."""
-    width = shape.positions[-1] if len(shape.positions) > 1 else 1
-    for places in range(len(sample.places), 0, -1):
-        found = row_sample(sample.examples, shape.position_count, sample.examples * places)
-        if len({place % width for place in found.places}) >= min(places, width) / 2:
-            return found
-    return sample
 
 
 @dataclass

@@ -204,9 +204,9 @@ def is_linear(node: Node) -> bool:
 
 
 def linear_factor(place: KernelPlace, states: Mapping[str, Covariance], port: str) -> Any:
-    """The factor of a linear component on what comes in at `port`; None where positions are exchanged."""
+    """The factor of a linear component on what comes in at `port`; None where channels become other ones."""
     node = place.node
-    if node.component.spec.shape.positions is not None:
+    if node.component.spec.shape.positions is not None or node.component.spec.shape.channels is not None:
         return None
     transfer = node.component.effects("kernel").get(TRANSFER)
     formula = transfer.formula if transfer else node.component.coherence.factor_formula(port)

@@ -230,7 +230,7 @@ def unlike_classes(kernels: Kernels, source: Source) -> tuple[float, float]:
 def rows_of(state: Covariance, source: Source) -> RowSample:
     """The rows at which numbers are read: of the examples that are followed, those that are measured."""
     examples = state.layout.examples if source.batch is None else len(source.batch)
-    whole = row_sample(examples, state.layout.places, source.rows)
+    whole = row_sample(examples, state.layout.positions, source.rows)
     return RowSample(min(whole.examples, state.layout.examples), whole.places)
 
 

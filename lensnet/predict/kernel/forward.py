@@ -17,6 +17,7 @@ from lensnet.network.graph import Node
 from lensnet.predict.kernel.cross import TRANSFER, is_linear
 from lensnet.predict.kernel.environment import TABLE, CrossPairs, Environment, KernelPlace
 from lensnet.predict.kernel.pointwise import behind, pointwise_state
+from lensnet.predict.kernel.tied_back import is_tied
 from lensnet.predict.moments.checks import GAUSSIAN, gaussian_terms_check
 from lensnet.predict.prediction import Check
 
@@ -97,7 +98,7 @@ def population_after(place: KernelPlace, states: Sequence[Covariance], state: Co
         return None
     if all(population.plain for population in known):
         terms = min(population.terms for population in known)
-        width = min(population.width for population in known)
+        width = min(node.shape.channels, *(population.width for population in known))
         return replace(_gaussian_population(node, state, terms), width=width)
     if len(known) > 1 or not isinstance(node.geometry, Pointwise) or TRANSFER in component.effects(Level.KERNEL):
         return None
@@ -105,11 +106,6 @@ def population_after(place: KernelPlace, states: Sequence[Covariance], state: Co
     factor = Environment(place, states, fields=True).evaluate(formula)
     before = known[0]
     return replace(before, scale=before.scale * factor, shift=state.mean + factor * (before.shift - states[0].mean))
-
-
-def is_tied(node: Node) -> bool:
-    """Whether the matrix of a component is the table of another one, of another kind."""
-    return node.shares is not None and node.component.spec.ties is not None
 
 
 def operators_of(node: Node) -> set[str]:

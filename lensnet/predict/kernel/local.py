@@ -105,7 +105,7 @@ class _Bench:
         return KernelPlace(node, layout, layout, measured=True)
 
     def _rows(self, shape: Shape) -> RowSample:
-        return row_sample(self.examples, shape.position_count, self.source.rows)
+        return row_sample(self.examples, shape.positions, self.source.rows)
 
     def _state(self, path: str, layout: FullPairs) -> Covariance:
         mean, gram = self._measured(path, layout)

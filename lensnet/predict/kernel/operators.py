@@ -10,6 +10,7 @@ For a pair field K over samples a = (example, position):
     sum_all(p)         sum over all pairs of positions: a number per pair of examples, for a port without positions
     everywhere_same(p) a number per pair of examples onto all equal positions; everywhere_all(p): onto all pairs
     at_same(k)         only pairs at equal positions are kept
+    at_phase(k, n)     only pairs at equal places of their blocks, n positions long on every axis
 
 All act on full pair fields `(N, N)` and are exact.
 """
@@ -40,7 +41,7 @@ class PairOperators:
     def table(self) -> Mapping[str, Callable[..., Any]]:
         names = (
             "gather_same", "gather_all", "scatter_same", "scatter_all", "mean_same", "mean_all", "mean_left",
-            "mean_right", "sum_all", "everywhere_same", "everywhere_all", "at_same",
+            "mean_right", "sum_all", "everywhere_same", "everywhere_all", "at_same", "at_phase",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -98,6 +99,15 @@ class PairOperators:
         k = np.asarray(k, dtype=float)
         layout = self.made if k.shape in ((), self.made.shape) else self.given
         return k * layout.same_place
+
+    def at_phase(self, k: Any, length: float) -> Pairs:
+        k = np.asarray(k, dtype=float)
+        layout = self.made if k.shape in ((), self.made.shape) else self.given
+        phase = np.array([index % int(length) for index in np.indices(layout.positions)]).reshape(
+            len(layout.positions), -1
+        )
+        alike = np.all(phase[:, :, None] == phase[:, None, :], axis=0)
+        return k * np.tile(alike, (layout.examples, layout.examples))
 
     def _spread(self, p: Any) -> Pairs:
         """A number per pair of examples, of the output or of a port without positions, onto every pair of samples."""

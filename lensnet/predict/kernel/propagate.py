@@ -19,7 +19,8 @@ from lensnet.predict.kernel.backward import BackStep, backward, gathered_uses
 from lensnet.predict.kernel.cross import ForwardCross
 from lensnet.predict.kernel.cross_back import BackwardCross
 from lensnet.predict.kernel.environment import TABLE, CrossPairs, KernelPlace
-from lensnet.predict.kernel.forward import Step, forward, is_tied
+from lensnet.predict.kernel.forward import Step, forward
+from lensnet.predict.kernel.tied_back import Known, TiedHeads, is_tied
 from lensnet.predict.prediction import Check
 
 
@@ -89,24 +90,12 @@ class Kernels:
     def crosses(self, node: Node) -> CrossPairs:
         """E[a b] for every two ports of a node, and of its input with the rows of a table that it shares."""
         if is_tied(node):
-            return {TABLE: self._met_rows(node)}
+            return {TABLE: TiedHeads(self).met(node.inputs[0], node.path)}
         if len(node.ports) < 2 or node.component.is_fork or not _uses_crosses(node):
             return {}
         assert self.cross is not None
         pairs = combinations(range(len(node.ports)), 2)
         return {(i, j): self.cross.moment(node.inputs[i], node.inputs[j]) for i, j in pairs}
-
-    def _met_rows(self, node: Node) -> Pairs | None:
-        """E (input)(row) of every sample with the row of every word that came in, `(N, words)`: a row that was looked
-        up is the output of the embedding at any sample that has its word."""
-        assert self.cross is not None and node.shares is not None
-        embedding = self.network[node.shares]
-        ids = self.states[embedding.inputs[0]]
-        met = self.cross.moment(node.inputs[0], embedding.path)
-        if met is None or not isinstance(ids.layout, FullPairs):
-            return None
-        first = np.unique(np.argmax(ids.layout.whole(ids.pairs), axis=1))
-        return np.broadcast_to(met, (self.states[node.inputs[0]].layout.count, ids.layout.count))[:, first]
 
 
 def propagate(network: Network, source: Covariance, cut: Node | None = None) -> Kernels:
@@ -157,6 +146,9 @@ class Gradients:
     passing: dict[Edge, Pairs | None] = field(default_factory=dict)
     """See `lensnet.predict.kernel.backward.BackStep`."""
     cross: BackwardCross | None = None
+    tied: TiedHeads | None = None
+    known: dict[Edge, Known | None] = field(default_factory=dict)
+    """What gradients hold of a table that is the matrix of a head."""
 
 
 def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
@@ -169,6 +161,7 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
     out = Gradients({OUTPUT: probe}, {OUTPUT: ()}, {OUTPUT: 0.0})
     assert kernels.cross is not None
     cross = out.cross = BackwardCross(network, kernels.states, out.pairs, kernels.gradient_place, kernels.cross)
+    tied = out.tied = TiedHeads(kernels) if any(map(is_tied, network)) else None
     for node in reversed(network.nodes):
         uses = uses_of(network, node.path)
         if any(use not in out.pairs for use in uses) or node.path not in kernels.states:
@@ -182,6 +175,8 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
             edge = (node.path, node.ports[0])
             out.arriving[node.path] = out.pairs[edge] = total
             out.checks[edge], out.errors[edge] = (*more, *checks.values()), error
+            if tied is not None:
+                out.known[edge] = tied.gathered([out.known.get(use) for use in uses])
             continue
         p = out.pairs[uses[0]]
         out.arriving[node.path] = p
@@ -190,9 +185,20 @@ def propagate_back(kernels: Kernels, probe: Pairs) -> Gradients:
             if step.pairs is None:
                 continue
             out.pairs[edge], out.passing[edge] = step.pairs, step.passing
+            if tied is not None:
+                _follow(out, tied, node, edge, uses[0])
             out.checks[edge] = (*step.checks, *checks.values())
             out.errors[edge] = error + step.error
     return out
+
+
+def _follow(out: Gradients, tied: TiedHeads, node: Node, edge: Edge, use: Edge) -> None:
+    """What a gradient knows of a table, at a port of a component."""
+    known = out.known.get(use)
+    asked = np.zeros(()) if known is None else out.arriving[known.head]
+    out.known[edge], more = tied.passed(node, edge[1], known, asked)
+    if more is not None:
+        out.pairs[edge] = out.pairs[edge] + more
 
 
 def cut_place(node: Node, layout: FullPairs) -> KernelPlace:

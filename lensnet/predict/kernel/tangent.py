@@ -24,6 +24,7 @@ from lensnet.levels.covariance import Covariance
 from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.graph import Network, Node
+from lensnet.predict.edges import uses_of
 from lensnet.predict.kernel.backward import UNKNOWN_USES
 from lensnet.predict.kernel.environment import Environment
 from lensnet.predict.kernel.forward import KERNEL
@@ -31,6 +32,7 @@ from lensnet.predict.kernel.propagate import Gradients, Kernels, common_probe, p
 from lensnet.predict.kernel.source import input_state
 from lensnet.predict.kernel.stack import stack_of, sweep
 from lensnet.predict.kernel.stationary import input_by_class, propagate_by_class
+from lensnet.predict.kernel.tied_back import is_tied
 
 Parametrisation = Literal["ntk", "standard"]
 PositionMode = Literal["auto", "full", "stationary", "averaged"]
@@ -72,9 +74,10 @@ def ntk(network: Network, batch: Array | None = None, parametrisation: Parametri
     """The neural tangent kernel of one output channel, `(E, E)`.
 
     Counts every random weight and bias; not the scales and shifts of norms. Weights in several places count with the
-    products of their uses. Raises KernelError where a component has no formula, where nothing tells how the gradients
-    at two uses (of a value, of weights) agree, where the output has positions (pool or flatten them first), or where
-    there are too many positions to follow every pair.
+    products of their uses (a table of more than 4,096 words that is embedding and head with the squares alone). Raises
+    KernelError where a component has no formula, where nothing tells how the gradients at two uses (of a value, of
+    weights) agree, where the output has positions (pool or flatten them first), or where there are too many positions
+    to follow every pair.
     """
     if samples_of(network, batch) > MOST_SAMPLES:
         raise KernelError(f"more than {MOST_SAMPLES:,} samples (examples times positions): their pairs are too many")
@@ -110,6 +113,8 @@ def tangent_kernel(kernels: Kernels, gradients: Gradients, parametrisation: Para
         for twin in network.sharing(node):
             if twin.kind == node.kind:
                 total += shared_tangent(kernels, gradients, node, twin, parametrisation)
+            elif is_tied(node):
+                total += tied_tangent(network, gradients, node, twin, parametrisation)
     return total / network.nodes[-1].shape.channels
 
 
@@ -149,9 +154,7 @@ def shared_tangent(
 ) -> Array:
     """What two uses of the same weights add to the squares of each: gradients at the one, at the other, `(E, E)`.
 
-    Of an embedding and a head that share a table only the squares count: what the one multiplies and the gradient at
-    the other are uncorrelated for all words but those that are asked for. Raises KernelError where no rule tells how
-    the two uses are correlated.
+    Raises KernelError where no rule tells how the two uses are correlated.
     """
     assert gradients.cross is not None and kernels.cross is not None
     p = gradients.cross.outputs(node.path, twin.path)
@@ -164,6 +167,27 @@ def shared_tangent(
     if p is None or inner is None or not simple or (inner.shape or shapes[0], p.shape) != shapes:
         raise KernelError(f"{node.path} and {twin.path} share weights, and nothing tells how their gradients agree")
     return _of_one(kernels, node, p, parametrisation, Covariance(state.mean, state.layout.whole(inner), state.layout))
+
+
+def tied_tangent(
+    network: Network, gradients: Gradients, head: Node, embedding: Node, parametrisation: Parametrisation = "ntk"
+) -> Array:
+    """What a table adds that is an embedding and the matrix of a head, both orders of the two uses, `(E, E)`.
+
+    0 among more than `MOST_WORDS` words. Raises KernelError where no rule tells what the gradient at the embedding
+    still knows of the table.
+    """
+    (use,) = uses_of(network, embedding.path)
+    known = gradients.known.get(use)
+    if known is None or gradients.tied is None:
+        return np.zeros(())
+    found = gradients.tied.tangent(head, known, gradients.arriving[head.path]) if known.head == head.path else None
+    if found is None:
+        raise KernelError(
+            f"{head.path} and {embedding.path} share a table, and nothing tells how their gradients agree"
+        )
+    (law,) = embedding.weights.values()
+    return found * (law.variance if parametrisation == "ntk" else 1.0)
 
 
 def _of_one(

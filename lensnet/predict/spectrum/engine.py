@@ -64,21 +64,23 @@ class SpectrumEngine:
         assert isinstance(through, SpectrumPrediction) and through.layers is not None
         effects: list[Effect] = []
         for node in network:
-            output = self._local(network, through.layers, node, draw)
+            output = self._local(network, through.layers, node, draw, source.rows)
             if output is not None:
                 effects += spectrum_effects(node.path, output, node.shape.channels)
                 effects += infinite_width_effects(node.path, output, output.gram, node.shape.channels)
         return effects
 
-    def _local(self, network: Network, layers: Layers, node: Node, draw: Draw) -> Output | None:
+    def _local(self, network: Network, layers: Layers, node: Node, draw: Draw, rows: int) -> Output | None:
         state = layers.states.get(node.path)
         if state is None or state.population is None or node.path not in layers.outputs:
             return None
         known, step = state.population, layers.steps.get(state.population.origin)
         if step is None or known.origin not in network:
             return None
-        gram = draw.grams.get(network[known.origin].inputs[0])
-        sample = layers.samples[node.path]
+        origin, sample = network[known.origin], layers.samples[node.path]
+        gram = draw.grams.get(origin.inputs[0])
+        if row_sample(sample.examples, origin.shapes_in[0].positions, rows) != sample:
+            return None
         if gram is None or gram.shape != (sample.count, sample.count) or not np.isfinite(gram).all():
             return None
         channel = Channel.of(state, sample)
@@ -91,7 +93,7 @@ class SpectrumEngine:
 
 def _rows(state: Covariance, node: Node, source: Source) -> RowSample:
     examples = state.layout.examples if source.batch is None else min(len(source.batch), state.layout.examples)
-    return row_sample(examples, node.shape.position_count, source.rows)
+    return row_sample(examples, node.shape.positions, source.rows)
 
 
 __all__ = ["INPUT", "SpectrumEngine", "SpectrumPrediction"]

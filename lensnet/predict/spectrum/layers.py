@@ -91,18 +91,15 @@ class Layers:
         self.states = {path: _with_known_neurons(state) for path, state in states.items()}
         self.steps: dict[str, Affine | None] = {}
         self.outputs: dict[str, Output] = {}
-        self._origins: dict[str, _Origin] = {}
+        self._origins: dict[tuple[str, RowSample], _Origin] = {}
         self._random = random_outputs(network)
         for node in network:
-            found = self._output(node)
+            found = self._output(node, samples[node.path]) if node.path in self.states else None
             if found is not None:
                 self.outputs[node.path] = replace(found, checks=distinct([*checks.get(node.path, ()), *found.checks]))
 
-    def _output(self, node: Node) -> Output | None:
-        state = self.states.get(node.path)
-        if state is None:
-            return None
-        sample = self.samples[node.path]
+    def _output(self, node: Node, sample: RowSample) -> Output | None:
+        state = self.states[node.path]
         gram = state.rows_gram(sample)
         if gram is None or not np.isfinite(gram).all():
             return None
@@ -129,19 +126,28 @@ class Layers:
         """Every input; none where one is not known."""
         out = []
         for path in node.inputs:
-            state, output = self.states.get(path), self.outputs.get(path)
+            state, output = self.states.get(path), self._before(node, path, sample)
             gram = None if state is None else state.rows_gram(sample)
             if state is None or gram is None or output is None:
                 return []
             out.append(Part(gram, state.rows_mean(sample), output))
         return out
 
+    def _before(self, node: Node, producer: str, sample: RowSample) -> Output | None:
+        """The output that comes in. Where a component numbers the positions anew the rows are other ones by number, and
+        it is worked out for those of this sample."""
+        output = self.outputs.get(producer)
+        if output is None or output.sample.places == sample.places:
+            return output
+        renumbered = self.network[producer].shape.position_count == node.shape.position_count
+        return self._output(self.network[producer], sample) if renumbered else output
+
     def _origin(self, state: Covariance, sample: RowSample) -> _Origin:
         assert state.population is not None
-        path = state.population.origin
-        if path not in self._origins or self._origins[path].covariance.shape != (sample.count, sample.count):
-            self._origins[path] = self._new_origin(path, state.population.rows_covariance(sample), sample)
-        return self._origins[path]
+        key = state.population.origin, sample
+        if key not in self._origins:
+            self._origins[key] = self._new_origin(key[0], state.population.rows_covariance(sample), sample)
+        return self._origins[key]
 
     def _new_origin(self, path: str, mean: Matrix, sample: RowSample) -> _Origin:
         if path not in self.network:
@@ -149,7 +155,7 @@ class Layers:
         if len(self.network[path].inputs) != 1:
             return self._merged(path, mean, sample)
         producer = self.network[path].inputs[0]
-        before = self.outputs.get(producer)
+        before = self._before(self.network[path], producer, sample)
         self.steps[path] = step = self._step(producer, mean, sample)
         if len(self.network[path].weights) > 1:
             return self._several(path, mean, before)
