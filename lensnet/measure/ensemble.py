@@ -22,7 +22,7 @@ from lensnet.measure.rounding import with_rounding
 from lensnet.measure.statistics import Measurement, SeedStatistics
 from lensnet.measure.together import draws_together, measure_together
 from lensnet.network.distortion import label_distortion
-from lensnet.network.graph import INPUT, Network
+from lensnet.network.graph import Network
 from lensnet.quantities.rows import DEFAULT_ROWS
 from lensnet.quantities.spectra import DISTORTION
 
@@ -147,14 +147,14 @@ def _passes(
             break  # a layer that knows no vmap: one after another gives the same
         yield from done
         seeds = seeds[several:]
-    known = None
+    earlier = None
     for seed in seeds:
         draw(module, network, seed, examples=len(batch))
         if alone:
             supply(module, network, batch, labels, weights)
         with examples_in_force(module, labels, labelled):
-            done_now = measure_pass(module, network, batch, seed, backward, known, rows=rows)
-        known = done_now.outputs.get(INPUT)
+            done_now = measure_pass(module, network, batch, seed, backward, earlier, rows=rows)
+        earlier = done_now
         yield done_now
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +36,13 @@ def channel_moments(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     else:
         return channel_mean(x, shape), channel_product(x, x, shape)
     if _is_sound(squares, True):  # then the sums are: Cauchy and Schwarz
-        return total.double().div_(shape.channels), squares.double().div_(shape.channels)
+        return _average(total, shape), _average(squares, shape)
     return _repaired(total, x, None, shape), _repaired(squares, x, x, shape)
+
+
+def _average(total: Tensor, shape: Shape) -> Tensor:
+    """From sums on the CPU, in one step: in torch it would be three, each as long as the sum itself."""
+    return torch.from_numpy(np.divide(total.numpy(), shape.channels, dtype=np.float64))
 
 
 def channel_mean(x: Tensor, shape: Shape) -> Tensor:

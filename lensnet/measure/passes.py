@@ -34,7 +34,7 @@ def measure_pass(
     batch: Tensor,
     seed: int,
     backward: bool = True,
-    known_input: OutputStatistics | None = None,
+    earlier: SeedStatistics | None = None,
     sides: bool = True,
     rows: int = 0,
 ) -> SeedStatistics:
@@ -42,14 +42,17 @@ def measure_pass(
 
     The loss is L = <r, y> with r iid standard normal, from the seed's own generator. Gradients are those of the
     activations only; parameters get none. A port's gradient is taken on an alias of its own, so that the uses of a
-    forked signal stay apart. `known_input`: statistics of this batch from an earlier pass; they do not depend on the
-    weights. `sides`: measure the side quantities that components ask for. `rows`: most rows of the sample matrices
-    whose Gram matrices are kept; none for 0. Gradients of different examples can be compared only when the same
-    question is put to all: those Gram matrices are of L = sum_e <r, y_e> with one r, from a backward pass of its own.
+    forked signal stay apart. `earlier`: what another pass with as many rows left behind; the statistics of the batch do
+    not depend on the weights. `sides`: measure the side quantities that components ask for. `rows`: most rows of the
+    sample matrices whose Gram matrices are kept; none for 0. Gradients of different examples can be compared only when
+    the same question is put to all: those Gram matrices are of L = sum_e <r, y_e> with one r, from a backward pass of
+    its own.
     """
     probe = Probe(module, network, backward, sides, rows)
-    if known_input is not None:
-        probe.outputs[INPUT] = torch.from_numpy(known_input.mean), torch.from_numpy(known_input.second_moment)
+    if earlier is not None and INPUT in earlier.outputs:
+        known = earlier.outputs[INPUT]
+        probe.outputs[INPUT] = torch.from_numpy(known.mean), torch.from_numpy(known.second_moment)
+        probe.grams.update((path, torch.from_numpy(gram)) for path, gram in earlier.grams.items() if path == INPUT)
     with torch.set_grad_enabled(backward):
         output = probe.run(batch.detach())
         if backward and output.requires_grad:
@@ -131,9 +134,11 @@ class Probe(Interpreter):
         if path not in self.outputs:
             with torch.no_grad():
                 self.outputs[path] = self.moments(value, self.shapes[path])
-        if self.rows and path not in self.grams:
+        known = path in self.grams
+        if self.rows and (path == INPUT or not known):
             with torch.no_grad():
-                self.grams[path] = self.gram(value, self.shapes[path])
+                if not known:
+                    self.grams[path] = self.gram(value, self.shapes[path])
                 self._record_labelled(path, value)
         return (value.detach().requires_grad_() if self.backward and not value.requires_grad else value,)
 

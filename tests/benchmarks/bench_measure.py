@@ -65,7 +65,7 @@ def main() -> None:
     module = to_module(network).train()
     draw(module, network, 0, examples=options.batch)
     batch = load_batch(network.input)
-    known = measure_pass(module, network, batch, 0, backward=False, sides=False).outputs["input"]
+    known = measure_pass(module, network, batch, 0, backward=False, sides=False)
 
     def measured(backward: bool, sides: bool) -> Callable[[], object]:
         return lambda: measure_pass(module, network, batch, 0, backward, known, sides)

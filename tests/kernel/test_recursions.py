@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 from math import pi
 
+import mpmath
 import numpy as np
 import pytest
 
+from lensnet.predict.kernel.stack import Dense, stack_of
 from lensnet.predict.kernel.tangent import nngp, ntk
 from tests.kernel.networks import network
 
@@ -68,6 +70,50 @@ def test_fifty_dense_layers(name: str, gain: float, bias: float) -> None:
     net = network(body)
     np.testing.assert_allclose(nngp(net, x), k, rtol=1e-9)
     np.testing.assert_allclose(ntk(net, x), theta, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "gain", "bias"),
+    [("relu", 0, 2**0.5, 0.0), ("relu", 0, 1.3, 0.2), ("leaky_relu", 0.01, 1.4, 0.1), ("abs", -1, 1.0, 0.0)],
+)
+def test_inputs_that_differ_in_their_last_digits(name: str, left: float, gain: float, bias: float) -> None:
+    """A pair of angle 1e-6, one of unequal size, one that points almost the other way and no input: against 50 digits.
+
+    Correlations in double precision have three digits of such a gap left; the kernels keep twelve. Numbers of few bits
+    make the input's covariance exact.
+    """
+    x = np.round(inputs(5) * 2**10) / 2**10
+    x[1], x[2], x[3], x[4] = x[0], 2 * x[0], -x[0], 0
+    x[1:3, 3:6] += 2.0**-20
+    x[3, 3:6] += 2.0**-2
+    body = f"""
+    - repeat: {DEPTH}
+      name: layer
+      body:
+        - {{name: dense, component: linear, units: 300, gain: {gain!r}, bias_std: {bias}}}
+        - {{name: act, component: {name}}}
+    - {{name: head, component: linear, units: 3}}
+    """
+    net, both = network(body), list(itertools.product(range(5), repeat=2))
+    with mpmath.workdps(50):
+        law = [layer for layer in stack_of(net) or [] if isinstance(layer, Dense)][0]
+        g, b, slant = mpmath.mpf(law.gain), mpmath.mpf(law.bias), mpmath.mpf(left)
+        even, odd = (1 + slant**2) / 2, (1 - slant) ** 2 / (2 * mpmath.pi)
+        k = {(i, j): mpmath.mpf(float(x[i] @ x[j] / 16)) for i, j in both}
+        theta = dict.fromkeys(both, mpmath.mpf(0))
+        for _ in range(DEPTH):
+            k = {at: g * value + b for at, value in k.items()}
+            theta = {at: g * theta[at] + k[at] for at in both}
+            size = {(i, j): mpmath.sqrt(k[i, i] * k[j, j]) for i, j in both}
+            cosine = {at: k[at] / size[at] if size[at] else mpmath.mpf(0) for at in both}
+            angle = {at: mpmath.acos(min(cosine[at], 1)) for at in both}
+            slope = {at: even - odd * angle[at] for at in both}  # u and v agree in sign but for angle/pi
+            k = {at: size[at] * (cosine[at] * slope[at] + odd * mpmath.sin(angle[at])) for at in both}
+            theta = {at: theta[at] * slope[at] for at in both}
+        head = {at: theta[at] + k[at] for at in both}
+        covariance, tangent = (np.reshape([float(of[at]) for at in both], (5, 5)) for of in (k, head))
+    np.testing.assert_allclose(nngp(net, x), covariance, rtol=1e-12)
+    np.testing.assert_allclose(ntk(net, x), tangent, rtol=1e-12)
 
 
 def test_residual_blocks_with_a_norm() -> None:

@@ -65,7 +65,7 @@ class Law:
         size = geometric_mean(first, second)
         if gap is None:
             both = np.clip(both, -size, size)
-            det = np.maximum(_determinant(first, second, both), 0.0)
+            det = np.maximum(determinant(first, second, both), 0.0)
             less1, less2 = first - both, second - both
         else:
             distance = np.asarray(gap, dtype=np.float64)
@@ -123,7 +123,7 @@ def geometric_mean(first: Array, second: Array) -> Array:
         return np.asarray(np.where(extreme, np.sqrt(first) * np.sqrt(second), mean))
 
 
-def _determinant(first: Array, second: Array, both: Array) -> Array:
+def determinant(first: Array, second: Array, both: Array) -> Array:
     """first*second - both**2 to the last digit, by the rounding errors of both products (Dekker 1971)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         product, error = _exact_product(first, second)

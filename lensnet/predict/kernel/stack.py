@@ -12,10 +12,13 @@ derivative of a kernel at correlation 1 needs no digits that a rounded correlati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import pi
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.algebra.bivariate.homogeneous import sides
+from lensnet.algebra.bivariate.law import determinant, geometric_mean
 from lensnet.algebra.dual import dual
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
@@ -68,6 +71,9 @@ def sweep(layers: list[Layer], gram: Array, tangent: bool = True) -> tuple[Array
 
     In the standard parametrisation Theta grows by the width of each layer, which `Dense.weight_share` holds.
     """
+    bends = _bends(layers)
+    if bends is not None:
+        return _by_angle(layers, bends, gram, tangent)
     first, second = np.triu_indices(len(gram), 1)
     own, pairs = np.diagonal(gram).copy(), gram[first, second]
     own_theta, theta = np.zeros_like(own), np.zeros_like(pairs)
@@ -106,6 +112,88 @@ def sweep(layers: list[Layer], gram: Array, tangent: bool = True) -> tuple[Array
     return _square(own, pairs, first, second), _square(own_theta, theta, first, second)
 
 
+def _bends(layers: list[Layer]) -> list[tuple[float, float]] | None:
+    """E f^2 at unit variance and how much the function bends, layer by layer (dense ones: nothing), where every
+    function is a multiple of |x| on either side of 0 and no mean is added; else None."""
+    found = []
+    for layer in layers:
+        if isinstance(layer, Dense):
+            if layer.mean or not layer.gain:
+                return None
+            found.append((1.0, 0.0))
+            continue
+        of = sides(layer)
+        if of is None or of.degree != 1 or not (of.above or of.below):
+            return None
+        square = 0.5 * (of.above**2 + of.below**2)
+        found.append((square, (of.above + of.below) ** 2 / (2.0 * pi * square)))
+    return found
+
+
+def _by_angle(layers: list[Layer], bends: list[tuple[float, float]], gram: Array, tangent: bool) -> tuple[Array, Array]:
+    """The sweep in gaps e = 1 - cos(t) and in Theta over the product of standard deviations, both for all pairs.
+
+    A function of one piece on either side of 0 multiplies Theta by 1 - b t and takes b (sin(t) - t cos(t)) off the gap,
+    b = 1/pi for relu (Cho and Saul 2009); without bias no pair needs its variances. Gaps keep their digits where
+    correlations have lost them, and at 1 nothing has to be treated apart.
+    """
+    first, second = np.triu_indices(len(gram))
+    own = np.diagonal(gram)
+    size = geometric_mean(own[first], own[second])
+    gap = _gaps(own[first], own[second], gram[first, second], size)
+    theta, angle, sine = np.zeros_like(gap), np.empty_like(gap), np.empty_like(gap)
+    for layer, (square, bend) in zip(layers, bends, strict=True):
+        if isinstance(layer, Dense):
+            if tangent:
+                theta += layer.weight_share / layer.gain * (1.0 - gap)
+            own, size = layer.gain * own, layer.gain * size
+            if layer.bias:
+                size, gap, theta = _biased(layer, own[first], own[second], size, gap, theta)
+                own = own + layer.bias
+            continue
+        own, size = square * own, square * size
+        if not bend:
+            continue
+        blunt = bool(gap.max() > 1.0)  # beyond a right angle the sine of its half has lost what is left to pi
+        np.multiply(np.minimum(gap, 2.0 - gap) if blunt else gap, 0.5, out=angle)
+        np.arcsin(np.sqrt(angle, out=angle), out=angle)
+        angle *= 2.0
+        if blunt:
+            np.subtract(pi, angle, out=angle, where=gap > 1.0)
+        np.subtract(2.0, gap, out=sine)
+        sine *= gap
+        np.sqrt(sine, out=sine)
+        sine -= angle
+        sine += angle * gap
+        sine *= bend
+        gap -= sine
+        np.maximum(gap, 0.0, out=gap)
+        if tangent:
+            angle *= -bend
+            angle += 1.0
+            theta *= angle
+    return _both_ways(size - size * gap, first, second), _both_ways(size * theta, first, second)
+
+
+def _gaps(one: Array, other: Array, both: Array, size: Array) -> Array:
+    """1 - correlation, to the last digit that the covariances leave; 1 where a variance is 0."""
+    scale = np.ldexp(1.0, -np.frexp(size.max(initial=0.0))[1])  # products of variances need not be numbers
+    one, other, both, size = scale * one, scale * other, scale * both, scale * size
+    sharp = both > 0
+    missing = np.where(sharp, determinant(one, other, both), size * (size - both))
+    gap = np.divide(missing, size * (size + np.maximum(both, 0.0)), out=np.ones_like(size), where=size > 0)
+    return np.asarray(np.clip(gap, 0.0, 2.0))
+
+
+def _biased(
+    layer: Dense, one: Array, other: Array, size: Array, gap: Array, theta: Array
+) -> tuple[Array, Array, Array]:
+    """A bias brings two inputs of unequal variance apart in size no less than it brings them together in angle."""
+    made = geometric_mean(one + layer.bias, other + layer.bias)
+    unequal = layer.bias * (np.sqrt(one) - np.sqrt(other)) ** 2 / (made + size + layer.bias)
+    return made, (size * gap + unequal) / made, (size * theta + layer.bias_share) / made
+
+
 def _outer(
     function: PointwiseFunction, variance: Array, covariance: Array, mean: float, tangent: bool
 ) -> tuple[Array, Array]:
@@ -130,6 +218,13 @@ def _own(function: PointwiseFunction, variance: Array, mean: float) -> tuple[Arr
     if degree == 1:
         return second * variance, np.full_like(variance, slope)
     return second * variance**degree, slope * variance ** (degree - 1)
+
+
+def _both_ways(pairs: Array, first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
+    out = np.empty((int(first[-1]) + 1,) * 2)
+    out[first, second] = pairs
+    out[second, first] = pairs
+    return out
 
 
 def _square(own: Array, pairs: Array, first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
