@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from lensnet.importers.capture import Captured
+from lensnet.importers.operations import felt
 
 _MOST = 1 << 26  # numbers in one tensor
 
@@ -46,7 +47,7 @@ class Evaluator:
                 continue
             seen.add(here)
             order.append(here)
-            todo += here.all_input_nodes
+            todo += felt(here) if here.op != "placeholder" else []
         position = {one: place for place, one in enumerate(node.graph.nodes)}
         for here in sorted(order, key=position.__getitem__):
             self.known[here] = self._one(here)
@@ -66,13 +67,19 @@ class Evaluator:
             if torch.is_tensor(value) and value.is_floating_point():
                 raise ValueError("depends on the input")
             return torch.zeros(value.shape, dtype=value.dtype) if torch.is_tensor(value) and value.is_meta else value
-        args = torch.fx.node.map_arg(node.args, self.known.__getitem__)
-        kwargs = torch.fx.node.map_arg(dict(node.kwargs), self.known.__getitem__)
+        args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), self._known)
         args, kwargs = torch.utils._pytree.tree_map(_on_cpu, (args, kwargs))
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         assert callable(node.target)
         return node.target(*args, **kwargs)
+
+    def _known(self, node: Node) -> Any:
+        """A value, or for what gives only its shape, any numbers of that shape."""
+        if node in self.known:
+            return self.known[node]
+        value = node.meta["val"]
+        return torch.zeros([int(size) for size in value.shape], dtype=value.dtype)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -53,11 +53,17 @@ def _second(mapper: Mapper, node: Node) -> Value:
     mean, std = 0.0, 1.0
     if example is not None and not example.is_meta:
         mean, std = float(example.double().mean()), float(example.double().std(correction=0))
-    params = {"std": std, **({"bias": mean} if mean else {}), **grid_parameters(beam)}
     mapper.notes.append(f"a second input, {node.name}, is a light of its own (rms {hypot(mean, std):.3g})")
+    return light(mapper, node, beam, mean, std, name=node.name)
+
+
+def light(mapper: Mapper, node: Node, beam: Beam, mean: float, std: float, **more: Any) -> Beam:
+    """A signal that does not come from the network's input, as a light of this mean and scatter."""
+    assert mapper.input is not None
     first = mapper.values.get(mapper.input)
     tap = (mapper.input, first if isinstance(first, Beam) else None)
-    return mapper.add(node, "source", params, [tap], beam, name=node.name)
+    params = {"std": std, **({"bias": mean} if mean else {}), **grid_parameters(beam)}
+    return mapper.add(node, "source", params, [tap], beam, **more)
 
 
 def _entering(mapper: Mapper, node: Node, path: str) -> Beam:

@@ -152,3 +152,42 @@ def averaged(graph: Graph, node: Node) -> None:
     count = prod(int(source.meta["val"].shape[axis]) for axis in axes)
     mean = Writer(graph, node)(ATEN.mean.dim, source, axes, keep)
     node.target, node.args, node.kwargs = ATEN.mul.Tensor, (mean, float(count)), {}
+
+
+def bracketed(graph: Graph, node: Node) -> bool:
+    """x[...] of a traced graph as slices, selections and new axes; whether it could be written so."""
+    source, given = node.args[0], node.args[1]
+    if not isinstance(source, Node) or not torch.is_tensor(source.meta.get("val")):
+        return False
+    asked: list[Any] = list(given) if isinstance(given, tuple) else [given]
+    if any(isinstance(one, bool | list) for one in asked) or sum(one is Ellipsis for one in asked) > 1:
+        return False
+    lists = [place for place, one in enumerate(asked) if isinstance(one, Node)]
+    if len(lists) > 1 or any(not torch.is_tensor(asked[place].meta.get("val")) for place in lists):
+        return False
+    rank, taken = source.meta["val"].dim(), sum(one is not None and one is not Ellipsis for one in asked)
+    if Ellipsis in asked:
+        place = asked.index(Ellipsis)
+        asked[place : place + 1] = [slice(None)] * (rank - taken)
+    write, here, axis = Writer(graph, node), source, 0
+    for one in asked:
+        if one is None:
+            here = write(ATEN.unsqueeze.default, here, axis)
+        elif isinstance(one, int):
+            here = write(ATEN.select.int, here, axis, one)
+            continue
+        elif isinstance(one, slice):
+            if one != slice(None):
+                here = write(ATEN.slice.Tensor, here, axis, one.start or 0, one.stop, one.step or 1)
+        elif isinstance(one, Node):
+            if one.meta["val"].dtype == torch.bool or one.meta["val"].dim() != 1:
+                return False
+            here = write(ATEN.index.Tensor, here, [None] * axis + [one])
+        else:
+            return False
+        axis += 1
+    if here is source:
+        here = write(ATEN.alias.default, source)
+    node.replace_all_uses_with(here)
+    graph.erase_node(node)
+    return True

@@ -31,7 +31,7 @@ from lensnet.importers.inputs import lone_operations, placeholder
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import LayoutError
 from lensnet.importers.opaque import opaque
-from lensnet.importers.operations import name_of, table
+from lensnet.importers.operations import felt, name_of, table
 from lensnet.importers.patterns import Cluster, clusters
 from lensnet.importers.rulebook import RULES
 from lensnet.importers.statics import Statics
@@ -107,10 +107,8 @@ class Mapper(Statics):
                 elif not value.is_floating_point():
                     ids.add(node)
             elif node.op in ("call_function", "call_method"):
-                inputs = node.all_input_nodes
-                if name_of(node) in table()["static"] or all(
-                    isinstance(self.values.get(one), Static) or self.values.get(one, 0) is None for one in inputs
-                ):
+                inputs = felt(node)
+                if all(isinstance(self.values.get(one), Static) or self.values.get(one, 0) is None for one in inputs):
                     tensors = torch.is_tensor(node.meta.get("val")) or isinstance(node.meta.get("val"), tuple | list)
                     self.values[node] = Static(node) if tensors else None
                 elif all(one in ids or isinstance(self.values.get(one), Static) for one in inputs):

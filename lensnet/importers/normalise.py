@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.fx import Graph, Node
 
-from lensnet.importers.lowering import averaged, einsum, gated, recurrence
+from lensnet.importers.lowering import averaged, bracketed, einsum, gated, recurrence
 from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.writes import written
 
@@ -46,6 +46,8 @@ def normalise(graph: Graph) -> None:
             einsum(graph, node)
         elif name in ("lstm", "gru"):
             recurrence(graph, node)
+        elif name == "getitem_index":
+            bracketed(graph, node)
         elif name == "glu":
             gated(graph, node)
         elif name in ("sum", "adaptive_avg_pool1d"):

@@ -19,6 +19,7 @@ def table() -> dict[str, Any]:
         "pointwise": data["pointwise"],
         "layout": frozenset(data["layout"]),
         "static": frozenset(data["static"]),
+        "shaped_like": frozenset(data["shaped_like"]),
         "ignored": frozenset(data["ignored"]),
     }
 
@@ -46,6 +47,14 @@ _DUNDER = {
     "__rmul__": "mul", "__imul__": "mul", "__truediv__": "div", "__itruediv__": "div", "__matmul__": "matmul",
     "__pow__": "pow", "__neg__": "neg", "__getitem__": "getitem_index", "__and__": "and", "__or__": "or",
 }  # fmt: skip
+
+
+def felt(node: Node) -> list[Node]:
+    """The inputs of an operation whose numbers enter its value, not only their shapes or types."""
+    name = name_of(node)
+    if name in table()["static"]:
+        return [one for one in node.all_input_nodes if one not in node.args[:1]]
+    return node.all_input_nodes[:1] if name in table()["shaped_like"] else node.all_input_nodes
 
 
 def arguments(node: Node) -> tuple[Any, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
+from torch.nn import Parameter
 
 from lensnet.importers.capture import Captured
 from lensnet.importers.constants import Evaluator
@@ -47,7 +49,11 @@ class Statics:
         """The law of a static tensor: of its parameter, or read off its value."""
         owner = self.owner(node)
         if owner is not None and owner in self.laws:
-            return self.laws[owner]
+            law, drawn = self.laws[owner], isinstance(self.captured.parameters.get(owner), Parameter)
+            value = None if drawn or law.kind != "random" else self.evaluator(node)
+            if value is not None:  # a buffer is not drawn again: its numbers are what they are
+                return replace(law, mean=float(value.double().mean()), std=float(value.double().std(correction=0)))
+            return law
         value = self.evaluator(node)
         return TensorLaw("unknown") if value is None else law_of(value)
 

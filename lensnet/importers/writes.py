@@ -36,6 +36,8 @@ def written(graph: Graph) -> None:
         graph.eliminate_dead_code()
         if node.users:
             _stacked(graph, node)
+        if node.users:
+            _laid(graph, node)
     graph.eliminate_dead_code()
 
 
@@ -95,3 +97,37 @@ def _stacked(graph: Graph, node: Node) -> None:
         made = graph.call_function(torch.ops.aten.stack.default, ([parts[place] for place in sorted(parts)], axis))
     made.meta = dict(node.meta)
     node.replace_all_uses_with(made)
+
+
+def _laid(graph: Graph, node: Node) -> None:
+    """Parts of one axis that were written, and what is left of the tensor between them, laid side by side."""
+    parts: dict[tuple[int, int], Node] = {}
+    here: Any = node
+    axis = None
+    while isinstance(here, Node) and here.op == "call_function" and name_of(here) == "slice_scatter":
+        along = int(argument(here, 2, "dim", 0))
+        if int(argument(here, 5, "step", 1)) != 1 or axis not in (None, along) or (parts and len(here.users) > 1):
+            break
+        place = _ends(here, along)
+        if any(place[0] < other[1] and other[0] < place[1] for other in parts):
+            break
+        axis, parts[place], here = along, arguments(here)[1], arguments(here)[0]
+    if axis is None or not isinstance(here, Node):
+        return
+    write, pieces, at = Writer(graph, node), list[Node](), 0
+    for start, end in [*sorted(parts), (int(node.meta["val"].shape[axis]),) * 2]:
+        if start > at:
+            pieces.append(write(ATEN.slice.Tensor, here, axis, at, start))
+        pieces += [parts[start, end]] if (start, end) in parts else []
+        at = end
+    made = pieces[0] if len(pieces) == 1 else write(ATEN.cat.default, pieces, axis)
+    node.replace_all_uses_with(made)
+
+
+def _ends(node: Node, axis: int) -> tuple[int, int]:
+    """The first place that a slice is written to, and the first behind it."""
+    length = int(node.meta["val"].shape[axis])
+    start, end = argument(node, 3, "start"), argument(node, 4, "end")
+    start, end = (length if one is None else int(one) for one in (start or 0, end))
+    start, end = (max(one + length, 0) if one < 0 else min(one, length) for one in (start, end))
+    return start, end

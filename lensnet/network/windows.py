@@ -57,13 +57,15 @@ class Windows:
         """Where each place stands in the list of all windows one after the other."""
         return np.argsort(self.order.reshape(-1))
 
-    def hidden(self, causal: bool = False) -> NDArray[np.bool_]:
-        """(1 or windows, queries, keys): what a query does not see."""
-        seen = np.zeros((1, self.length, self.length), bool)
+    def hidden(self, causal: bool = False, reach: int = 0) -> NDArray[np.bool_]:
+        """(1 or windows, queries, keys): what a query does not see: with `reach`, keys that are so far away or more."""
+        hidden = np.zeros((1, self.length, self.length), bool)
         if any(self.shift):
             edge = self._cut(self._edges())
-            seen = edge[:, :, None] != edge[:, None, :]
-        return seen | np.triu(np.ones((self.length, self.length), bool), 1) if causal else seen
+            hidden = edge[:, :, None] != edge[:, None, :]
+        ahead = np.arange(self.length) - np.arange(self.length)[:, None]
+        hidden = hidden | (np.abs(ahead) >= reach) if reach else hidden
+        return hidden | (ahead > 0) if causal else hidden
 
     def _edges(self) -> NDArray[np.int64]:
         """A number per place that differs where a cyclic shift has brought two edges together."""
@@ -100,7 +102,8 @@ def logit_bias(node: Node, most_heads: int = 1 << 10) -> NDArray[np.float64]:
     minus slope times distance (Press et al. 2022), and a fixed table of Gaussian numbers of `bias_std`."""
     ask, answer = windows_of(node), windows_of(node, 1)
     shape = (ask.length, answer.length)
-    hidden = ask.hidden(bool(node.parameters["causal"])) if shape[0] == shape[1] else np.zeros((1, *shape), bool)
+    limits = bool(node.parameters["causal"]), int(node.parameters.get("reach", 0))
+    hidden = ask.hidden(*limits) if shape[0] == shape[1] else np.zeros((1, *shape), bool)
     out = np.where(hidden, -np.inf, 0.0)[:, None]
     heads = int(node.parameters["heads"])
     few = np.linspace(0, heads - 1, min(heads, most_heads)).round()

@@ -59,3 +59,32 @@ def test_what_was_written_at_every_step_is_predicted() -> None:
     rows = [row for row in found.rows if row.component == "out" and row.quantity == "second_moment"]
     assert {row.direction for row in rows} == {"forward", "backward"}
     assert all(row.verdict == "agrees" and row.measured > 1e-3 for row in rows if row.view == "local")
+
+
+class Halves(nn.Module):
+    """Queries and keys put together in an empty tensor, part by part; what is left of a tensor around a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.out = nn.Linear(24, 64), nn.Linear(64, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        whole = y.new_empty(y.shape)
+        whole[..., :24], whole[..., 24:] = y[..., 40:], y[..., :40]
+        whole = whole + torch.zeros_like(whole)
+        whole[:, :2] = y[:, 3:]
+        return self.out(whole)
+
+
+def test_parts_that_were_written_are_laid_side_by_side() -> None:
+    torch.manual_seed(0)
+    model, x = Halves().eval(), torch.randn(8, 5, 24, generator=torch.Generator().manual_seed(0))
+    captured = capture(model, (x,))
+    (found,) = torch.fx.Interpreter(captured.graph).run(*captured.values())
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(x))
+    report = summary(model, input_data=x, seeds=8)
+    assert report.imported is not None, report.reason
+    assert not [item.reason for item in report.imported.draft.items if item.component.startswith("opaque")]
+    assert not [row for row in report.rows if row.view == "local" and row.verdict == "deviates"]

@@ -11,6 +11,7 @@ from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, comput
 
 _PRODUCTS = ("matmul", "bmm", "baddbmm")
 _MOVING = ("slice", "narrow", "gather", "index", "index_select", "pad", "constant_pad_nd", "take_along_dim", "roll")
+_UNSEEN = -1e4  # a logit below is that of a hidden key
 _CAPPED = 10.0  # logits are of order one: a cap this far up does nothing to them
 
 
@@ -190,10 +191,20 @@ class _Logits:
         if name == "where" and not _signal(args[2], self.is_signal):
             self.seen.append(args[0])
             return args[1]
+        if name in ("max", "maximum", "clamp", "clamp_min") and self._floor(args) is not None:
+            return args[0]
+        if name == "sub" and (shift := _largest_of(args[0], args[1])):
+            inside |= shift  # what all keys of a query have in common changes nothing
+            return args[0]
         if name == "tanh" and abs(self.factor) >= _CAPPED:
             self.capped = self.factor
             return args[0]
         return None
+
+    def _floor(self, args: Any) -> float | None:
+        """A bound from below that no logit comes near."""
+        number = self.look.number(args[1]) if len(args) > 1 else None
+        return number if number is not None and number < _UNSEEN and args[2:] in ((), (None,)) else None
 
     def _beside(self, args: Any, inside: set[Node]) -> Any:
         """Of two signals that are added, the one that is more than products with tables."""
@@ -203,6 +214,16 @@ class _Logits:
                 self.tables += found
                 return one
         return None
+
+
+def _largest_of(logits: Any, node: Any) -> set[Node]:
+    """The operations that find the largest of these logits over the keys; none where a tensor is something else."""
+    passed: set[Node] = set()
+    while computes(node, *table()["layout"], "getitem"):
+        passed.add(node)
+        node = arguments(node)[0]
+    found = computes(node, "amax", "max", "logsumexp") and arguments(node)[0] is logits
+    return {*passed, node} if found else set()
 
 
 def _signal(value: Any, is_signal: IsSignal) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
@@ -53,8 +53,10 @@ def sliced(mapper: Mapper, node: Node) -> Value:
 
 @rule("index", "index_select")
 def index(mapper: Mapper, node: Node) -> Value:
-    """A fixed list of places along one axis, where they follow one another."""
+    """A fixed list of places along one axis, where they follow one another; rows of a table at computed places."""
     source = arguments(node)[0]
+    if mapper.static(source):
+        return Static(node)
     beam = mapper.beam(source)
     if name_of(node) == "index_select":
         axis, given = int(arguments(node)[1]) % len(beam.layout.axes), arguments(node)[2]
@@ -141,8 +143,8 @@ def _positions(
             return mapper.one(node, "pick", {"index": start}, made, source)
         made = Beam("", layout, (size,), beam.channels)
         return mapper.one(node, "take", {"start": start, "step": step, "size": size}, made, source)
-    if drop:
-        raise Unmapped("one row of an image")
+    if drop or len(beam.positions) > 2:
+        raise Unmapped("one row of an image" if drop else "a part of more than two axes of positions")
     positions = tuple(size if place == role else n for place, n in enumerate(beam.positions))
     parameters = {
         "start": [start if place == role else 0 for place in range(2)],
@@ -206,6 +208,8 @@ def _framed(mapper: Mapper, node: Node, source: Any, starts: dict[int, int], ste
         layout = layout.with_axis(axis, role, sizes[axis])
     if tuple(size) == beam.positions and not any(start) and set(step) <= {1}:
         return beam
+    if rank > 2:
+        raise Unmapped("more than two axes of positions moved, turned, cut or padded")
     parameters: dict[str, Any] = {"start": start, "step": step, "size": size} if rank > 1 else {
         "start": start[0], "step": step[0], "size": size[0]}  # fmt: skip
     parameters = {key: value for key, value in parameters.items() if key != "step" or value not in (1, [1] * rank)}

@@ -51,7 +51,7 @@ def relaid(layout: Layout, node: Node, name: str) -> Layout:
         if axes is None:
             axes = range(rank)
         return layout.squeezed([axes] if isinstance(axes, int) else axes)
-    if name in ("expand", "expand_as"):
+    if name in ("expand", "expand_as", "broadcast_to"):
         return layout.expanded(sizes_of(node))
     if name in ("repeat_interleave", "repeat"):
         return _copied(layout, node, name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
+from lensnet.importers.inputs import light
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments
@@ -243,6 +244,9 @@ def embedding(mapper: Mapper, node: Node) -> Value:
     positions = (layout.size_of(0),) if places else (1,)
     law = mapper.law(table)
     std = sqrt(law.second_moment) if law.kind != "unknown" else 1.0
+    made = Beam("", layout, positions, units)
+    if _beginning(ids) is not mapper.input:
+        return light(mapper, node, made, 0.0, _short(std), owns=[table])
     parameters: dict[str, Any] = {"units": units, "std": _short(std)}
     if law.kind == "random" and law.distribution != "normal":
         parameters["init"] = law.distribution if law.distribution != "orthogonal" else "normal"
@@ -252,5 +256,11 @@ def embedding(mapper: Mapper, node: Node) -> Value:
         parameters["vocabulary"] = rows
     source = mapper.input
     assert source is not None
-    made = Beam("", layout, positions, units)
     return mapper.add(node, "embedding", parameters, [(source, None)], made, owns=[table])
+
+
+def _beginning(node: Any) -> Any:
+    """Where ids came in."""
+    while isinstance(node, Node) and node.op != "placeholder" and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return node

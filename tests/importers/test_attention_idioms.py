@@ -1,0 +1,107 @@
+"""What people write around attention: windows of near tokens, floors and shifts of logits, tables, indexing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lensnet.importers.summary import Summary, summary
+from tests.importers.models import Numpy
+
+IDS = torch.randint(200, (4, 12), generator=torch.Generator().manual_seed(1))
+
+
+class Near(nn.Module):
+    """Attention to the last `reach` tokens, or to those nearer than that on both sides."""
+
+    def __init__(self, reach: int, causal: bool, width: int = 64) -> None:
+        super().__init__()
+        self.embed, self.reach, self.causal = nn.Embedding(200, width), reach, causal
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.register_buffer("places", torch.randn(1, 32, width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        x = x + self.places[:, : x.shape[1]].type_as(x)
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, 4, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        ahead = torch.arange(x.shape[1]) - torch.arange(x.shape[1])[:, None]
+        seen = (ahead.abs() < self.reach) & ((ahead <= 0) | (not self.causal))
+        logits = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~seen, -1e30)
+        logits = torch.max(logits, torch.tensor(torch.finfo(x.dtype).min))
+        weights = (logits - logits.amax(-1, keepdim=True).detach()).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+class Bent(nn.Module):
+    """An activation in two pieces, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(64, 128), nn.Linear(128, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        return self.down(torch.where(y > 0, 0.8 * y * y + 0.5 * y, (torch.expm1(torch.clamp(y, max=0.0)) - y) * 0.3))
+
+
+class Indexed(nn.Module):
+    """Brackets of every kind behind a step that no exporter follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.up, self.head = Numpy(32), nn.Linear(16, 64), nn.Linear(64, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)[..., ::1][:, 1:-1, :16]
+        return self.head(F.gelu(self.up(y[None])[0])[:, 0])
+
+
+class Spoken(nn.Module):
+    """Sound and ids: the decoder's tokens are a second light."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sound, self.embed = nn.Conv1d(8, 64, 3, padding=1), nn.Embedding(200, 64)
+        layer = nn.TransformerDecoderLayer(64, 4, 128, batch_first=True)
+        self.decoder = nn.TransformerDecoder(layer, 1)
+
+    def forward(self, sound: Tensor, ids: Tensor) -> Tensor:
+        return self.decoder(self.embed(ids), self.sound(sound).transpose(1, 2))
+
+
+def _checked(model: nn.Module, data: Any) -> Summary:
+    torch.manual_seed(0)
+    found = summary(model, input_data=data, seeds=8, most_seeds=16)
+    assert found.imported is not None and found.report is not None, found.reason
+    assert not [item.reason for item in found.imported.draft.items if item.component.startswith("opaque")]
+    rows = [row for row in found.rows if row.view == "local" and row.verdict != "not-modelled"]
+    bad = [(row.component, row.quantity, row.direction) for row in rows if row.verdict == "deviates"]
+    assert len(bad) <= 0.02 * len(rows), bad
+    return found
+
+
+@pytest.mark.parametrize(("reach", "causal"), [(4, True), (3, False)])
+def test_a_sliding_window_is_read_off_the_mask(reach: int, causal: bool) -> None:
+    found = _checked(Near(reach, causal), IDS)
+    assert found.imported is not None
+    (attend,) = (item for item in found.imported.draft.items if item.component == "attend")
+    assert attend.parameters["reach"] == reach and attend.parameters.get("causal", False) == causal
+
+
+def test_an_activation_in_pieces_is_a_function() -> None:
+    _checked(Bent(), torch.randn(64, 64, generator=torch.Generator().manual_seed(2)))
+
+
+def test_brackets_of_a_traced_model_are_slices() -> None:
+    found = _checked(Indexed(), torch.randn(16, 7, 32, generator=torch.Generator().manual_seed(3)))
+    assert found.imported is not None and found.imported.captured.route == "trace"
+
+
+def test_ids_beside_a_float_input() -> None:
+    sound = torch.randn(4, 8, 10, generator=torch.Generator().manual_seed(4))
+    found = _checked(Spoken(), (sound, IDS[:, :6]))
+    assert any("light" in note for note in found.notes) or found.imported is not None
