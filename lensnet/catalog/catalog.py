@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -26,10 +27,13 @@ class Catalog(Mapping[str, Component]):
         self._files: dict[str, Path] = {}
         self._read: dict[str, Component] = {}
         for folder in folders:
-            for path in sorted(folder.rglob("*.yaml")):
-                if path.stem in self._files:
-                    raise file_error(str(path), f"component {path.stem!r} exists already: {self._files[path.stem]}")
-                self._files[path.stem] = path
+            for place in sorted(os.path.join(root, name) for root, _, names in os.walk(folder) for name in names):
+                name, ending = os.path.splitext(os.path.basename(place))
+                if ending != ".yaml":
+                    continue
+                if name in self._files:
+                    raise file_error(place, f"component {name!r} exists already: {self._files[name]}")
+                self._files[name] = Path(place)
 
     def __getitem__(self, name: str) -> Component:
         if name not in self._read:

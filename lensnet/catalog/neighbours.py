@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import Component
@@ -16,8 +16,7 @@ from lensnet.language.source import Problem, SpecError
 OWN_FAMILY = "defined here"
 
 
-@dataclass(frozen=True)
-class OwnComponents:
+class OwnComponents(NamedTuple):
     """What a network file defines: the components by name, what is wrong, and the names that were refused for it."""
 
     found: dict[str, Component]

@@ -59,10 +59,10 @@ def _check(name: str, overrides: Iterable[str]) -> str:
 
         spec, _ = load_component_spec(path)
         return f"component {spec.component}"
-    from lensnet.api import load
+    from lensnet.network.build import load_network
 
-    net = load(path, overrides)
-    return f"network {net.name}, {len(net.network)} components"
+    network = load_network(path, overrides).network
+    return f"network {network.name}, {len(network)} components"
 
 
 def _is_component(path: Path) -> bool:

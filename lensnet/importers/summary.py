@@ -253,7 +253,7 @@ def given(network: Network) -> Network:
     """The network with the moments of the actual batch at its input, not those of a declared law."""
     if network.input.source == "tokens":
         return network
-    return replace(network, input=replace(network.input, source="given"))
+    return replace(network, input=network.input._replace(source="given"))
 
 
 def _modules(model: nn.Module) -> tuple[list[tuple[str, str, int]], int]:

@@ -1,7 +1,5 @@
 """The items of a body: uses of components, repeats, and the reusable blocks made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -50,7 +48,7 @@ class Use(Spec):
     repeat: FormulaText | None = None
     name: PathName | None = None
     sources: Sources | None = Field(default=None, alias="from")
-    branch: Body | None = None
+    branch: "Body | None" = None
     given: dict[SymbolName, ParameterValue] = {}
     weights_of: Text | None = None
     parameters: dict[str, ParameterValue] = {}
@@ -72,7 +70,7 @@ class Repeat(Spec):
 
     repeat: FormulaText
     name: ItemName | None = None
-    body: Body
+    body: "Body"
 
 
 def _no_component(data: dict[Any, Any]) -> Any:
@@ -103,10 +101,6 @@ class BlockSpec(Spec):
     @classmethod
     def _from_list(cls, data: Any) -> Any:
         return {"body": data} if isinstance(data, list) else data
-
-
-Use.model_rebuild()
-Repeat.model_rebuild()
 
 
 def walk(body: Sequence[Use | Repeat], path: Path) -> Iterator[tuple[Path, Use | Repeat]]:

@@ -1,9 +1,7 @@
 """The pydantic models of a component file: ports, parameters, weights, effects, assumptions, trials."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, PlainValidator, Tag, model_validator
 
@@ -65,7 +63,7 @@ class ChoiceParameter(_Parameter):
     default: Text | None = None
 
     @model_validator(mode="after")
-    def _names_are_choices(self) -> ChoiceParameter:
+    def _names_are_choices(self) -> Self:
         if self.default is not None and self.default not in self.choices:
             raise refuse(f"the default '{self.default}' is not among the choices", at="default")
         for index, name in enumerate(self.labelled):
@@ -117,7 +115,7 @@ class Ports(Spec):
         return [name.removesuffix("...") for name in self.inputs]
 
     @model_validator(mode="after")
-    def _ports_are_names(self) -> Ports:
+    def _ports_are_names(self) -> Self:
         for key, names in (("in", self.names), ("out", self.outputs)):
             for index, name in enumerate(names):
                 if not is_name(name):
@@ -191,7 +189,7 @@ class Matches(Spec):
     weights: dict[SymbolName, Text] = {}
 
     @model_validator(mode="after")
-    def _names_classes(self) -> Matches:
+    def _names_classes(self) -> Self:
         for index, name in enumerate(self.module):
             if not isinstance(name, str) or "." not in name:
                 raise refuse(
@@ -277,11 +275,11 @@ class ComponentSpec(Spec):
     effects: dict[LevelName, dict[SymbolName, EffectEntry]] = {}
     assumes: list[Assumption] = []
     trials: list[Trial] = []
-    matches: Matches = Matches()
+    matches: Matches = Matches.model_construct()
     references: dict[str, Text] = {}
 
     @model_validator(mode="after")
-    def _does_something(self) -> ComponentSpec:
+    def _does_something(self) -> Self:
         for level, spec in self.derives_from.items():
             _check_derivation(level, spec, [key for key, of in self.parameters.items() if of.type == "integer"])
         given = [key for key in ("function", "forward", "body") if getattr(self, key) is not None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lensnet.language.formula_tree import FormulaError
 from lensnet.language.source import Problem, Source, SpecError, did_you_mean, shorten
@@ -12,8 +12,7 @@ from lensnet.language.source import Problem, Source, SpecError, did_you_mean, sh
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """The place of a key or value. Lines and columns from 1.
 
     `pieces`: (index in the scalar's text, line, column) of every stretch of it that stands as it reads, so that a
@@ -41,8 +40,8 @@ class Document:
 
     source: Source
     data: Any
-    values: dict[Path, Span] = field(default_factory=dict)
-    keys: dict[Path, Span] = field(default_factory=dict)
+    values: MutableMapping[Path, Span] = field(default_factory=dict)
+    keys: MutableMapping[Path, Span] = field(default_factory=dict)
 
     def at(self, path: Path) -> Any:
         """The data at `path`; None when there is none."""

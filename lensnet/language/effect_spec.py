@@ -1,10 +1,8 @@
 """The pydantic models of an effect and of what it assumes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -52,7 +50,7 @@ class DerivesFrom(Spec):
     order: Text | None = None
 
     @model_validator(mode="after")
-    def _can_be_checked(self) -> DerivesFrom:
+    def _can_be_checked(self) -> Self:
         if self.limit is not None and self.limit != _SAME_SAMPLE:
             axis, arrow, end = self.limit.partition("->")
             if not arrow or end.strip() != "oo" or not axis.strip():
@@ -78,7 +76,7 @@ class Assumption(Spec):
         return {"text": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
-    def _says_something(self) -> Assumption:
+    def _says_something(self) -> Self:
         if not self.text and not self.check:
             raise refuse("an assumption has a `text`, a `check`, or both")
         return self

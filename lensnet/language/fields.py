@@ -2,9 +2,10 @@
 
 Validators raise PydanticCustomError; its context carries `help`, and for a formula the `column` and `length` of the
 part to blame, which problems.py turns into a place in the file.
-"""
 
-from __future__ import annotations
+Modules with models do not postpone their annotations: pydantic would evaluate the text of each, once for every model
+that inherits it.
+"""
 
 import math
 import re

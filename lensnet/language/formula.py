@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lensnet.language.formula_bounds import COMPARE, Facts, facts_of, rational
 from lensnet.language.formula_tree import MAX_BITS, MAX_LENGTH, FormulaError, Term, bits, normal_name, read_formula
@@ -30,19 +30,17 @@ Arity = int | tuple[int, int]
 MAX_WRITTEN_OUT = 4000  # terms of a formula with its abbreviations written out
 
 
-@dataclass(frozen=True)
-class Formula:
+class Formula(NamedTuple):
     """A checked formula: its text, its tree, the symbols and functions it names, and abbreviations to write out."""
 
     text: str
     term: Term
     symbols: frozenset[str]
     functions: frozenset[str]
-    let: Mapping[str, Term] = field(default_factory=dict)
+    let: Mapping[str, Term]
 
 
-@dataclass(frozen=True)
-class _Abbreviation:
+class _Abbreviation(NamedTuple):
     term: Term
     facts: Facts
     size: int
@@ -284,7 +282,7 @@ def _names(symbols: Iterable[str]) -> set[str]:
 
 def _arities(operators: Mapping[str, Arity] | Iterable[str], special: Mapping[str, Arity] | None) -> dict[str, Arity]:
     given = operators if isinstance(operators, Mapping) else dict.fromkeys(operators, 1)
-    return {normal_name(name): arity for name, arity in (*given.items(), *(special or {}).items())}
+    return {**given, **(special or {})}
 
 
 def _number_facts(name: str, value: int | float) -> Facts:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from lensnet.language.formula_tree import MAX_BITS, Term, bits
 from lensnet.language.functions import WHERE, FunctionRule
@@ -27,8 +26,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """exact: the value when it is rational; estimate: the value when it is constant, None when a symbol is in it.
 
     degree: product of nested powers. cases: whether a `where` is in it.
@@ -64,7 +62,7 @@ def facts_of(term: Term, args: list[Facts], rule: FunctionRule | None) -> Facts:
     if term.name == WHERE or any(arg.cases for arg in args):
         if term.kind in COMPARE:  # sympy would fold and simplify it, which can take for ever
             raise term.error("a condition holds no where(...)", "put the cases into the branches")
-        return replace(facts, cases=True)
+        return facts._replace(cases=True)
     return facts
 
 

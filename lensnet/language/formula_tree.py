@@ -6,9 +6,9 @@ import ast
 import keyword
 import re
 import unicodedata
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from lensnet.language.source import Problem, Source, shorten
 
@@ -61,8 +61,7 @@ class FormulaError(Exception):
         return str(Problem(Source("formula", text), 1, self.column, self.length, self.message, self.help))
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """A whitelisted part of a formula.
 
     kind: `number` (value), `symbol` (name), `call` (name, args), a comparison `< <= > >=`, or one of `sum`, `product`,

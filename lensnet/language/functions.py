@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 CONSTANTS: Mapping[str, float] = {"pi": math.pi}
 WHERE = "where"
 
 
-@dataclass(frozen=True)
-class FunctionRule:
+class FunctionRule(NamedTuple):
     """One function. `build` gets `lensnet.expressions.functions` (imported by the caller, never here: checking needs
     no expression) and the arguments.
 

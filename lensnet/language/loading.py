@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from lensnet.language.body_checks import body_problems, formula_problems
 from lensnet.language.checks import DECLARATIONS, component_problems
@@ -34,8 +33,7 @@ def load_component_spec(path_or_source: str | FilePath | Source) -> tuple[Compon
     return found.spec, document
 
 
-@dataclass(frozen=True)
-class NetworkReading:
+class NetworkReading(NamedTuple):
     """A network file as far as it can be read: what is left of it without its wrong parts, and what those are.
 
     spec: None where nothing is left. wrong: places of what was taken out, or is not to be relied on.

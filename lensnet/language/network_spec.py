@@ -1,9 +1,7 @@
 """The pydantic models of a network file: constants, input, body, blocks, definitions, gates."""
 
-from __future__ import annotations
-
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, WrapValidator, model_validator
 
@@ -47,8 +45,7 @@ class _Input(Spec):
 
     def options(self) -> dict[str, Any]:
         """What the file gives, as plain data; a size of one number is that number."""
-        given = self.model_dump(exclude_unset=True) | {"source": getattr(self, "source", None)}
-        return {key: _plain(value) for key, value in given.items()}
+        return {key: _plain(getattr(self, key)) for key in type(self).model_fields if key in self.model_fields_set}
 
 
 def _plain(value: Any) -> Any:
@@ -205,7 +202,7 @@ class GateSpec(Spec):
         return self.between[1] if self.between else math.inf if self.less_than is None else self.less_than
 
     @model_validator(mode="after")
-    def _has_bounds(self) -> GateSpec:
+    def _has_bounds(self) -> Self:
         if self.between is None and self.less_than is None and self.more_than is None:
             raise refuse("a gate has bounds", "give `between: [low, high]`, `less_than:` or `more_than:`")
         if self.between is not None and (self.less_than is not None or self.more_than is not None):

@@ -1,8 +1,6 @@
 """The pydantic model of an objective: what the steps of an algorithm work on, told mode by mode."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -49,11 +47,11 @@ class ObjectiveSpec(Spec):
     loss: FormulaText | None = None
     error: FormulaText | None = None
     target: FormulaText = "1"
-    curvature: CurvatureSpec = CurvatureSpec()
+    curvature: CurvatureSpec = CurvatureSpec.model_construct()
     quantities: dict[SymbolName, Effect]
 
     @model_validator(mode="after")
-    def _says_enough(self) -> ObjectiveSpec:
+    def _says_enough(self) -> Self:
         for key in ("coordinates", "quantities"):
             if not getattr(self, key):
                 raise refuse(f"an objective has at least one entry under `{key}`", at=key)

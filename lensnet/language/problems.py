@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -38,8 +37,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Validated(Generic[S]):
+class Validated(NamedTuple, Generic[S]):
     """spec: the model, of what is left without the wrong parts; None when nothing is. wrong: where those stand."""
 
     spec: S | None

@@ -1,7 +1,5 @@
 """The shapes of a component: what comes out, and what must hold for it to exist at all."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema

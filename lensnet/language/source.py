@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 MAX_BYTES = 1_000_000
 SHOWN_LINE = 160  # characters of a source line shown around a problem
@@ -64,8 +65,7 @@ class Source:
         return before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong, and where. Line 0 means the file as a whole."""
 
     source: Source

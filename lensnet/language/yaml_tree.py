@@ -14,15 +14,16 @@ from typing import Any
 import yaml
 
 from lensnet.language.document import Document, Path, Span
+from lensnet.language.places import Places, span_of
 from lensnet.language.source import MAX_BYTES, Problem, Source, SpecError, shorten
 
 MAX_NODES = 50_000
 MAX_DEPTH = 40
 MAX_PROBLEMS = 100
-MAX_MAPPED = 5000  # characters or lines of a scalar whose inner places are known; formulas are shorter
 MAX_DIGITS = 18  # of an integer: fits 64 bits
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NUMERIC = "+-.0123456789"  # how a number can begin
 INTEGER = re.compile(r"[-+]?[0-9]+")
 OCTAL = re.compile(r"0o[0-7]+")
 HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
@@ -69,6 +70,8 @@ def resolve_scalar(text: str) -> str | int | float | bool | None:
     """A plain scalar by the YAML 1.2 core schema. Raises ValueError for what is not a finite, 64-bit number."""
     if text in CONSTANTS:
         return CONSTANTS[text]
+    if text[0] not in NUMERIC:
+        return text
     if INTEGER.fullmatch(text) or OCTAL.fullmatch(text) or HEXADECIMAL.fullmatch(text):
         if len(text) > MAX_DIGITS:
             raise ValueError(f"the integer {shorten(text, 24)} has more than {MAX_DIGITS} digits")
@@ -108,7 +111,8 @@ class _Open:
 class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.document = Document(source, None)
+        self.keys, self.values = Places(source), Places(source)
+        self.document = Document(source, None, self.values, self.keys)
         self.problems: list[Problem] = []
         self.stack: list[_Open] = []
         self.nodes = 0
@@ -116,15 +120,15 @@ class _Reader:
 
     def read(self) -> None:
         for event in _events(self.source.text):
-            if isinstance(event, yaml.DocumentStartEvent):
+            if isinstance(event, yaml.NodeEvent):
+                self.node(event)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                self.close(event)
+            elif isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
                 if self.documents > 1:
                     self.report(event, "a second document starts here", "one file holds one spec: remove the `---`")
                     raise _TooMuch
-            elif isinstance(event, yaml.NodeEvent):
-                self.node(event)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                self.close(event)
 
     def node(self, event: Any) -> None:
         self.nodes += 1
@@ -141,7 +145,7 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             self.report(event, "a key must be a plain word", "remove the brackets before the `:`")
             raise _TooMuch
-        name, span = event.value, self.span(event)
+        name = event.value
         if name == "<<" and not event.style:
             self.report(event, "merge keys (`<<`) are not allowed", "write the entries out, or use a block")
         if event.tag is not None:
@@ -149,9 +153,11 @@ class _Reader:
         if name in parent.first_seen:
             first = parent.first_seen[name]
             self.report(event, f"the key '{shorten(name)}' is given twice", f"it was first given on line {first}")
-        parent.first_seen.setdefault(name, span.line)
+        else:
+            start: Any = event.start_mark
+            parent.first_seen[name] = start.line + 1
+            self.keys.note((*parent.path, name), event)
         parent.key = name
-        self.document.keys.setdefault((*parent.path, name), span)
 
     def value(self, event: Any, parent: _Open | None) -> None:
         path: Path = ()
@@ -165,7 +171,7 @@ class _Reader:
             parent.key = None
         else:
             self.document.data = data
-        self.document.values[path] = self.span(event)
+        self.values.note(path, event)
         if isinstance(data, dict | list):
             self.stack.append(_Open(path, data, event.start_mark.line, event.start_mark.column))
             if len(self.stack) > MAX_DEPTH:
@@ -202,44 +208,10 @@ class _Reader:
         done = self.stack.pop()
         start, end = (done.line, done.column), (event.end_mark.line, event.end_mark.column)
         if start[0] == end[0] and end[1] > start[1]:  # a flow collection on one line: its span is all of it
-            self.document.values[done.path] = Span(start[0] + 1, start[1] + 1, end[1] - start[1])
-
-    def span(self, event: Any) -> Span:
-        start, end = event.start_mark, event.end_mark
-        text = self.source.line(start.line + 1)
-        if not isinstance(event, yaml.ScalarEvent):
-            length = end.column - start.column if start.line == end.line else 1
-            if isinstance(event, yaml.CollectionStartEvent) and not event.flow_style:
-                length = len(text.rstrip()) - start.column
-            return Span(start.line + 1, start.column + 1, max(1, length))
-        length = end.column if start.line == end.line else len(text.rstrip())
-        return Span(start.line + 1, start.column + 1, max(1, length - start.column), self.pieces(event))
-
-    def pieces(self, event: Any) -> tuple[tuple[int, int, int], ...]:
-        """Where the lines of a scalar stand; nothing when it does not read as it is written (escapes)."""
-        value, style, first, last = event.value, event.style or "", event.start_mark.line, event.end_mark.line
-        if len(value) > MAX_MAPPED or last - first > MAX_MAPPED:
-            return ()
-        if first == last and not style and event.tag is None and event.anchor is None:
-            return ((0, first + 1, event.start_mark.column + 1),) if value else ()
-        quote = 1 if style in ("'", '"') else 0
-        found: list[tuple[int, int, int]] = []
-        index = 0
-        for number in range(first + (style in ("|", ">")), last + 1):  # without the header of a block
-            line = self.source.line(number + 1)
-            start = event.start_mark.column + quote if number == first else len(line) - len(line.lstrip())
-            written = line[start : event.end_mark.column - quote] if number == last else line[start:].rstrip()
-            rest = value[index:].lstrip() if found else value
-            if not rest or not written:
-                continue
-            if not rest.startswith(written):
-                return ()
-            found.append((len(value) - len(rest), number + 1, start + 1))
-            index = len(value) - len(rest) + len(written)
-        return tuple(found) if index >= len(value.rstrip()) else ()
+            self.values[done.path] = Span(start[0] + 1, start[1] + 1, end[1] - start[1])
 
     def report(self, event: Any, message: str, help: str = "") -> None:
-        span = self.span(event)
+        span = span_of(event, self.source)
         self.problems.append(Problem(self.source, span.line, span.column, span.length, message, help))
         if len(self.problems) >= MAX_PROBLEMS:
             raise _TooMuch

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isclose
 from pathlib import Path
+from typing import NamedTuple
 
 from lensnet.catalog.catalog import catalog
 from lensnet.catalog.component import FORK, Component
@@ -29,8 +30,7 @@ from lensnet.network.shape import Shape
 from lensnet.network.wiring import Wired, wire
 
 
-@dataclass(frozen=True)
-class LoadedNetwork:
+class LoadedNetwork(NamedTuple):
     """A network, and the components beside those of the catalogue that it was made with."""
 
     network: Network

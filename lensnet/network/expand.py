@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lensnet.catalog.component import FORK, Component
 from lensnet.language.body_spec import Repeat, Use, walk
@@ -21,8 +20,7 @@ MAX_NESTING = 24  # bodies in bodies
 _TOO_MANY = f"the network has more than {MAX_COMPONENTS:,} components"
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """Where the expansion stands: the path of the group, the numbers in scope, the bodies and blocks around."""
 
     scope: Scope
@@ -93,7 +91,7 @@ class Expander:
         count = self._count(repeat, place, frame)
         for index in range(1 if count is None else count):
             changes = {"name": str(index), "repeat": None, "sources": None if index else item.sources}
-            inner = replace(frame.into(name), scope={**frame.scope, "index": index}, nesting=frame.nesting)
+            inner = frame.into(name)._replace(scope={**frame.scope, "index": index}, nesting=frame.nesting)
             current = self._use(item.model_copy(update=changes), place, inner, current)
             if self._full((*place, "repeat")):
                 break

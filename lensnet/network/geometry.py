@@ -1,13 +1,13 @@
 """How positions of an output relate to positions of an input: what a window, a flatten or a patch does to the grid.
 
-Only integers live here; the numerical operators on fields (gather, scatter) are in `lensnet.predict.operators`.
+Only integers live here; the numerical operators on fields (gather, scatter) are in `lensnet.predict.operators`. What
+kind a geometry is, its class says: two kinds may hold the same numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 PaddingMode = Literal["zero", "circular", "ignore"]
 Edge = Literal["dark", "wrap", "mirror", "copy"]
@@ -17,7 +17,6 @@ class GeometryError(ValueError):
     """The geometry does not fit the input positions; the message says why and what would fit."""
 
 
-@dataclass(frozen=True)
 class Pointwise:
     """Every output position sees its own input position."""
 
@@ -25,8 +24,7 @@ class Pointwise:
         return positions
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A sliding window (convolution, pooling); one entry of each tuple per position axis.
 
     `mode`: what lies outside: zeros that count (`zero`), the other edge (`circular`), or nothing at all (`ignore`:
@@ -53,8 +51,7 @@ class Window:
         return tuple(out)
 
 
-@dataclass(frozen=True)
-class WindowTranspose:
+class WindowTranspose(NamedTuple):
     """The adjoint of a window: every input position paints `kernel` output positions (transposed convolution)."""
 
     kernel: tuple[int, ...]
@@ -79,8 +76,7 @@ class WindowTranspose:
         return out
 
 
-@dataclass(frozen=True)
-class Adaptive:
+class Adaptive(NamedTuple):
     """Windows chosen so that the output has `output` positions: output i covers floor(i*n/o) .. ceil((i+1)*n/o)."""
 
     output: tuple[int, ...]
@@ -91,7 +87,6 @@ class Adaptive:
         return self.output
 
 
-@dataclass(frozen=True)
 class Collapse:
     """All positions become one: global pooling, token mean."""
 
@@ -99,7 +94,6 @@ class Collapse:
         return ()
 
 
-@dataclass(frozen=True)
 class Flatten:
     """Positions become channels."""
 
@@ -107,8 +101,7 @@ class Flatten:
         return ()
 
 
-@dataclass(frozen=True)
-class Patches:
+class Patches(NamedTuple):
     """An image is cut into square patches, which become a sequence of tokens (row by row)."""
 
     patch: tuple[int, int]
@@ -122,8 +115,7 @@ class Patches:
         return ((h // a) * (w // b),)
 
 
-@dataclass(frozen=True)
-class Strided:
+class Strided(NamedTuple):
     """Along each axis, output i is input start + i*step: a slice, a crop, a padding, a turn, or room for tokens in
     front of a sequence. `edge`: what lies outside, nothing (`dark`), the other edge (`wrap`), the picture mirrored at
     its last row (`mirror`), or that row again (`copy`)."""
@@ -155,20 +147,18 @@ class Strided:
         return -1
 
 
-@dataclass(frozen=True)
-class Pick:
+class Pick(NamedTuple):
     """One position of a sequence is kept; the others are dropped."""
 
-    index: int
+    place: int
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
-        if len(positions) != 1 or not 0 <= self.index < positions[0]:
-            raise GeometryError(f"position {self.index} is not one of {'x'.join(map(str, positions)) or 'none'}")
+        if len(positions) != 1 or not 0 <= self.place < positions[0]:
+            raise GeometryError(f"position {self.place} is not one of {'x'.join(map(str, positions)) or 'none'}")
         return ()
 
 
-@dataclass(frozen=True)
-class Regrid:
+class Regrid(NamedTuple):
     """The same positions, row by row, on another grid: an image as a sequence, or a sequence as an image."""
 
     size: tuple[int, ...]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_not
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lensnet.network.geometry import Geometry
 from lensnet.network.shape import Shape
@@ -76,8 +76,7 @@ class Node:
         return self.component.name
 
 
-@dataclass(frozen=True)
-class InputSource:
+class InputSource(NamedTuple):
     """Where the signal comes from: `source` (gaussian, digits, file, ...) and its options as written.
 
     `objective`: the problem whose start is the input, where the network is the steps of an algorithm.
@@ -95,8 +94,7 @@ class InputSource:
         return self.source in LABELLED or (self.source == "file" and bool(self.options.get("labels")))
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """One `expect:` entry: bounds on a quantity at a component."""
 
     at: str
@@ -135,7 +133,7 @@ class Network:
     def with_batch(self, examples: int) -> Network:
         """The same network on fewer examples, for formulas that count them."""
         nodes = tuple(replace(node, examples=examples) for node in self.nodes)
-        return replace(self, input=replace(self.input, batch=examples), nodes=nodes)
+        return replace(self, input=self.input._replace(batch=examples), nodes=nodes)
 
     @property
     def has_jacobians(self) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, evaluate_number
@@ -26,8 +25,7 @@ EACH_MODE, MOST_SHOWN = "each_mode", 100
 """The option of every objective that gives each mode a row of its own, and how many may have one."""
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(NamedTuple):
     """An objective with its parameters.
 
     `modes`: their number along each axis. `spectrum` and `start`: by name, one number for every mode (pairs row by
@@ -38,8 +36,8 @@ class Objective:
     component: Component
     parameters: Mapping[str, Any]
     modes: tuple[int, ...]
-    spectrum: Mapping[str, tuple[float, ...]] = field(repr=False)
-    start: Mapping[str, tuple[float, ...]] = field(repr=False)
+    spectrum: Mapping[str, tuple[float, ...]]
+    start: Mapping[str, tuple[float, ...]]
     each_mode: bool = False
 
     @property

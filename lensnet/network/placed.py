@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lensnet.catalog.component import Component
 from lensnet.language.document import Path
@@ -15,8 +15,7 @@ Scope = Mapping[str, Number | None]
 """The numbers that a formula may name; None for one whose own formula is at fault, so that nobody knows it."""
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """A producer as the spec names it: an exact path, or a name to be looked up from the inside out of `prefix`."""
 
     name: str
@@ -25,8 +24,7 @@ class Reference:
     place: Path = ()
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """One component at its path, before parameters are evaluated and shapes are known."""
 
     path: str
@@ -39,8 +37,7 @@ class Placed:
     shares: Reference | None = None
 
 
-@dataclass(frozen=True)
-class Unread:
+class Unread(NamedTuple):
     """An item at fault, which holds its place: those behind it are looked at, but no shape comes out of it."""
 
     path: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from lensnet.language.document import Document
 from lensnet.language.source import Problem, did_you_mean
@@ -15,8 +15,7 @@ FORK_SUFFIX = ".fork"
 NOWHERE = "?"  # the producer of a reference that leads nowhere
 
 
-@dataclass(frozen=True)
-class Wired:
+class Wired(NamedTuple):
     """A placed component (None: a fork) with the paths of its producers, and of the component whose weights it uses."""
 
     path: str

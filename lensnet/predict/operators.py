@@ -65,7 +65,7 @@ class FieldOperators:
         if isinstance(self.geometry, Collapse | Flatten):
             return field.sum(axis=tuple(range(1, field.ndim)))
         if isinstance(self.geometry, Pick):
-            return field[:, self.geometry.index]
+            return field[:, self.geometry.place]
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions_out)
         gathered = reduce(lambda x, at: at[1].gather(x, at[0] + 1), enumerate(self._axes), field)
@@ -78,7 +78,7 @@ class FieldOperators:
             return self.everywhere(field)
         if isinstance(self.geometry, Pick):
             out = np.zeros((len(field), *self.positions))
-            out[:, self.geometry.index] = field
+            out[:, self.geometry.place] = field
             return out
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions)

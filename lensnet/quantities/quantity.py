@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lensnet.levels.ladder import Level
 
 Scale = Literal["linear", "log", "nats", "bits", "count", "bounded"]
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """A named number (or field) of a signal.
 
     `definition` says what is averaged over what, for prediction and measurement alike; `scale` how two values of it

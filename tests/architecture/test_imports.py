@@ -95,6 +95,30 @@ def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     assert "HEAVY []" in result.stderr, result.stderr[-2000:]
 
 
+LINTED = """
+import sys
+from lensnet.cli import main
+sys.argv = ["lensnet", "lint", "x_plus_x"]
+try:
+    main()
+except SystemExit:
+    pass
+modules = sorted(sys.modules)
+from lensnet.catalog.catalog import catalog
+print({"modules": modules, "components": sorted(catalog()._read)}, file=sys.stderr)
+"""
+
+
+def test_lint_loads_what_the_network_needs_and_nothing_else() -> None:
+    """No level, no numbers, no drawing; of the catalogue, the files of the components that it names, and the fork."""
+    result = subprocess.run([sys.executable, "-c", LINTED], capture_output=True, text=True, check=False)
+    found = ast.literal_eval(result.stderr.splitlines()[-1])
+    packages = {name.split(".")[1] for name in found["modules"] if name.startswith("lensnet.")}
+    assert packages <= {"cli", "language", "catalog", "network", "quantities", "levels"}
+    assert not set(found["modules"]) & {"numpy", "networkx", "rich", *HEAVY}
+    assert found["components"] == ["fork", "linear", "relu", "residual", "sum"]
+
+
 SYMBOLIC = {
     "lensnet.expressions.symbolic",
     "lensnet.algebra.fixed_points",

@@ -31,8 +31,8 @@ def _as_image(x: Tensor, node: Node) -> tuple[Tensor, Node]:
     window = node.geometry
     if not isinstance(window, Window) or len(window.kernel) != 1:
         return x, node
-    geometry = replace(
-        window, kernel=(1, *window.kernel), stride=(1, *window.stride), padding=(0, *window.padding),
+    geometry = window._replace(
+        kernel=(1, *window.kernel), stride=(1, *window.stride), padding=(0, *window.padding),
         dilation=(1, *window.dilation),
     )  # fmt: skip
     (given,), made = node.shapes_in, node.shape
