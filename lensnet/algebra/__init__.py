@@ -17,6 +17,7 @@ Functions of one variable under a Gaussian
     quadrature.py        otherwise Gauss-Legendre panels (mesh.py finds them)
     table.py             interpolation, for fields of very many different inputs
     moment_map.py        E f**2 and E f'**2 of a centred input as splines in its variance: a million at once
+    quintic.py           the splines, of one and of two variables
 
 Functions of two correlated Gaussians
     dual.py              an activation's kernel E f(u) f(v), the same of its slope, two different functions that meet

@@ -11,55 +11,17 @@ made once, answers in a tenth of the time. Its error is measured between the kno
 
 from __future__ import annotations
 
-from math import factorial
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
+from lensnet.algebra.quintic import DEGREE, Quintic
 
 Array = NDArray[np.float64]
 
 LOW, HIGH = 1e-10, 1e8
 _PER_E_FOLD = 16
-_DEGREE = 5
-
-
-class _Quintic:
-    """The interpolating spline of degree 5 at evenly spaced knots, as one polynomial between every two of them.
-
-    scipy makes it; it is evaluated here because numpy lets other threads run meanwhile, and scipy's splines do not.
-    """
-
-    def __init__(self, knots: Array, values: Array) -> None:
-        from scipy.interpolate import make_interp_spline
-
-        spline = make_interp_spline(knots, values, k=_DEGREE)
-        self.knots, self.step = knots, float(knots[-1] - knots[0]) / (knots.size - 1)
-        at = [knots[:-1]] * _DEGREE + [0.5 * (knots[1:] + knots[:-1])]  # the last derivative jumps at the knots
-        self.terms = [spline(x, order) * self.step**order / factorial(order) for order, x in enumerate(at)]
-
-    def __call__(self, x: Array) -> Array:
-        cell, share = self._place(x)
-        value = self.terms[-1].take(cell)
-        for term in reversed(self.terms[:-1]):
-            value *= share
-            value += term.take(cell)
-        return value
-
-    def slope(self, x: Array) -> Array:
-        cell, share = self._place(x)
-        value = _DEGREE * self.terms[-1].take(cell)
-        for order in range(_DEGREE - 1, 0, -1):
-            value *= share
-            value += order * self.terms[order].take(cell)
-        return value / self.step
-
-    def _place(self, x: Array) -> tuple[NDArray[np.intp], Array]:
-        x = np.asarray(x, dtype=np.float64)
-        cell = np.clip(np.nan_to_num((x - self.knots[0]) / self.step), 0, self.knots.size - 2).astype(np.intp)
-        return cell, (x - self.knots.take(cell)) / self.step
 
 
 class MomentMap:
@@ -76,7 +38,7 @@ class MomentMap:
         knots = np.linspace(np.log(LOW), np.log(HIGH), count)
         middle = 0.5 * (knots[1:] + knots[:-1])
         moments = expect(function, 0.0, np.exp(0.5 * np.sort(np.concatenate([knots, middle]))))
-        self._splines: list[_Quintic | None] = []
+        self._splines: list[Quintic | None] = []
         self._limits: list[float] = []
         error = 0.0
         for average in (moments.second_moment, moments.slope_second_moment):
@@ -87,11 +49,11 @@ class MomentMap:
                 stop = 0 if not known[0] else int(np.argmin(known)) // 2
             else:
                 stop = count
-            if stop <= 2 * _DEGREE:
+            if stop <= 2 * DEGREE:
                 self._splines.append(None)
                 self._limits.append(0.0)
                 continue
-            spline = _Quintic(knots[:stop], np.log(values[::2][:stop]))
+            spline = Quintic(knots[:stop], np.log(values[::2][:stop]))
             between = slice(1, 2 * stop - 2, 2)
             off = np.abs(np.expm1(spline(middle[: stop - 1]) - np.log(values[between])))
             error = max(error, 2.0 * float(off.max()) + float(np.max(wrong[between] / values[between])))
