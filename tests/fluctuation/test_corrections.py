@@ -16,6 +16,8 @@ from lensnet.measure.ensemble import measure
 from lensnet.measure.sources import load_batch
 from lensnet.predict.engine import Descent, Source
 from lensnet.predict.fluctuation.alignment import EQUAL, unrelated
+from lensnet.predict.fluctuation.backward import Backward
+from lensnet.predict.fluctuation.closeness import _sample
 from lensnet.predict.fluctuation.forward import Forward
 from lensnet.predict.fluctuation.pairs import ONE_ROW, pairs_of
 from lensnet.predict.fluctuation.response import Sources
@@ -159,3 +161,79 @@ def test_a_batch_scatters_as_its_rows_are_alike(correlation, tmp_path):
         assert logs.std() == pytest.approx(scatter.value, rel=4 / np.sqrt(2 * seeds) + 2 / n), (path, port)
         allowed = 5 * scatter.value / np.sqrt(seeds) + median.error
         assert np.median(logs) == pytest.approx(np.log(median.value), abs=allowed), (path, port)
+
+
+def test_slopes_of_a_smooth_activation_scatter_together_with_what_makes_them():
+    """sum g_i^2 d(z_i)/|g|^2 of independent normal g and z has the variance 3 Var d/n, the length of z included; with
+    the question and the layer below 2 + 3 Var d + 2."""
+    n = 100_000
+    body = f"- {{name: dense, component: linear, units: {n}, gain: 1.5}}\n  - {{name: act, component: tanh}}"
+    found = backward_variances(f"  {body}\n", n)
+    z = np.linspace(-10, 10, 200_001)
+    weight = np.exp(-(z**2) / 2)
+    weight /= weight.sum()
+    d = (1 - np.tanh(1.5 * z) ** 2) ** 2
+    spread = 3 * (weight @ d**2 / (weight @ d) ** 2 - 1)
+    assert found["act", "x"] * n == pytest.approx(2 + spread, rel=2e-3)
+    assert found["dense", "x"] * n == pytest.approx(4 + spread, rel=2e-3)
+
+
+def backward_variances(body, n):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.yaml"
+        file.write_text(f"network: net\ninput: {{source: gaussian, channels: {n}, batch: 1}}\nbody:\n{body}")
+        net = lensnet.load(str(file)).network
+    one = np.ones(1)
+    moments = propagate(net, Signal(0 * one, one))
+    sources = Sources(2 + sum(4 + len(node.ports) for node in net))
+    forward = Forward(net, moments.signals, lambda path: ONE_ROW, sources)
+    backward = Backward(net, forward, moments.gradients)
+    return {key: sources.law(found.response, 1).variance for key, found in backward.responses.items()}
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_the_sample_correlation_of_activations(name, correlation):
+    """ln(1 - r) over 300 neurons: its variance over 4,000 draws."""
+    f = np.tanh if name == "tanh" else lambda z: np.maximum(z, 0)
+    rng, n, draws = np.random.default_rng(0), 300, 4000
+    z, w = normal(rng, (draws, n)), normal(rng, (draws, n))
+    a, b = f(z), f(correlation * z + np.sqrt(1 - correlation**2) * w)
+    logs = np.log(1 - (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1)))
+    variance, _ = _sample(f, correlation)
+    assert n * logs.var() == pytest.approx(variance, rel=4 * np.sqrt(2 / draws) + 3 / n)
+
+
+def test_unrelated_rows_of_a_tanh_stack_scatter_together_by_what_chance_makes_them_alike(tmp_path):
+    """Infinitely wide, the rows stay uncorrelated; at width 48 chance correlations carry a third of the variance."""
+    n, depth, rows, draws = 48, 8, 8, 500
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        f"network: net\ninput: {{source: gaussian, channels: {n}, batch: {rows}}}\nbody:\n"
+        f"  - repeat: {depth}\n    name: layer\n    body:\n"
+        f"      - {{name: dense, component: linear, units: {n}}}\n      - {{name: act, component: tanh}}\n"
+    )
+    net = lensnet.load(str(file)).network
+    batch = load_batch(net.input)
+    source = Source(propagate(net, input_signal(net, batch)), batch.double().numpy())
+    effects = {(e.component, e.port, e.quantity): e for e in Descent(net, source, (Level.FLUCTUATION,)).effects}
+    rng = np.random.default_rng(0)
+    outputs, gradients = [], []
+    for _ in range(draws):
+        x, layers = batch.double().numpy().T, []
+        for _ in range(depth):
+            w = normal(rng, (n, n)) / np.sqrt(n)
+            x = np.tanh(w @ x)
+            layers.append((w, 1 - x**2))
+        outputs.append(np.log((x**2).mean()))
+        g = normal(rng, x.shape)
+        for w, slope in reversed(layers):
+            g = w.T @ (slope * g)
+        gradients.append(np.log((g**2).mean()))
+    noise = 3 / np.sqrt(2 * draws)
+    forward, backward = effects["layer.7.act", None, "scatter"].value, effects["layer.0.dense", "x", "scatter"].value
+    assert np.std(outputs) == pytest.approx(forward, rel=0.07 + noise)
+    assert np.std(gradients) == pytest.approx(backward, rel=0.1 + noise)

@@ -13,11 +13,12 @@ forward sources; a normalisation divides the gradient by the signal that came in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Network, Node
@@ -26,11 +27,14 @@ from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unr
 from lensnet.predict.fluctuation.forward import STEP, Forward
 from lensnet.predict.fluctuation.laws import average, mask_law, one_by_one, orthogonal, scaled
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
-from lensnet.predict.fluctuation.neuron import energy, slope_energy, slope_overlap
+from lensnet.predict.fluctuation.neuron import Energy, energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.response import Response, Sources, met
 from lensnet.predict.moments.backward import backward
 from lensnet.predict.moments.cross import BackwardCross
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind, slope_of
+
+Array = NDArray[np.float64]
+Shared = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -95,17 +99,44 @@ class Backward:
             return slope_overlap(function_of(node), mean, std, c) ** 2
 
         overlap = pairs.average(close.averaged(turn)) if not law.chain else 1.0
-        plain = gate.slope_law(n)
-        row = plain + self._masked_gates(node, gate.variance)
-        share = pair * (1 + 2 * after.alike.mean) / (3 * gate.variance) if gate.variance > 1e-12 else 0.0
-        share *= plain.variance / row.variance if row.variance > 0 else 1.0  # masks are each row's own
-        own = self.sources.add(node.path, "slopes", row, share, 2 * (1 - after.alike.mean) / 3)
+        own = self._slopes(node, gate, after.alike, lambda part: pairs.average(close.averaged(part)))
         sensitivity = gate.elasticity * (mean**2 + std**2) / std**2
         batch, single = self.sources.variance(base, pairs.rows), self.sources.variance(base)
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
         bent = gate.log_curvature * float(np.sqrt(batch))
         response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])
         return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair))
+
+    def _slopes(self, node: Node, gate: Energy, alike: Alignment, averaged: Callable[[Shared], float]) -> Array:
+        """What squared slopes d_i of n neurons make of a gradient, as gains: sum_i g_i^2 d_i/|g|^2 relative to E d.
+
+        The average of the d_i varies with the length of the pre-activations, which the forward sources hold, and with
+        what the neurons do beyond it, which is partly the noise of the activation itself; the weighting by g_i^2, of
+        which two rows share the squared cosine of their gradients, is the gradient's own. Together 3 Var d/n.
+        """
+        n, noise = node.shape.channels, self.sources.index(node.path, "activation")
+        neuron = self.forward.neurons.get(node.path)
+        beta = 0.0
+        if neuron is not None and noise is not None and not gate.is_gate and neuron.own_variance > 1e-9:
+            beta = gate.own_product(neuron) / neuron.own_variance
+        explained = 2 * gate.elasticity**2 + (beta**2 * neuron.own_variance if neuron is not None and beta else 0.0)
+        left = max(3 * gate.variance - explained, 0.0)
+        plain = gate.slope_law(n) if gate.is_gate else LogLaw(-left / (2 * n + 4), left / (n + 2))
+        row = plain + self._masked_gates(node, gate.variance)
+
+        def common(c: Array) -> Array:
+            shared = 2 * alike.mean * gate.pair(c) + gate.pair(c, own=True)
+            return shared - beta**2 * neuron.pair(c, own=True) if neuron is not None and beta else shared
+
+        share = averaged(common) / left if left > 1e-12 else 0.0
+        share *= plain.variance / row.variance if row.variance > 0 else 1.0  # masks are each row's own
+        turned = 2 * (1 - alike.mean) * alike.turned * gate.variance / left if left > 1e-12 else 0.0
+        if beta and noise is not None:  # 1 + beta A is not (1 + A)^beta
+            row = row + LogLaw(beta * (1 - beta) * self.sources.row(noise).variance / 2)
+        gains = self.sources.add(node.path, "slopes", row, share, turned)
+        if beta and noise is not None:
+            gains[noise] += beta
+        return gains
 
     def _other(self, node: Node, port: str, index: int, after: GradientResponse) -> GradientResponse:
         response, a = after.response, after.alike
@@ -121,9 +152,13 @@ class Backward:
             for law in node.weights.values():
                 one = chi_square(n) if law.distribution != "orthogonal" else orthogonal(law.fan_out, n)
                 row = row + one
-            response = response.with_noise(
-                self.sources.add(node.path, "weights", row, a.mean, 1.0), n, one_by_one(node)
-            )
+            gains = self.sources.add(node.path, "weights back", row, a.mean, a.turned)
+            forward = self.sources.index(node.path, "weights")
+            if forward is not None and len(node.weights) == 1:
+                (law,) = node.weights.values()
+                if law.distribution != "orthogonal":
+                    self.sources.couple(forward, int(np.argmax(gains)), 2.0 / (n * node.shape.channels))
+            response = response.with_noise(gains, n, one_by_one(node))
             a = a.mixed(n)
         return GradientResponse(response, self._spread_over_positions(node, index, a))
 
@@ -175,6 +210,7 @@ class Backward:
         response = replace(response, shift=response.shift + (spread - variance(response.gains)) / 2)
         mean = sum(s * k.alike.mean for s, k in zip(shares, known, strict=True))
         alike = bounded(mean, sum(s * k.alike.square for s, k in zip(shares, known, strict=True)))
+        alike = replace(alike, same=sum(s * k.alike.same for s, k in zip(shares, known, strict=True)))
         n = node.shapes_in[0].channels
         overlap = sum(4 * max(power[i] * power[j] - cross**2, 0.0) for (i, j), cross in crosses.items()) / total**2 / n
         row = LogLaw(-overlap / 2, overlap)

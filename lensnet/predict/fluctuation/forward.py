@@ -29,7 +29,7 @@ from lensnet.predict.fluctuation.laws import (
     standardises_batch,
 )
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square, dead_probability
-from lensnet.predict.fluctuation.neuron import Energy, energy, joint_energy, slope_energy, slope_overlap
+from lensnet.predict.fluctuation.neuron import Energy, energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.pairs import RowPairs
 from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources, met
 from lensnet.predict.fluctuation.several import product, several_layers
@@ -66,6 +66,7 @@ class Forward:
         self.cross = ForwardCross(network, signals)
         self.responses: dict[str, Response] = {INPUT: Response(np.zeros(sources.most), head_start)}
         self.closeness: dict[str, Closeness] = {INPUT: Closeness()}
+        self.neurons: dict[str, Energy] = {}
         for node in network:
             self.responses[node.path] = self._after(node)
             self.closeness[node.path] = self._close(node)
@@ -97,18 +98,17 @@ class Forward:
             if law.origin not in self.network or law.chain or not (np.isfinite(mean) and np.isfinite(std) and std > 0):
                 return before
             function = function_of(node)
-            slopes, values = slope_energy(function, mean, std), energy(function, mean, std)
-            if not (slopes.level > 0 and values.level > 0):
+            if not (slope_energy(function, mean, std).level > 0 and energy(function, mean, std).level > 0):
                 return before
-            steep, large = 3 * slopes.moments[1] - 1, values.moments[1] - 1
-            noise = steep + large - 2 * (joint_energy(function, mean, std) - 1)
-            drift = (large - steep) / 2 - slopes.moments[1]
 
             def overlap(c: Field) -> Field:
                 return slope_overlap(function, mean, std, c)
 
+            def value(z: Field) -> Field:
+                return np.asarray(function(mean + std * z))
+
             correlation = self.pairs(law.origin).average(lambda c: c)
-            return self.closeness[law.origin].activated(node.shape.channels, correlation, overlap, noise, drift)
+            return self.closeness[law.origin].activated(node.shape.channels, correlation, overlap, value)
         if node.component.coherence.kind == "fresh" and len(node.weights) == 1:
             (weights,) = node.weights.values()
             if weights.distribution != "orthogonal":
@@ -138,7 +138,8 @@ class Forward:
             return several_layers(self, node, signals[0], passed).with_noise(np.zeros(1), n, _unknown(pairs))
         table = node.shapes_in[0].kind == "ids"  # whose rows are drawn one by one
         row = chi_square(n) if table else self.dense_law(node, last, n)
-        return passed.with_noise(self.sources.add(node.path, "weights", row, pairs.square()), n, _unknown(pairs))
+        share = pairs.average(self.closeness[node.inputs[0]].averaged(np.square))
+        return passed.with_noise(self.sources.add(node.path, "weights", row, share), n, _unknown(pairs))
 
     def dense_law(self, node: Node, law: WeightLaw, units: int) -> LogLaw:
         """ln |W x|^2 over weight draws for one input, relative to its average."""
@@ -165,7 +166,7 @@ class Forward:
         mean, std = average(law)
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
             return base.passed(1.0)
-        neuron = energy(chained(law, function_of(node)), mean, std)
+        neuron = self.neurons[node.path] = energy(chained(law, function_of(node)), mean, std)
         to_variance = (mean**2 + std**2) / std**2
         n = node.shape.channels
         pairs = self.pairs(origin)
@@ -173,7 +174,12 @@ class Forward:
             removes_mean(self.network[origin]) or standardises_batch(self.network[origin])
         )
         row_variance = float(neuron.pair(1.0, True, centred))
-        share = pairs.average(lambda c: neuron.pair(c, True, centred)) / row_variance if row_variance > 1e-9 else 1.0
+
+        def common(c: Field) -> Field:
+            return neuron.pair(c, True, centred)
+
+        close = self.closeness[origin] if origin in self.closeness else Closeness()
+        share = pairs.average(close.averaged(common)) / row_variance if row_variance > 1e-9 else 1.0
         own = neuron.own_law(n, centred) + LogLaw(
             neuron.bend / n
         )  # the bend goes into the shift: no average reduces it

@@ -93,6 +93,11 @@ class Energy:
         """Relative variance of one neuron that the length of the pre-activation vector does not explain."""
         return max(self.variance - 2 * self.elasticity**2, 0.0)
 
+    def own_product(self, other: Energy) -> float:
+        """Covariance with another energy of the same neuron, without what the length of the vector explains."""
+        product = self.coefficients * other.coefficients
+        return float(product[1:].sum() - product[2])
+
     def own_law(self, n: int, centred: bool = False) -> LogLaw:
         """What n neurons add to ln Q for one input, beyond the length of their pre-activation vector (`centred`: and
         beyond its mean).

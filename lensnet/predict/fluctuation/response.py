@@ -31,6 +31,7 @@ class Sources:
         self._common = np.zeros((most, 4))
         self._row = np.zeros((most, 4))
         self._turned = np.zeros(most)
+        self._coupled: list[tuple[int, int, float]] = []
 
     @property
     def most(self) -> int:
@@ -52,10 +53,23 @@ class Sources:
         gains[index] = 1.0
         return gains
 
+    def couple(self, first: int, second: int, covariance: float) -> None:
+        """Two sources of one and the same weights: their covariance, the same for any two rows."""
+        self._coupled.append((first, second, covariance))
+
+    def index(self, path: str, kind: str) -> int | None:
+        """Where the source of this name is; None where there is none."""
+        return self.names.index((path, kind)) if (path, kind) in self.names else None
+
+    def row(self, index: int) -> LogLaw:
+        """The law of one source for a single row."""
+        return LogLaw(*(float(value) for value in self._row[index]))
+
     def law(self, response: Response, rows: int) -> LogLaw:
         """The law of ln Q relative to the infinitely wide network, Q averaged over so many rows."""
         powers = response.gains[:, None] ** np.arange(1, 5)
-        common = LogLaw(*(float(value) for value in np.sum(powers * self._common, axis=0)))
+        mean, _, third, fourth = (float(value) for value in np.sum(powers * self._common, axis=0))
+        common = LogLaw(mean, max(self.common_variance(response.gains), 0.0), third, fourth)
         left = np.broadcast_to(1.0 / np.asarray(response.inside), self.most)[:, None] ** np.array([1, 1, 2, 3])
         own = LogLaw(*(float(value) for value in np.sum(powers * (self._row - self._common) * left, axis=0)))
         turned = float(response.gains**2 @ (self._turned * left[:, 1])) / own.variance if own.variance > 0 else 0.0
@@ -71,7 +85,8 @@ class Sources:
         return 0.0 if rows < 2 else self.variance(response) - self.common_variance(response.gains)
 
     def common_variance(self, gains: Array) -> float:
-        return float(gains**2 @ self._common[:, 1])
+        both = sum(2 * gains[i] * gains[j] * covariance for i, j, covariance in self._coupled)
+        return float(gains**2 @ self._common[:, 1] + both)
 
 
 @dataclass(frozen=True)
