@@ -32,7 +32,7 @@ from lensnet.predict.fluctuation.log_law import LogLaw, chi_square, dead_probabi
 from lensnet.predict.fluctuation.neuron import Energy, energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.pairs import RowPairs
 from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources, met
-from lensnet.predict.fluctuation.several import product, several_layers
+from lensnet.predict.fluctuation.several import ATTENTION, elasticity, product, several_layers
 from lensnet.predict.moments.cross import ForwardCross
 from lensnet.predict.moments.forward import CrossFields, forward
 from lensnet.predict.moments.pointwise import chained, function_of, gaussian_behind
@@ -114,6 +114,9 @@ class Forward:
             if weights.distribution != "orthogonal":
                 correlation = self.pairs(node.path).average(lambda c: c)
                 return before.dense(node.shape.channels, correlation)
+        if set(node.weights) == ATTENTION:
+            correlation = self.pairs(node.path).average(lambda c: c)
+            return before.dense(node.shape.channels, correlation).dense(node.shape.channels, correlation)
         return before
 
     def _doubted(self, node: Node, response: Response) -> Response:
@@ -130,7 +133,8 @@ class Forward:
         if len(node.weights) == 1:
             e = 1.0 - bias / total if total > 0 else 1.0
         else:
-            e = self._elasticities(node, signals)[0]
+            known = elasticity(self, node, signals[0])
+            e = self._elasticities(node, signals)[0] if known is None else known
         base, pairs, n = before[0], self.pairs(node.path), node.shape.channels
         variance = self.sources.variance(base, pairs.rows)
         passed = base.passed(e, e * (1 - e) * variance / 2, (1 - e) * float(np.sqrt(variance)))

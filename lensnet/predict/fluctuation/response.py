@@ -80,6 +80,16 @@ class Sources:
         own = response.gains**2 @ ((self._row[:, 1] - self._common[:, 1]) / response.inside)
         return self.common_variance(response.gains) + float(own) / rows
 
+    def gathered(self, response: Response, share: float, ratio: float) -> tuple[float, Array]:
+        """Where rows are averages over rows of which two shared `share` of a dense layer's noise: what they then have
+        in common of their own noise, `ratio` of what is shared like that and less of what is shared less; and what
+        becomes of `Response.inside`."""
+        row, common = self._row[:, 1], self._common[:, 1]
+        alike = np.divide(common, row, out=np.zeros_like(row), where=row > 0) / max(share, 1e-12)
+        part = np.clip(ratio, 0.0, 1 - 1e-6) * np.minimum(alike, 1.0)
+        own = response.gains**2 * np.maximum(row - common, 0.0) / np.asarray(response.inside)
+        return float(own @ part), np.asarray(response.inside) / (1 - part)
+
     def apart(self, response: Response, rows: int) -> float:
         """Variance of ln Q of a single row that different rows do not share; 0 for one row."""
         return 0.0 if rows < 2 else self.variance(response) - self.common_variance(response.gains)

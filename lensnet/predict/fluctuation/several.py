@@ -13,6 +13,7 @@ differs from draw to draw: the power S = sum_j a_ij^2 of the softmax, an average
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log1p
 from typing import TYPE_CHECKING
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Shared = Callable[[Array], Array]
 _SAMPLES = 4096
-_MOST_ALIKE = 0.2
+_STEEPER = 1.1
+ATTENTION = {"query", "key", "value", "output"}
+"""The weights of a component that is attention."""
 _UNRELATED = 1e-3
 """Covariance of two factors, against their sizes, up to which they count as independent."""
 
@@ -47,7 +50,7 @@ def several_layers(forward: Forward, node: Node, signal: Signal, response: Respo
     kinds = set(node.weights)
     if kinds == {"value", "gate"}:
         return _gated(forward, node, signal, response)
-    if kinds == {"query", "key", "value", "output"}:
+    if kinds == ATTENTION:
         return _attended(forward, node, signal, response)
     if kinds == {"router", "inner", "outer"}:
         return _routed(forward, node, signal, response)
@@ -123,33 +126,62 @@ def _identity() -> PointwiseFunction:
     return pointwise(X, name="identity")
 
 
+@dataclass(frozen=True)
+class _Looks:
+    """How attention looks at its tokens: `power` = E sum_j a_ij^2 and its relative variance `spread`, the `part` of the
+    output's second moment that it decides, and the elasticity of that to the tokens' own."""
+
+    spread: float
+    part: float
+    elasticity: float
+
+    @classmethod
+    def of(cls, forward: Forward, node: Node, signal: Signal) -> _Looks:
+        query, key, value = (node.weights[name] for name in ("query", "key", "value"))
+        q = float(np.mean(signal.second_moment))
+        asked = query.gain**2 * q + query.bias_std**2 + query.bias_mean**2
+        heads, tokens, alike = int(node.parameters["heads"]), node.shape.position_count, max(_beside(forward, node), 0)
+        # what tokens have in common moves all logits of a query together
+        logits = asked * key.gain**2 * q * (1 - alike)
+
+        def power(factor: float) -> tuple[float, float]:
+            return looks(logits * factor, tokens, node.shape.channels // heads, bool(node.parameters["causal"]))
+
+        own, spread = power(1.0)
+        part = (1 - alike) * own / (alike + (1 - alike) * own)
+        steeper = np.log(power(_STEEPER)[0] / own) / np.log(_STEEPER) if logits > 0 else 0.0
+        both = 1 + query.gain**2 * q / max(asked, 1e-300)
+        seen = value.gain**2 * q * (alike + (1 - alike) * own)
+        kept = seen / max(seen + value.bias_std**2 + value.bias_mean**2, 1e-300)
+        return cls(spread, part, float(kept * (1 + part * both * steeper)))
+
+
+def _beside(forward: Forward, node: Node) -> float:
+    return forward.pairs(node.inputs[0]).beside
+
+
+def elasticity(forward: Forward, node: Node, signal: Signal) -> float | None:
+    """d ln q_out/d ln q_in of attention, for tokens as much alike as they are; None for other components."""
+    return _Looks.of(forward, node, signal).elasticity if set(node.weights) == ATTENTION else None
+
+
 def _attended(forward: Forward, node: Node, signal: Signal, response: Response) -> Response:
     """Values and output are two samples of neurons; the power S of the softmax counts with its share of the output.
 
-    The neurons that come in are looked at through an average over tokens: what these have in common counts more.
+    What comes in is looked at through an average over tokens, and of noise that single tokens had each for themselves
+    that leaves what they have in common: of a dense layer before, a share in step with what pairs of rows share.
     """
     pairs, before, n = forward.pairs(node.path), forward.pairs(node.inputs[0]), node.shape.channels
-    query, key, value, output = (node.weights[name] for name in ("query", "key", "value", "output"))
+    value, output = node.weights["value"], node.weights["output"]
     row = forward.dense_law(node, value, value.fan_out) + forward.dense_law(node, output, n)
-    made = response.with_noise(forward.sources.add(node.path, "weights", row, pairs.square()), n)
-    q = float(np.mean(signal.second_moment))
-    asked = query.gain**2 * q + query.bias_std**2 + query.bias_mean**2
-    heads, tokens, alike = int(node.parameters["heads"]), node.shape.position_count, before.beside
-    # what tokens have in common moves all logits of a query together
-    logits = asked * key.gain**2 * q * (1 - alike)
-    power, spread = looks(logits, tokens, n // heads, bool(node.parameters["causal"]))
-    part = (1 - alike) * power / (alike + (1 - alike) * power)
-    noise = forward.sources.add(node.path, "looks", lognormal(part**2 * spread / heads), before.square())
-    gained = max(pairs.square() - before.square(), 0.0) if np.isfinite(response.width) else 0.0
-    common = forward.sources.add(node.path, "gathered", lognormal(2 * gained / n), 1.0)
-    return made.with_noise(noise + common, n, _alike(node, alike) if np.isfinite(response.width) else ())
-
-
-def _alike(node: Node, alike: float) -> tuple[str, ...]:
-    text = (
-        f"tokens at {node.path} have little in common (cosine {alike:.2f}; above {_MOST_ALIKE:g} its scatter is larger)"
-    )
-    return (text,) if alike > _MOST_ALIKE else ()
+    close = forward.closeness[node.inputs[0]].dense(n, pairs.average(lambda c: c))
+    made = forward.sources.add(node.path, "weights", row, pairs.average(close.averaged(np.square)))
+    seen, shared, share = _Looks.of(forward, node, signal), before.square(), pairs.square()
+    power = lognormal(seen.part**2 * seen.spread / int(node.parameters["heads"]))
+    made = made + forward.sources.add(node.path, "looks", power, shared)
+    common, inside = forward.sources.gathered(response, shared, (share - shared) / max(1 - shared, 1e-12))
+    made = made + forward.sources.add(node.path, "gathered", lognormal(common), 1.0)
+    return replace(response, inside=inside).with_noise(made, n)
 
 
 def looks(variance: float, tokens: int, width: int, causal: bool) -> tuple[float, float]:
