@@ -25,6 +25,8 @@ _LEFT = {"mean": "m'", "second_moment": "q'"}
 _OPERATORS = {
     "gather": "sum over the window of each output position",
     "scatter": "the way back of gather: sum over the windows that saw each input position",
+    "gather_squares": "the sum over the window with every weight of a tap squared",
+    "scatter_squares": "the way back with every weight of a tap squared",
     "mean_positions": "average over the positions of an example",
     "mean_batch": "average over the examples and positions of the batch",
     "everywhere": "the same number at every input position",

@@ -107,7 +107,7 @@ def _axes_met(node: Node) -> tuple[int, list[int]] | None:
 
 
 def _read(name: str, layout: Layout, sizes: Sequence[int]) -> tuple[int, list[int]] | None:
-    early = name.startswith("conv") or name == "batch_norm"
+    early = name.startswith("conv") or name in ("batch_norm", "im2col")
     place = 1 if early else len(layout.axes) - 1
     seen = [atom for axis in layout.axes[place : place + 1] for atom in axis]
     if any(not isinstance(atom.role, int) or atom.size != sizes[atom.role] for atom in seen) or len(seen) > 1:
@@ -155,8 +155,12 @@ def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Be
 
 def grid_parameters(beam: Beam) -> dict[str, int]:
     """Shape parameters of the components that may have any shape."""
-    places = dict(zip(("rows", "columns", "slices"), (*beam.positions, 0, 0), strict=False))
-    return {"channels_to": beam.channels, **places}
+    return {"channels_to": beam.channels, **named(beam.positions)}
+
+
+def named(positions: Sequence[int]) -> dict[str, int]:
+    """The sizes of a grid as parameters."""
+    return dict(zip(("rows", "columns", "slices"), positions, strict=False))
 
 
 def lone_operations(nodes: Iterable[Node]) -> dict[tuple[str, int], int]:
@@ -176,7 +180,7 @@ def lone_operations(nodes: Iterable[Node]) -> dict[tuple[str, int], int]:
 
 _WITH_WEIGHTS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm",
-    "layer_norm", "addmm", "lstm", "gru",
+    "layer_norm", "addmm", "lstm", "gru", "rnn_tanh", "rnn_relu", "im2col",
 )  # fmt: skip
 
 

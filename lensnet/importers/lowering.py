@@ -137,13 +137,9 @@ def gated(graph: Graph, node: Node) -> None:
 
 
 def averaged(graph: Graph, node: Node) -> None:
-    """A sum over axes, or an average of everything along the last axis, as a mean and a factor."""
+    """A sum over axes as a mean and a factor."""
     source = arguments(node)[0]
     rank = source.meta["val"].dim()
-    if name_of(node) == "adaptive_avg_pool1d":
-        if int(node.meta["val"].shape[-1]) == 1:
-            node.target, node.args, node.kwargs = ATEN.mean.dim, (source, [rank - 1], True), {}
-        return
     axes = argument(node, 1, "dim")
     axes = list(range(rank)) if axes is None else [axes] if isinstance(axes, int) else list(axes)
     keep = bool(argument(node, 2, "keepdim", False))
@@ -191,3 +187,42 @@ def bracketed(graph: Graph, node: Node) -> bool:
     node.replace_all_uses_with(here)
     graph.erase_node(node)
     return True
+
+
+def smaller(graph: Graph, node: Node) -> None:
+    """min(a, b) = -max(-a, -b)."""
+    write = Writer(graph, node)
+    signs = [write(ATEN.neg.default, one) for one in arguments(node)[:2]]
+    node.target, node.args = ATEN.neg.default, (write(ATEN.maximum.default, *signs),)
+
+
+WITH_PLACES = (
+    "max", "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d",
+)  # fmt: skip
+"""Maxima that come with the places where they stand."""
+
+
+def without_places(node: Node) -> None:
+    """A maximum whose places nobody asks for is that alone."""
+    name, value = name_of(node), node.meta.get("val")
+    if not isinstance(value, tuple | list) or any(
+        user.target is not operator.getitem or arguments(user)[1] != 0 for user in node.users
+    ):
+        return
+    if name == "max":
+        axis, keep = argument(node, 1, "dim"), bool(argument(node, 2, "keepdim", False))
+        node.target, node.args, node.kwargs = ATEN.amax.default, (arguments(node)[0], [axis], keep), {}
+    elif "adaptive" not in name:
+        node.target = getattr(ATEN, name.removesuffix("_with_indices")).default
+    else:
+        source, out = arguments(node)[0], [int(n) for n in value[0].shape[2:]]
+        sizes = list(zip(source.meta["val"].shape[2:], out, strict=True))
+        if any(large % small for large, small in sizes):
+            return
+        pool = getattr(ATEN, name.removeprefix("adaptive_")).default
+        node.target, node.args, node.kwargs = pool, (source, [large // small for large, small in sizes]), {}
+    node.meta = {**node.meta, "val": value[0]}
+    for user in list(node.users):
+        user.replace_all_uses_with(node)
+        node.graph.erase_node(user)

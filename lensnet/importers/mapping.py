@@ -251,6 +251,7 @@ class Mapper(Statics):
         self.items.append(item)
         self.tables += owners if component == "embedding" else []
         self.by_path[path] = item
+        self.values[node] = made
         return made
 
     def between(self, node: Node, source: Node) -> Node:
@@ -274,5 +275,17 @@ class Mapper(Statics):
         return self.add(node, component, parameters, [(source, self.beam(source))], beam, **more)
 
 
-_STRUCTURE = ("tokens", "grid", "flatten", "slice", "take", "frame", "pick", "transpose", "fold", "prepend")
-_OWN_NAMES = (*_STRUCTURE, "residual", "sum", "scale", "multiply", "rmsnorm", "rotary", "attend", "source", "gate")
+_STRUCTURE = ("tokens", "grid", "flatten", "slice", "take", "frame", "pick", "transpose", "prepend", "unflatten")
+_OWN_NAMES = (
+    *_STRUCTURE,
+    "residual",
+    "sum",
+    "scale",
+    "multiply",
+    "rmsnorm",
+    "rotary",
+    "attend",
+    "source",
+    "gate",
+    "elementwise_gain",
+)

@@ -16,7 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch.fx import Graph, Node
 
-from lensnet.importers.lowering import averaged, bracketed, einsum, gated, recurrence
+from lensnet.importers.lowering import (
+    WITH_PLACES,
+    averaged,
+    bracketed,
+    einsum,
+    gated,
+    recurrence,
+    smaller,
+    without_places,
+)
 from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.writes import written
 
@@ -44,14 +53,18 @@ def normalise(graph: Graph) -> None:
             _apart(graph, node, name)
         elif name == "einsum":
             einsum(graph, node)
-        elif name in ("lstm", "gru"):
+        elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             recurrence(graph, node)
         elif name == "getitem_index":
             bracketed(graph, node)
         elif name == "glu":
             gated(graph, node)
-        elif name in ("sum", "adaptive_avg_pool1d"):
+        elif name == "sum":
             averaged(graph, node)
+        elif name == "minimum":
+            smaller(graph, node)
+        elif name in WITH_PLACES:
+            without_places(node)
         else:
             _functional(node)
     for node in reversed(list(graph.nodes)):

@@ -16,6 +16,11 @@ from lensnet.importers.draft import Static, Value
 from lensnet.importers.laws import TensorLaw, law_of
 from lensnet.importers.operations import arguments, name_of, table
 
+_NOISE = {
+    "randn_like": TensorLaw("random", 0.0, 1.0, "normal"), "randn": TensorLaw("random", 0.0, 1.0, "normal"),
+    "rand_like": TensorLaw("random", 0.5, 12**-0.5, "uniform"), "rand": TensorLaw("random", 0.5, 12**-0.5, "uniform"),
+}  # fmt: skip
+
 
 class Statics:
     """`values`: what each node was found to be; `tables`: the parameters that embeddings have read."""
@@ -54,6 +59,8 @@ class Statics:
             if value is not None:  # a buffer is not drawn again: its numbers are what they are
                 return replace(law, mean=float(value.double().mean()), std=float(value.double().std(correction=0)))
             return law
+        if isinstance(node, Node) and node.op != "placeholder" and (noise := _NOISE.get(name_of(node))) is not None:
+            return noise
         value = self.evaluator(node)
         return TensorLaw("unknown") if value is None else law_of(value)
 

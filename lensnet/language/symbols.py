@@ -129,6 +129,8 @@ PRODUCT_OPERATORS: dict[str, int | tuple[int, int]] = {
 FIELD_OPERATORS: dict[str, int | tuple[int, int]] = {
     "gather": 1,
     "scatter": 1,
+    "gather_squares": 1,
+    "scatter_squares": 1,
     "mean_positions": 1,
     "mean_batch": 1,
     "everywhere": 1,
@@ -188,6 +190,8 @@ SPECIAL: dict[str, int | tuple[int, int]] = {
     "max_variance": 1,
     "softmax_square_sum": 3,
     "softmax_jacobian": 3,
+    "log_sum_mean": 3,
+    "log_sum_square": 3,
     "attention_mix": 8,
     "attention_gradient": 10,
     "attend_mix": 9,

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 PaddingMode = Literal["zero", "circular", "ignore"]
 Edge = Literal["dark", "wrap", "mirror", "copy"]
+Filter = Literal["nearest", "nearest_exact", "linear", "cubic", "area"]
 
 
 class GeometryError(ValueError):
@@ -170,4 +171,42 @@ class Regrid(NamedTuple):
         return size
 
 
-Geometry = Pointwise | Window | WindowTranspose | Adaptive | Collapse | Flatten | Patches | Strided | Pick | Regrid
+class Resample(NamedTuple):
+    """Every output position is a weighted sum of input positions near its own place: an interpolation to `output`
+    positions by a `filter` (see `lensnet.network.resampling`). `corners`: the outermost places coincide."""
+
+    output: tuple[int, ...]
+    filter: Filter
+    corners: bool = False
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) != len(self.output):
+            raise GeometryError(f"asked for {len(self.output)} output axes, the input has {len(positions)}")
+        return self.output
+
+
+class Unflatten(NamedTuple):
+    """Channels become positions, of which there were none."""
+
+    size: tuple[int, ...]
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if positions:
+            raise GeometryError(f"the input has {len(positions)} position axes already")
+        return self.size
+
+
+Geometry = (
+    Pointwise
+    | Window
+    | WindowTranspose
+    | Adaptive
+    | Collapse
+    | Flatten
+    | Patches
+    | Strided
+    | Pick
+    | Regrid
+    | Resample
+    | Unflatten
+)

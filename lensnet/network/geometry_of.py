@@ -16,7 +16,9 @@ from lensnet.network.geometry import (
     Pick,
     Pointwise,
     Regrid,
+    Resample,
     Strided,
+    Unflatten,
     Window,
     WindowTranspose,
 )
@@ -55,9 +57,17 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
         return _strided(component, parameters)
     if kind == "pick":
         return Pick(int(parameters["index"]))
+    if kind == "resample":
+        return Resample(_sizes(parameters), parameters["filter"], bool(parameters["corners"]))
+    if kind == "unflatten":
+        return Unflatten(_sizes(parameters))
     if kind == "regrid":
-        return Regrid(tuple(parameters["size"]) if "size" in parameters else ())
+        return Regrid(_sizes(parameters) if "rows" in parameters else ())
     return Flatten() if kind == "flatten" else Pointwise()
+
+
+def _sizes(parameters: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(size for name in ("rows", "columns", "slices") if (size := int(parameters[name])))
 
 
 def _strided(component: Component, parameters: Mapping[str, Any]) -> Strided:

@@ -11,7 +11,7 @@ from lensnet.language.document import Document
 from lensnet.language.formula import FormulaError, UnknownValue, evaluate_number
 from lensnet.language.source import Problem, did_you_mean
 from lensnet.language.symbols import SHAPE_SYMBOLS, constant_symbols
-from lensnet.network.geometry import Flatten, Geometry, GeometryError, Patches, Window, WindowTranspose
+from lensnet.network.geometry import Flatten, Geometry, GeometryError, Patches, Unflatten, Window, WindowTranspose
 from lensnet.network.geometry_of import make_geometry
 from lensnet.network.graph import Node
 from lensnet.network.initialisation import InitialisationError, weight_law
@@ -204,10 +204,12 @@ class Resolver:
             positions = tuple(size for text in texts if (size := int(self._inner_number(placed, text, scope))))
         if formula is not None:
             channels = self._inner_number(placed, formula, scope)
-            if channels != int(channels) or channels < 1:
-                raise self.reader.refuse(placed, (), f"{placed.component.name} would have {channels:g} output channels")
+        elif isinstance(geometry, Unflatten):
+            channels = shapes[0].features / prod(positions)
         else:
             channels = shapes[0].features if isinstance(geometry, Flatten) else shapes[0].channels
+        if channels != int(channels) or channels < 1:
+            raise self.reader.refuse(placed, (), f"{placed.component.name} would have {channels:g} output channels")
         return Shape(int(channels), positions, spec.kind or ("state" if shapes[0].kind == "state" else "real"))
 
     def _weights(

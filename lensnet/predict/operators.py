@@ -5,6 +5,7 @@ geometry
 
     gather(x)        sum over the window of each output position (zero outside, wrapping round, or nothing there)
     scatter(y)       its exact adjoint, back onto the input positions: <gather(x), y> = <x, scatter(y)>
+    gather_squares, scatter_squares     the same with every weight of a tap squared, where taps have weights
     window_count     gather(1): how many real taps each output position has
     window_taps      how many taps the window has, real or not
     mean_positions   average over all positions of an example
@@ -35,15 +36,18 @@ from lensnet.network.geometry import (
     Pick,
     Pointwise,
     Regrid,
+    Resample,
     Strided,
+    Unflatten,
     Window,
     WindowTranspose,
 )
 from lensnet.network.graph import Node
+from lensnet.network.resampling import weights
 from lensnet.network.windows import logit_bias, windows_of
 from lensnet.predict.codes import code_moments
 from lensnet.predict.neighbour_response import NeighbourResponse
-from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WindowTaps
+from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WeightedTaps, WindowTaps
 from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient, window_maximum
 
 Field = NDArray[np.float64]
@@ -68,6 +72,8 @@ class FieldOperators:
             return field[:, self.geometry.place]
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions_out)
+        if isinstance(self.geometry, Unflatten):
+            return self._spread(field, self.positions_out)
         gathered = reduce(lambda x, at: at[1].gather(x, at[0] + 1), enumerate(self._axes), field)
         return gathered.reshape(len(field), -1) if isinstance(self.geometry, Patches) else gathered
 
@@ -82,10 +88,27 @@ class FieldOperators:
             return out
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions)
+        if isinstance(self.geometry, Unflatten):
+            return field.sum(axis=tuple(range(1, field.ndim)))
         if isinstance(self.geometry, Patches):
             a, b = self.geometry.patch
             field = field.reshape(len(field), self.positions[0] // a, self.positions[1] // b)
         return reduce(lambda y, at: at[1].scatter(y, at[0] + 1), enumerate(self._axes), field)
+
+    def squared(self) -> FieldOperators:
+        """The same with every weight of a tap squared."""
+        return self._weighing(np.square)
+
+    def counting(self) -> FieldOperators:
+        """The same with weight 1 for every tap that has one."""
+        return self._weighing(lambda weights: (weights != 0.0).astype(float))
+
+    def _weighing(self, change: Operator) -> FieldOperators:
+        if not isinstance(self.geometry, Resample):
+            return self
+        out = FieldOperators(self.geometry, self.positions, self.positions_out)
+        out._axes = [WeightedTaps(change(taps.weights)) for taps in self._axes if isinstance(taps, WeightedTaps)]
+        return out
 
     def mean_positions(self, field: Field) -> Field:
         """Average over positions, of the input or the output; the axes stay (with length 1) unless the component
@@ -166,6 +189,8 @@ def _fixed_operators(node: Node) -> Mapping[str, Callable[..., Field]]:
         known["operators"] = {
             "gather": operators.gather,
             "scatter": operators.scatter,
+            "gather_squares": operators.squared().gather,
+            "scatter_squares": operators.squared().scatter,
             "mean_positions": operators.mean_positions,
             "mean_batch": operators.mean_batch,
             "everywhere": operators.everywhere,
@@ -237,12 +262,12 @@ def constants_for(node: Node) -> Mapping[str, Field | float]:
     if isinstance(node.geometry, Pointwise | Flatten):
         out |= {"window_count": 1.0, "window_divisor": 1.0, "window_largest": 1.0, "window_overlap": 1.0}
     else:
-        count = operators.window_count
+        count = operators.counting().window_count
         whole = isinstance(node.geometry, Window) and node.geometry.mode != "ignore"
         out["window_count"] = count
         out["window_divisor"] = np.full_like(count, operators.window_taps) if whole else count
         out["window_largest"] = float(count.max())
-        out["window_overlap"] = float(operators.scatter(np.ones((1, *operators.positions_out))).max())
+        out["window_overlap"] = float(operators.counting().scatter(np.ones((1, *operators.positions_out))).max())
     if {"window", "bias_std"} <= set(node.parameters):
         out["logit_bias"] = logit_bias(node, most_heads=8)
     if "encoding" in node.parameters:
@@ -271,6 +296,9 @@ def _axis_taps(geometry: object, positions: tuple[int, ...], positions_out: tupl
             return [TransposedTaps(WindowTaps(n, o, k, s, p, d)) for n, o, k, s, p, d in sizes]
         case Strided():
             return [StridedTaps(size, tuple(geometry.places(axis, size))) for axis, size in enumerate(positions)]
+        case Resample(filter=filter, corners=corners):
+            sizes = zip(positions, positions_out, strict=True)
+            return [WeightedTaps(weights(filter, n, o, corners)) for n, o in sizes]
         case Adaptive():
             return [BinTaps(n, o) for n, o in zip(positions, positions_out, strict=True)]
         case Patches(patch):

@@ -19,7 +19,7 @@ Field = NDArray[np.float64]
 
 
 class AxisTaps(Protocol):
-    """A linear map along one axis whose matrix has entries that count taps."""
+    """A linear map along one axis whose matrix has entries that count taps, or weigh them."""
 
     def gather(self, field: Field, axis: int) -> Field:
         """Sum over the taps of every output position along `axis`."""
@@ -120,6 +120,19 @@ class TransposedTaps:
 
     def scatter(self, field: Field, axis: int) -> Field:
         return self.window.gather(field, axis)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedTaps:
+    """Output i is the sum of inputs j times `weights[i, j]`."""
+
+    weights: Field
+
+    def gather(self, field: Field, axis: int) -> Field:
+        return np.moveaxis(np.moveaxis(field, axis, -1) @ self.weights.T, -1, axis)
+
+    def scatter(self, field: Field, axis: int) -> Field:
+        return np.moveaxis(np.moveaxis(field, axis, -1) @ self.weights, -1, axis)
 
 
 @dataclass(frozen=True)

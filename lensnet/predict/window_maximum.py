@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 _WINDOWS = 1 << 12
 _EVALUATIONS = 1 << 17
 _BLOCK = 1 << 10
+_ENTRIES = 1 << 24  # of the matrices of all windows at once: a pool of hundreds of places has few windows
 _NODES = 32
 
 
@@ -125,7 +126,8 @@ class WindowMaximum:
         the place of its representative among them."""
         real = np.tile(self.taps.inside.sum(axis=1), len(self.sd))
         order = np.lexsort((self._likeness, real))
-        step = max(1, -(-len(order) // _WINDOWS))
+        most = max(1, min(_WINDOWS, _ENTRIES // self.taps.index.shape[1] ** 2))
+        step = max(1, -(-len(order) // most))
         chosen = order[step // 2 :: step]
         representative = np.empty(len(order), dtype=np.int64)
         representative[order] = np.minimum(np.arange(len(order)) // step, len(chosen) - 1)
@@ -186,12 +188,12 @@ class WindowMaximum:
         averages = [np.where(sample.inside, field, 0.0).sum(axis=-1) / real for field in (first, second)]
         return averages[0], np.maximum(averages[1], 1e-300)
 
-    def _draws(self) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.int8], NDArray[Any]]]:
+    def _draws(self) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.int16], NDArray[Any]]]:
         """Blocks of chosen windows, twice each (points and their mirror images): the largest value, the tap that has it
         and the Gaussian behind that tap, `(windows, points)`."""
         sample = self._sample
         windows, count = sample.sds.shape
-        points = points_for(count, windows, _EVALUATIONS)
+        points = points_for(count, windows, max(_EVALUATIONS, 2 * count * windows))
         for number, start in enumerate(range(0, windows, _BLOCK)):
             block = slice(start, start + _BLOCK)
             roots = (sample.sds[block, :, None] * square_roots(sample.correlations[block])).astype(np.float32)
@@ -200,14 +202,14 @@ class WindowMaximum:
             )
             for sign in (np.float32(1), np.float32(-1)):
                 largest = np.full((len(roots), points), -np.inf, np.float32)
-                gaussian, winner = np.zeros_like(largest), np.zeros(largest.shape, np.int8)
+                gaussian, winner = np.zeros_like(largest), np.zeros(largest.shape, np.int16)
                 for tap in range(count):
                     z = sample.levels[block, tap, None].astype(np.float32) + sign * spread[:, tap]
                     values = push(self.chain, z)
                     better = (values > largest) & sample.inside[block, tap, None]
                     np.copyto(largest, values, where=better, casting="unsafe")
                     np.copyto(gaussian, z, where=better)
-                    np.copyto(winner, np.int8(tap), where=better)
+                    np.copyto(winner, np.int16(tap), where=better)
                 yield block, largest, winner, gaussian
 
 

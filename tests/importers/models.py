@@ -71,6 +71,30 @@ class Pixels(nn.Module):
         return self.head(x)
 
 
+class Decoder(nn.Module):
+    """What image models are made of beside convolutions and norms: windows as channels and back, shuffled channels, a
+    vector added to a map, enlargements that smooth, a vector as a picture, the larger of two, log-probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Linear(3 * 9, 48)
+        self.back = nn.Linear(48, 32 * 9)
+        self.mix, self.code = nn.Conv2d(32, 32, 1, groups=4), nn.Linear(32, 32)
+        self.up, self.smooth = nn.ConvTranspose2d(16, 32, 2, 2), nn.Conv2d(32, 32, 3, padding=1)
+        self.latent, self.head = nn.Linear(32, 24 * 16), nn.Conv2d(24, 12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        y = self.back(F.relu(self.patches(F.unfold(x, 3, padding=1).transpose(1, 2))))
+        y = F.fold(y.transpose(1, 2), (height, width), 3, padding=1)
+        y = F.channel_shuffle(self.mix(F.silu(y)), 4)
+        y = y + self.code(y.mean((2, 3)))[:, :, None, None]
+        y = self.up(torch.maximum(y[:, :16], y[:, 16:]))
+        y = F.interpolate(self.smooth(F.relu(y)), size=(20, 14), mode="bilinear")
+        y = self.latent(F.relu(y).mean((2, 3))).view(n, 24, 4, 4)
+        return F.log_softmax(self.head(F.interpolate(y, scale_factor=2, mode="bicubic")), 1)
+
+
 class ConvNeXtBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -219,7 +243,7 @@ class Broken(nn.Module):
 class Recurrent(nn.Module):
     """Two layers in two directions; the last states of both directions go on."""
 
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]) -> None:
         super().__init__()
         self.rnn = kind(32, 64, num_layers=2, bidirectional=True, batch_first=True)
         self.head = nn.Linear(128, 8)

@@ -20,6 +20,7 @@ from tests.importers.models import (
     Broken,
     ConvNeXt,
     DataDependent,
+    Decoder,
     Film,
     Numpy,
     Pixels,
@@ -45,6 +46,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "convnext": (ConvNeXt, (IMAGES,), "export"),
     "pixels": (Pixels, (IMAGES,), "export"),
     "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
+    "decoder": (Decoder, (IMAGES,), "export"),
+    "plain recurrence": (lambda: Recurrent(nn.RNN), (STEPS,), "export"),
     "gqa": (SharedQueries, (IDS,), "export"),
     "encoder": (
         lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, norm_first=True), 2),
@@ -71,8 +74,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "film", "pixels", "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out",
-    "sequence", "traced net", "traced tokens",
+    "resnet", "convnext", "film", "pixels", "decoder", "plain recurrence", "gqa", "encoder", "twice", "lstm", "gru",
+    "windows", "written out", "sequence", "traced net", "traced tokens",
 ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from scipy.special import expit
 from lensnet.algebra.mixing.softmax_moments import (
     LARGEST_VARIANCE,
     SoftmaxMoments,
+    log_sum_mean,
+    log_sum_square,
     softmax_jacobian,
     softmax_moments,
     softmax_square_sum,
@@ -117,3 +119,16 @@ def test_a_measured_variance_is_not_that_of_the_law(variance: float) -> None:
         assert function(np.array(variance), 10, 1.0) == pytest.approx(
             values.mean(), abs=4 * error + 0.01 * values.mean()
         )
+
+
+@pytest.mark.parametrize("variance", [0.05, 1.0, 9.0, 36.0])
+@pytest.mark.parametrize("count", [2, 10, 300])
+def test_the_logarithm_of_the_sum_against_monte_carlo(variance: float, count: int) -> None:
+    logits = np.random.default_rng(count).standard_normal((40_000, count)) * np.sqrt(variance)
+    above = np.logaddexp.reduce(logits, axis=1)
+    one, size = np.ones(1), np.array([float(count)])
+    for exact, random in (
+        (log_sum_mean(variance * one, size, one), above),
+        (log_sum_square(variance * one, size, one), (above - logits.mean(1)) ** 2),
+    ):
+        assert exact == pytest.approx(random.mean(), abs=4.5 * random.std() / 200)

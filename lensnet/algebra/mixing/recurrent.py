@@ -1,5 +1,5 @@
-"""Long short-term memories and gated recurrent units over time, in wide layers, where every unit is an independent draw
-of one process.
+"""Recurrent layers over time: plain ones, long short-term memories and gated recurrent units, in wide layers, where
+every unit is an independent draw of one process.
 
 The pre-activations of a unit over the time steps of all examples are a Gaussian process: weights are the same at every
 step and for every example, so two steps have the covariance w2 * sum x_t x_s + w2 * sum h_{t-1} h_{s-1} + biases. Fresh
@@ -30,7 +30,8 @@ _MEMORY = 1e7
 _FEW_UNITS = 2**11
 """Units per example where many examples are asked for one by one: what holds for each is averaged over all."""
 _JITTER = 1e-10
-LSTM, GRU = 0, 1
+LSTM, GRU, TANH, RELU = range(4)
+_GATES = {LSTM: 4, GRU: 3, TANH: 1, RELU: 1}
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Recurrence:
         states = np.zeros((steps + 1, examples, units))
         trace: list[tuple[Array, ...]] = []
         cell = states[0]
-        # in an LSTM input and state meet in one sum; a GRU keeps them apart, since a gate acts on the state's alone
-        gates, parts = (4, 1) if self.kind == LSTM else (3, 2)
+        # input and state meet in one sum; a GRU keeps them apart, since a gate acts on the state's alone
+        gates, parts = _GATES[self.kind], 2 if self.kind == GRU else 1
         processes = [_Process(gates, steps, examples, units, source) for _ in range(parts)]
         for t in range(steps):
             before = np.einsum("eu,sfu->esf", states[t], states[: t + 1], optimize=True) / units
@@ -67,6 +68,10 @@ class Recurrence:
                 states[t + 1] = o * np.tanh(new)
                 trace.append((i, f, o, g, cell, np.tanh(new)))
                 cell = new
+            elif self.kind in (TANH, RELU):
+                z = processes[0].step(t, given + kept)[0]
+                states[t + 1] = np.tanh(z) if self.kind == TANH else np.maximum(z, 0.0)
+                trace.append((1 - states[t + 1] ** 2 if self.kind == TANH else (z > 0).astype(float),))
             else:
                 a, b = processes[0].step(t, given), processes[1].step(t, kept)
                 r, u = expit(a[0] + b[0]), expit(a[1] + b[1])
@@ -107,7 +112,7 @@ class Unrolled:
         steps, examples, units = len(self.trace), *self.states.shape[1:]
         turned = upstream[:, ::-1, :, ::-1].transpose(1, 0, 3, 2)  # from the last step on
         process = _Process(1, steps, examples, units, source)
-        gates = 4 if self.layer.kind == LSTM else 3
+        gates = _GATES[self.layer.kind]
         errors = np.zeros((2, steps, gates, examples, units))  # at the input's products and at the state's
         carried = np.zeros((examples, units))
         for after in range(steps):
@@ -124,6 +129,8 @@ class Unrolled:
                 out = delta * bent * o * (1 - o)
                 errors[:, after] = inner * g * i * (1 - i), inner * cell * f * (1 - f), out, inner * i * (1 - g**2)
                 carried = inner * f
+            elif self.layer.kind in (TANH, RELU):
+                errors[:, after] = delta * self.trace[t][0]
             else:
                 r, u, n, hidden, before = self.trace[t]
                 delta = delta + carried
@@ -227,7 +234,8 @@ def _gram(gram: Array, field: Array) -> Array:
 def recurrent_square(
     kind: Array, q: Array, gram: Array, wide: Array, deep: Array, bias: Array, hidden_bias: Array
 ) -> Array:
-    """Second moment of the hidden state of an LSTM (kind 0) or GRU (1) at every step, (E, T).
+    """Second moment of the hidden state of an LSTM (kind 0), GRU (1) or plain layer with tanh (2) or relu (3) at every
+    step, (E, T).
 
     gram: E_c x_t x_s, (E, T, T), or a correlation; wide: w2 of the input weights times channels; deep: of the hidden
     weights times units; bias, hidden_bias: second moments of the two biases.

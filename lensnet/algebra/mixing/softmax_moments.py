@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import gamma, log, sqrt
+from math import gamma, log, pi, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,7 @@ class LogitIntegrals:
         # S lies between exp(-9 sd) and n exp(sd (sqrt(2 log n) + 7)) up to a probability of 1e-12
         most = log(max(counts.max(), 1.0))
         y = np.arange(-most - deviation * (sqrt(2 * most) + 7) - 17, 9 * deviation + 4, _STEP)
+        self.grid = y
         self._sum = y[:, None] + self._logit
         self._load = np.exp(np.minimum(self._sum, 50.0))
         self._decay = np.exp(-self._load)
@@ -106,6 +107,15 @@ class LogitIntegrals:
             product = np.prod([self.integral(factor) for factor in merged], axis=0)
             total += falling * (self.rest(len(blocks)) @ product)
         return total * _STEP / gamma(sum(r for r, _ in factors))
+
+    def log_sum(self) -> tuple[Array, Array]:
+        """(mean, variance) of log sum_j exp(l_j) for every count n: with an exponential variable E of its own,
+        P(log E - log S > y) = f(0, 0; y)^n, so that the density n f(1, 0; y) f(0, 0; y)^(n-1) has the mean -gamma less
+        that of log S and the variance pi^2/6 more."""
+        density = self.counts[:, None] * self.rest(1) * self.integral((1, 0)) * _STEP
+        mean = density @ self.grid
+        spread = (density * (self.grid - mean[:, None]) ** 2).sum(axis=1)
+        return -np.euler_gamma - mean, np.maximum(spread - pi**2 / 6, 0.0)
 
 
 def set_partitions(items: Sequence[Factor]) -> Iterator[list[list[Factor]]]:
@@ -189,6 +199,43 @@ def softmax_jacobian(variance: Array, count: Array, drawn: Array) -> Array:
     drawn: as for softmax_square_sum.
     """
     return _seen(lambda v: softmax_moments(v, count).jacobian, variance, count, drawn)
+
+
+@special("log_sum_mean", 3, r"\mathbb{{E}}\log\textstyle\sum e^{{l}}\left({0}, {1}\right)")
+def log_sum_mean(variance: Array, count: Array, drawn: Array) -> Array:
+    """E log sum_j exp(l_j) of `count` independent Gaussian logits without mean: exact; log(count) + variance/2 when
+    large. drawn: as for softmax_square_sum.
+    """
+    return _seen(lambda v: _log_sum(v, count)[0], variance, count, drawn)
+
+
+@special("log_sum_square", 3, r"\mathbb{{E}}(\log\textstyle\sum e^{{l}} - \bar l)^2\left({0}, {1}\right)")
+def log_sum_square(variance: Array, count: Array, drawn: Array) -> Array:
+    """E (log sum_j exp(l_j) - average l_j)^2 of the same logits: exact. drawn: as for softmax_square_sum."""
+
+    def average(v: Array) -> Array:
+        mean, spread = _log_sum(v, count)
+        return mean**2 + np.maximum(spread - v / np.max(count), 0.0)
+
+    return _seen(average, variance, count, drawn)
+
+
+def _log_sum(variance: Array, count: Array) -> tuple[Array, Array]:
+    v = np.asarray(variance, float)
+    known = np.minimum(np.where(np.isnan(v), 0.0, v), LARGEST_VARIANCE)
+    top = range_of(known)
+    at = interpolation(np.sqrt(known).ravel(), top)
+    rows = _log_sum_rows(top, float(np.max(count)))
+    mean, spread = (np.where(np.isnan(v), np.nan, (at @ row).reshape(v.shape)) for row in rows)
+    return mean, spread
+
+
+@lru_cache(maxsize=64)
+def _log_sum_rows(top: float, count: float) -> Array:
+    """Mean and variance of log sum exp on the Chebyshev nodes of sqrt(v) in [0, top], (2, nodes)."""
+    one = np.array([count])
+    rows = [LogitIntegrals(root**2, one).log_sum() for root in np.maximum(nodes(top), _SMALLEST_ROOT)]
+    return np.array([[float(part[0]) for part in row] for row in rows]).T
 
 
 def _seen(average: Callable[[Array], Array], variance: Array, count: Array, drawn: Array) -> Array:

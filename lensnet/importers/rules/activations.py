@@ -188,13 +188,13 @@ def prelu(mapper: Mapper, node: Node) -> Value:
     return _with(mapper, node, "prelu", {"slope": mapper.constant(arguments(node)[1], 0.25)})
 
 
-@rule("softmax", "_softmax")
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax")
 def softmax(mapper: Mapper, node: Node) -> Value:
     beam = mapper.beam(arguments(node)[0])
     axis = int(argument(node, 1, "dim", -1)) % len(beam.layout.axes)
     if beam.layout.roles(axis) != {CHANNELS} or beam.layout.sizes[axis] != beam.channels:
         raise Unmapped("a softmax over something else than all channels")
-    return _with(mapper, node, "softmax", {})
+    return _with(mapper, node, name_of(node).removeprefix("_"), {})
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout")

@@ -87,6 +87,12 @@ def taken(mapper: Mapper, node: Node, source: Node, axis: int, start: int, size:
     atoms = layout.axes[axis]
     if size == layout.sizes[axis] and step == 1 and start == 0:
         return beam.laid(_dropped(layout, axis) if drop and not atoms else layout)
+    if atoms and size and {one.role for one in atoms} == {CHANNELS} and (len(atoms) > 1 or step != 1):
+        source, beam = _in_order(mapper, node, source, beam, axis, step)
+        if beam.layout.sizes[axis] != layout.sizes[axis]:
+            raise Unmapped("every second channel of some heads")
+        (atom,), start, step = beam.layout.axes[axis], start // step, 1
+        return _channels(mapper, node, source, beam, axis, atom, start, size, step, drop)
     if len(atoms) != 1 or size == 0:
         raise Unmapped("a part of several axes at once")
     (atom,) = atoms
@@ -98,6 +104,32 @@ def taken(mapper: Mapper, node: Node, source: Node, axis: int, start: int, size:
     if isinstance(atom.role, int) and atom.size == beam.positions[atom.role]:
         return _positions(mapper, node, source, beam, axis, atom.role, start, size, step, drop)
     raise Unmapped("some of the examples" if not isinstance(atom.role, int) else "a part of a window")
+
+
+def _in_order(mapper: Mapper, node: Node, source: Node, beam: Beam, axis: int, step: int) -> tuple[Node, Beam]:
+    """Channels that lie along an axis in another order than the network has them, or are taken every so many: put in
+    the order of the axis, and these together."""
+    if beam.layout.sizes[axis] != beam.channels or beam.channels % step:
+        raise Unmapped("a part of several axes at once")
+    outer = beam.layout.axes[axis][0].size if len(beam.layout.axes[axis]) > 1 else 1
+    here = mapper.before(node, torch.ops.aten.alias.default, (source,))
+    made = Beam("", beam.layout.with_axis(axis, CHANNELS, beam.channels), beam.positions, beam.channels)
+    groups = step if step > 1 else beam.channels // outer
+    made = mapper.one(
+        here, "channel_shuffle", {"groups": beam.channels // groups if step > 1 else groups}, made, source
+    )
+    node.replace_input_with(source, here)
+    return here, made
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def shuffled(mapper: Mapper, node: Node) -> Value:
+    source, groups = arguments(node)[0], int(arguments(node)[1])
+    beam = mapper.beam(source)
+    if not beam.layout.roles(1) <= {CHANNELS} or beam.layout.sizes[1] != beam.channels:
+        raise Unmapped("a shuffle whose second axis is not the channels")
+    made = beam.laid(beam.layout.with_axis(1, CHANNELS, beam.channels))
+    return mapper.one(node, "channel_shuffle", {"groups": groups}, made, source)
 
 
 def _dropped(layout: Layout, axis: int) -> Layout:

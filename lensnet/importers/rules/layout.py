@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.inputs import named
 from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments
 
@@ -123,7 +124,7 @@ def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: La
         return None
     for role, place in enumerate(places):
         layout = layout.with_axis(place, role, size[role])
-    return mapper.one(node, "grid", {"size": list(size)}, Beam("", layout, size, beam.channels), source)
+    return mapper.one(node, "grid", named(size), Beam("", layout, size, beam.channels), source)
 
 
 def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> tuple[Node, Beam]:
@@ -137,7 +138,7 @@ def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> 
     ):
         return source, beam
     wanted = tuple(sizes[axis] for axis in axes)
-    if rank == 2 and len(beam.positions) == 1 and prod(wanted) == beam.positions[0]:
+    if rank > 1 and len(beam.positions) == 1 and prod(wanted) == beam.positions[0]:
         layout = beam.layout
         order = [atom for axis in axes for atom in layout.axes[axis]]
         strides = [atom.stride for atom in order]
@@ -146,5 +147,28 @@ def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> 
                 layout = layout.with_axis(axis, role, sizes[axis])
             made = Beam("", layout, wanted, beam.channels)
             here = mapper.between(node, source)
-            return here, mapper.one(here, "grid", {"size": list(wanted)}, made, source)
+            return here, mapper.one(here, "grid", named(wanted), made, source)
+    if not beam.positions and prod(wanted) > 1 and all(beam.layout.roles(axis) <= {CHANNELS} for axis in axes):
+        here = mapper.between(node, source)
+        return here, unflattened(mapper, here, source, beam, axes)
+    if not beam.positions and set(wanted) == {1}:
+        made = Beam("", beam.layout, wanted, beam.channels)
+        here = mapper.between(node, source)
+        kind, parameters = ("tokens", {}) if rank == 1 else ("grid", named(wanted))
+        return here, mapper.one(here, kind, parameters, made, source)
     raise Unmapped(f"a tensor {sizes} whose axes {axes} are not the positions {beam.positions}")
+
+
+def unflattened(mapper: Mapper, node: Node, source: Node, beam: Beam, axes: tuple[int, ...]) -> Beam:
+    """Channels that lie along `axes` of a tensor become positions."""
+    layout, size = beam.layout, tuple(beam.layout.sizes[axis] for axis in axes)
+    count = prod(size)
+    for role, axis in enumerate(axes):
+        layout = layout.with_axis(axis, role, size[role])
+    left = [axis for axis in layout.axes_of(CHANNELS) if len(layout.axes[axis]) == 1]
+    if beam.channels % count or len(left) > 1 or len(left) != len(layout.axes_of(CHANNELS)):
+        raise Unmapped("channels of several axes beside those that are read as positions")
+    for axis in left:
+        layout = layout.with_axis(axis, CHANNELS, beam.channels // count)
+    made = Beam("", layout, size, beam.channels // count)
+    return mapper.one(node, "unflatten", dict(named(size)), made, source)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS, Atom, Layout, Role
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import defined
 from lensnet.importers.rules.layout import as_grid
+from lensnet.importers.rules.spreading import broadcast
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -64,8 +66,8 @@ def _met(mapper: Mapper, node: Node, left: Node, right: Node) -> Met:
     a, b = mapper.beam(left), mapper.beam(right)
     if a.layout.like(b.layout) and a.positions == b.positions and a.channels == b.channels:
         return left, a, right, b
-    if a.layout.sizes != b.layout.sizes:
-        raise Unmapped(f"{name_of(node)} of tensors of different shapes")
+    if a.layout.sizes != b.layout.sizes or a.layout.copies > 1 or b.layout.copies > 1:
+        return broadcast(mapper, node, left, right)
     if a.positions == (b.channels,) and b.positions == (a.channels,):
         if _above(mapper, b.path, a.path):
             return (*_turned_back(mapper, node, left), right, b)
@@ -159,6 +161,8 @@ def mul(mapper: Mapper, node: Node) -> Value:
         if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
             raise Unmapped("a product with a mask or a larger table")
         law = mapper.law(other)
+        if law.kind in ("random", "structured") and not divided:
+            return _gain(mapper, node, source, beam, other, law)
         number = law.mean if law.kind == "constant" else 1.0 if law.kind == "unknown" else sqrt(law.second_moment)
     if divided:
         number = 1.0 / number if number else float("inf")
@@ -166,6 +170,22 @@ def mul(mapper: Mapper, node: Node) -> Value:
         return beam
     owns = [other] if isinstance(other, Node) else []
     return mapper.one(node, "scale", {"factor": float(f"{number:.9g}")}, beam, source, owns=owns)
+
+
+def _gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node, law: TensorLaw) -> Value:
+    """A product with a table of different numbers."""
+    sizes = sizes_of(table)
+    axes = beam.layout.axes[len(beam.layout.axes) - len(sizes) :]
+    along = {atom.role for axis, size in zip(axes, sizes, strict=True) if size > 1 for atom in axis}
+    parameters: dict[str, Any] = {"along": "channels"} if along == {CHANNELS} else {}
+    parameters |= {"std": float(f"{law.std:.7g}")} | ({"bias": float(f"{law.mean:.7g}")} if law.mean else {})
+    return mapper.one(node, "elementwise_gain", parameters, beam, source, owns=[table])
+
+
+@rule("maximum", "fmax")
+def larger(mapper: Mapper, node: Node) -> Value:
+    left, a, right, b = _met(mapper, node, *arguments(node)[:2])
+    return mapper.add(node, "maximum", {}, [(left, a), (right, b)], a)
 
 
 def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
@@ -180,7 +200,8 @@ def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
         one = control.channels == 1 and control.positions == signal.positions and not control.layout.copies > 1
         if sizes_of(node) == signal.layout.sizes and one:
             return mapper.add(node, "position_gate", {}, [(x, signal), (gate, control)], signal)
-    raise Unmapped("a product of tensors of different shapes")
+    left, a, right, b = broadcast(mapper, node, left, right)
+    return mapper.add(node, "multiply", {}, [(left, a), (right, b)], a)
 
 
 @rule("masked_fill")

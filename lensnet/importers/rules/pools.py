@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
-from lensnet.importers.layout import CHANNELS
+from lensnet.importers.inputs import named
+from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.layout import as_grid
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
+
+
+_MOST_TAPS = 256
 
 
 def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]) -> Value:
@@ -78,7 +84,8 @@ def avg_pool(mapper: Mapper, node: Node) -> Value:
     return _pooled(mapper, node, name_of(node), parameters)
 
 
-@rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d")
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool3d",
+      "_adaptive_avg_pool3d")  # fmt: skip
 def adaptive(mapper: Mapper, node: Node) -> Value:
     out = sizes_of(node)[2:]
     axes = tuple(range(2, 2 + len(out)))
@@ -87,23 +94,34 @@ def adaptive(mapper: Mapper, node: Node) -> Value:
         assert isinstance(source, Node)
         source, beam = as_grid(mapper, node, source, axes)
         return _collapsed(mapper, node, source, beam, beam.layout.without(axes, keep=True))
-    before = sizes_of(arguments(node)[0])[2:]
-    if len(out) == 3 and all(large % small == 0 for large, small in zip(before, out, strict=True)):
-        kernel = [large // small for large, small in zip(before, out, strict=True)]
-        return _pooled(mapper, node, "avg_pool3d", {"kernel": _pair(kernel)})
-    if len(out) == 3:
-        raise Unmapped("an adaptive pool over three axes whose windows are unequal")
+    if len(out) != 2:
+        return resample(mapper, node, "area")
     return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
 
 
-@rule("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
-def upsample(mapper: Mapper, node: Node) -> Value:
-    """By a whole factor and without smoothing; of a single place, whatever the way."""
-    before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
-    whole = all(large % small == 0 for large, small in zip(after, before, strict=True))
-    if tuple(before) != (1, 1) and not (whole and name_of(node) == "upsample_nearest2d"):
-        raise Unmapped("an enlargement that smooths, or by no whole factor")
-    return _pooled(mapper, node, "upsample2d", {"output": _pair(after)})
+_FILTERS = {
+    "upsample_nearest": "nearest", "_upsample_nearest_exact": "nearest_exact", "upsample_linear": "linear",
+    "upsample_bilinear": "linear", "upsample_trilinear": "linear", "upsample_bicubic": "cubic",
+}  # fmt: skip
+
+
+@rule(*(f"{name}{rank}d" for name in _FILTERS for rank in (1, 2, 3)))
+def resampled(mapper: Mapper, node: Node) -> Value:
+    """An interpolation: to another size, or of a single place to all."""
+    filter = _FILTERS[name_of(node)[:-2]]
+    smooth = filter in ("linear", "cubic")
+    corners = bool(argument(node, 2, "align_corners", False)) and smooth
+    return resample(mapper, node, filter, corners)
+
+
+def resample(mapper: Mapper, node: Node, filter: str, corners: bool = False) -> Value:
+    source, out = arguments(node)[0], sizes_of(node)[2:]
+    if filter != "area" and sizes_of(source)[2:] == out:
+        return mapper.beam(source)
+    parameters: dict[str, Any] = dict(named(out))
+    parameters |= {"filter": filter} if filter != "nearest" else {}
+    parameters |= {"corners": True} if corners else {}
+    return _pooled(mapper, node, "resample", parameters)
 
 
 @rule("pixel_shuffle", "pixel_unshuffle")
@@ -135,11 +153,108 @@ def mean(mapper: Mapper, node: Node) -> Value:
     if not axes:
         raise Unmapped("an average over everything")
     places = [axis % len(beam.layout.axes) for axis in axes]
+    keep = bool(argument(node, 2, "keepdim", False))
+    layout = beam.layout.without(places, keep)
     roles = {atom.role for place in places for atom in beam.layout.axes[place]}
     if not roles:
-        return beam.laid(beam.layout.without(places, bool(argument(node, 2, "keepdim", False))))
-    left = {a.role for place, axis in enumerate(beam.layout.axes) if place not in places for a in axis}
-    if not all(isinstance(role, int) for role in roles) or any(isinstance(role, int) for role in left):
+        return beam.laid(layout)
+    if roles == {CHANNELS} and beam.layout.without(places, True).channels == 1:
+        return mapper.one(node, "channel_mean", {}, Beam("", layout, beam.positions, 1), source)
+    if not all(isinstance(role, int) for role in roles) or any(isinstance(atom.role, int) for atom in layout.atoms):
         raise Unmapped("an average over something else than all positions")
-    layout = beam.layout.without(places, bool(argument(node, 2, "keepdim", False)))
     return _collapsed(mapper, node, source, beam, layout)
+
+
+@rule("amax")
+def largest(mapper: Mapper, node: Node) -> Value:
+    """The largest over all positions, as a pool of one window; or over groups of channels."""
+    source = arguments(node)[0]
+    beam = mapper.beam(source)
+    assert isinstance(source, Node)
+    places = [axis % len(beam.layout.axes) for axis in axes_of(node, 1)] or list(range(len(beam.layout.axes)))
+    layout = beam.layout.without(places, bool(argument(node, 2, "keepdim", False)))
+    roles = {atom.role for place in places for atom in beam.layout.axes[place]}
+    if roles == {CHANNELS} and len(places) == 1 and len(beam.layout.axes[places[0]]) == 1:
+        return _maxout(mapper, node, source, beam, layout, places[0])
+    if not all(isinstance(role, int) for role in roles) or any(isinstance(atom.role, int) for atom in layout.atoms):
+        raise Unmapped("a maximum over something else than all positions or a group of channels")
+    if prod(beam.positions) > _MOST_TAPS:
+        raise Unmapped(f"a maximum over {prod(beam.positions)} places: more than {_MOST_TAPS} are not integrated")
+    here = mapper.before(node, torch.ops.aten.amax.default, (source, places, True))
+    inner = Beam("", beam.layout.without(places, True), (1,) * len(beam.positions), beam.channels)
+    kernel = _pair(beam.positions)
+    pool = f"max_pool{len(beam.positions)}d"
+    mapper.one(here, pool, {"kernel": kernel}, inner, source, name=mapper.name_for(node, "largest"))
+    node.target, node.kwargs = torch.ops.aten.reshape.default, {}
+    node.args = (here, list(sizes_of(node)))
+    return mapper.one(node, "flatten", {}, Beam("", layout, (), beam.channels), here)
+
+
+def _maxout(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, place: int) -> Value:
+    (group,) = beam.layout.axes[place]
+    if group.stride != 1:
+        raise Unmapped("a maximum over channels that are no neighbours")
+    kept = [tuple(Atom(a.role, a.size, a.stride // group.size) if a.role == CHANNELS else a for a in axis)
+            for axis in layout.axes]  # fmt: skip
+    made = Beam("", Layout(tuple(kept)), beam.positions, beam.channels // group.size)
+    return mapper.one(node, "maxout", {"pieces": group.size}, made, source)
+
+
+@rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def adaptive_max(mapper: Mapper, node: Node) -> Value:
+    before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
+    if any(large % small for large, small in zip(before, after, strict=True)):
+        raise Unmapped("an adaptive maximum whose windows are unequal")
+    kernel = _pair([large // small for large, small in zip(before, after, strict=True)])
+    return _pooled(mapper, node, f"max_pool{len(after)}d", {"kernel": kernel})
+
+
+@rule("im2col")
+def unfolded(mapper: Mapper, node: Node) -> Value:
+    source, *_ = arguments(node)
+    source, beam = as_grid(mapper, node, source, (2, 3))
+    parameters = _window(node, 1)
+    rows, columns = (
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, k, d, p, s in zip(beam.positions, *(_two(argument(node, 1 + i, "")) for i in range(4)), strict=True)
+    )
+    layout = Layout((beam.layout.axes[0], (Atom(CHANNELS, sizes_of(node)[1]),), (Atom(0, rows), Atom(1, columns))))
+    made = Beam("", layout, (rows, columns), sizes_of(node)[1])
+    return mapper.one(node, "unfold", parameters, made, source)
+
+
+@rule("col2im")
+def folded(mapper: Mapper, node: Node) -> Value:
+    source, out = arguments(node)[0], sizes_of(node)
+    beam, parameters = mapper.beam(source), _window(node, 2)
+    kernel, dilation, padding, stride = (_two(argument(node, 2 + i, "")) for i in range(4))
+    counts = [(n + 2 * p - d * (k - 1) - 1) // s + 1
+              for n, k, d, p, s in zip(out[2:], kernel, dilation, padding, stride, strict=True)]  # fmt: skip
+    rest = [n - ((c - 1) * s - 2 * p + d * (k - 1) + 1)
+            for n, c, k, d, p, s in zip(out[2:], counts, kernel, dilation, padding, stride, strict=True)]  # fmt: skip
+    parameters |= {"output_padding": _pair(rest)} if any(rest) else {}
+    wanted = beam.layout.reshaped((*sizes_of(source)[:2], *counts))
+    if not wanted.roles(1) <= {CHANNELS} or sizes_of(source)[1] != beam.channels:
+        raise Unmapped("windows whose second axis is not the channels")
+    grid = mapper.before(node, torch.ops.aten.reshape.default, (source, list(wanted.sizes)))
+    mapper.values[grid] = beam.laid(wanted)
+    node.replace_input_with(source, grid)
+    grid, beam = as_grid(mapper, node, grid, (2, 3))
+    flat = mapper.before(node, torch.ops.aten.reshape.default, (grid, list(sizes_of(source))))
+    seen = Layout((*beam.layout.axes[:2], (*beam.layout.axes[2], *beam.layout.axes[3])))
+    mapper.values[flat] = beam.laid(seen)
+    node.replace_input_with(grid, flat)
+    layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
+    return mapper.one(node, "fold", parameters, Beam("", layout, tuple(out[2:]), out[1]), flat)
+
+
+def _window(node: Node, first: int) -> dict[str, Any]:
+    """Kernel, dilation, padding and stride, which stand in this order from argument `first` on."""
+    defaults = {"kernel": None, "dilation": 1, "padding": 0, "stride": 1}
+    found = {name: _pair(argument(node, first + i, name)) for i, name in enumerate(defaults)}
+    return {name: value for name, value in found.items() if value != defaults[name]}
+
+
+def _two(value: Any) -> list[int]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return [int(one) for one in (values * 2 if len(values) == 1 else values)]

@@ -1,4 +1,4 @@
-"""LSTM and GRU: one layer, one direction, from a state of zero."""
+"""LSTM, GRU and plain recurrences: one layer, one direction, from a state of zero."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
 
 
-@rule("lstm", "gru")
+@rule("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(mapper: Mapper, node: Node) -> Value:
     source, weights = argument(node, 0, "input"), list(argument(node, 2, "params"))
     biased, layers = bool(argument(node, 3, "has_biases")), int(argument(node, 4, "num_layers"))
@@ -32,7 +32,9 @@ def recurrent(mapper: Mapper, node: Node) -> Value:
     for place, slot in enumerate(("input", "hidden")):
         parameters |= _initial(mapper, slot, weights[place], weights[2 + place] if biased else None, units)
     made = Beam("", beam.layout.with_axis(-1, CHANNELS, units), beam.positions, units)
-    return mapper.one(node, name_of(node), parameters, made, source, owns=weights)
+    kind, _, activation = name_of(node).partition("_")
+    parameters |= {"activation": activation} if activation else {}
+    return mapper.one(node, kind, parameters, made, source, owns=weights)
 
 
 def _initial(mapper: Mapper, slot: str, weight: Any, bias: Any, units: int) -> dict[str, Any]:

@@ -110,6 +110,20 @@ def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, trans
     return mapper.add(node, kind, parameters, [(source, beam)], made, owns=[weight, bias])
 
 
+@rule("bilinear")
+def bilinear(mapper: Mapper, node: Node) -> Value:
+    left, right, weight, bias = arguments(node)[:4]
+    a, b = mapper.beam(left), mapper.beam(right)
+    units, rows, columns = sizes_of(weight)
+    whole = all(one.layout.roles(-1) <= {CHANNELS} for one in (a, b)) and (rows, columns) == (a.channels, b.channels)
+    if not whole or a.positions != b.positions or not mapper.static(weight):
+        raise Unmapped("a bilinear layer over something else than all channels")
+    laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+    parameters = {"units": units, **initial(*laws, rows * columns)}
+    made = Beam("", a.layout.with_axis(-1, CHANNELS, units), a.positions, units)
+    return mapper.add(node, "bilinear", parameters, [(left, a), (right, b)], made, owns=[weight, bias])
+
+
 def _turned(mapper: Mapper, node: Node, source: Node, beam: Beam) -> tuple[Node, Beam]:
     """Tokens and channels exchanged, for a dense layer over the tokens."""
     layout = beam.layout
@@ -185,7 +199,7 @@ def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any
     return mapper.one(node, "linear", parameters, made, source, owns=[weight, bias])
 
 
-@rule("conv_transpose2d", "conv_transpose3d")
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def conv_transpose(mapper: Mapper, node: Node) -> Value:
     weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
     groups = int(argument(node, 6, "groups", 1))

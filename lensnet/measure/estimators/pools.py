@@ -19,8 +19,9 @@ from torch import Tensor
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.estimators.registry import estimator
 from lensnet.measure.fields import displaced_products
-from lensnet.network.geometry import Adaptive, Window
+from lensnet.network.geometry import Adaptive, Resample, Window
 from lensnet.network.graph import Node
+from lensnet.network.resampling import weights
 from lensnet.network.shape import Shape
 
 _TINY = 1e-12
@@ -29,20 +30,26 @@ _TINY = 1e-12
 def _as_image(x: Tensor, node: Node) -> tuple[Tensor, Node]:
     """A pool along a sequence (N, T, C) as one over an image of one row."""
     window = node.geometry
-    if not isinstance(window, Window) or len(window.kernel) != 1:
+    if len(node.shape.positions) != 1 or not isinstance(window, Window | Resample):
         return x, node
-    geometry = window._replace(
-        kernel=(1, *window.kernel), stride=(1, *window.stride), padding=(0, *window.padding),
-        dilation=(1, *window.dilation),
-    )  # fmt: skip
+    if isinstance(window, Resample):
+        geometry: Window | Resample = window._replace(output=(1, *window.output))
+    else:
+        geometry = window._replace(
+            kernel=(1, *window.kernel), stride=(1, *window.stride), padding=(0, *window.padding),
+            dilation=(1, *window.dilation),
+        )  # fmt: skip
     (given,), made = node.shapes_in, node.shape
     shapes = [replace(shape, positions=(1, *shape.positions)) for shape in (given, made)]
     return x.transpose(1, 2)[:, :, None], replace(node, geometry=geometry, shapes_in=(shapes[0],), shape=shapes[1])
 
 
 def axis_taps(node: Node, axis: int, like: Tensor) -> Tensor:
-    """1 where input i lies in the window of output o along a position axis, `(outputs, inputs)`."""
+    """1 where input i lies in the window of output o along a position axis, `(outputs, inputs)`; of an interpolation
+    its weight there."""
     inputs, outputs = node.shapes_in[0].positions[axis], node.shape.positions[axis]
+    if isinstance(node.geometry, Resample):
+        return torch.tensor(weights(node.geometry.filter, inputs, outputs, node.geometry.corners)).to(like)
     out = torch.zeros(outputs, inputs, dtype=like.dtype, device=like.device)
     for o in range(outputs):
         if isinstance(node.geometry, Adaptive):
@@ -61,8 +68,8 @@ def _window(node: Node) -> Window:
     return node.geometry
 
 
-def _all_taps(node: Node, like: Tensor) -> list[Tensor]:
-    return [axis_taps(node, axis, like) for axis in range(len(node.shape.positions))]
+def _all_taps(node: Node, like: Tensor, power: int = 1) -> list[Tensor]:
+    return [axis_taps(node, axis, like) ** power for axis in range(len(node.shape.positions))]
 
 
 def _on_axes(x: Tensor, matrices: list[Tensor]) -> Tensor:
@@ -72,14 +79,14 @@ def _on_axes(x: Tensor, matrices: list[Tensor]) -> Tensor:
     return matrices[-2] @ x @ matrices[-1].T
 
 
-def _window_sums(x: Tensor, node: Node) -> Tensor:
-    """Sum over the real taps of every window: (N, C, *positions) -> (N, C, *positions_out)."""
-    return _on_axes(x, _all_taps(node, x))
+def _window_sums(x: Tensor, node: Node, power: int = 1) -> Tensor:
+    """Sum over the real taps of every window, weights to a power: (N, C, *positions) -> (N, C, *positions_out)."""
+    return _on_axes(x, _all_taps(node, x, power))
 
 
-def _window_shares(y: Tensor, node: Node) -> Tensor:
+def _window_shares(y: Tensor, node: Node, power: int = 1) -> Tensor:
     """The adjoint: what every input gets from the windows it lies in."""
-    return _on_axes(y, [taps.T for taps in _all_taps(node, y)])
+    return _on_axes(y, [taps.T for taps in _all_taps(node, y, power)])
 
 
 def _taps_inside(node: Node, like: Tensor) -> Tensor:
@@ -101,7 +108,7 @@ def window_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
     together = _window_sums(centred, node).square().mean(1, keepdim=True).double()
     size = _divisor(node, spread) ** 2
     most = _window_sums(spread.sqrt(), node).square()
-    return _excess(together / size, _window_sums(spread, node) / size, most / size)
+    return _excess(together / size, _window_sums(spread, node, 2) / size, most / size)
 
 
 @estimator("gradient_window_correlation", subject="gradient")
@@ -116,12 +123,12 @@ def gradient_window_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
     share = g / _divisor(node, g)
     power = share.square().mean(1, keepdim=True).double()
     together = _window_shares(share, node).square().mean(1, keepdim=True).double()
-    return _excess(together, _window_shares(power, node), _window_shares(power.sqrt(), node).square())
+    return _excess(together, _window_shares(power, node, 2), _window_shares(power.sqrt(), node).square())
 
 
 def _divisor(node: Node, like: Tensor) -> Tensor:
     """What an average over each window divides by, up to a constant factor."""
-    if isinstance(node.geometry, Window) and node.geometry.mode != "ignore":
+    if isinstance(node.geometry, Resample) or (isinstance(node.geometry, Window) and node.geometry.mode != "ignore"):
         return torch.ones(node.shape.positions, dtype=like.dtype, device=like.device)
     return _taps_inside(node, like)
 

@@ -82,3 +82,39 @@ class TransposedConvolution(RandomLayer):
 @implementation("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(node: Node) -> nn.Module:
     return TransposedConvolution(node)
+
+
+class Unfold(nn.Module):
+    """The taps of every window as channels: (N, C, H, W) -> (N, C*taps, H', W')."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        assert isinstance(node.geometry, Window)
+        self.window, self.size = node.geometry, node.shape.positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        return F.unfold(x, window.kernel, window.dilation, window.padding, window.stride).unflatten(2, self.size)
+
+
+class Fold(nn.Module):
+    """The adjoint: windows laid in their places and added."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        assert isinstance(node.geometry, WindowTranspose)
+        self.window, self.size = node.geometry, node.shape.positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        return F.fold(x.flatten(2), self.size, window.kernel, window.dilation, window.padding, window.stride)
+
+
+@implementation("unfold")
+def unfold(node: Node) -> Unfold:
+    return Unfold(node)
+
+
+@implementation("fold")
+def fold(node: Node) -> Fold:
+    return Fold(node)

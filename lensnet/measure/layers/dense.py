@@ -30,3 +30,25 @@ class Linear(RandomLayer):
 @implementation("linear")
 def linear(node: Node) -> Linear:
     return Linear(node)
+
+
+class Bilinear(RandomLayer):
+    """y_u = a^T W_u b + bias over the channels of two inputs of any layout."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.axis = node.shape.channel_axis
+        left, right = (shape.channels for shape in node.shapes_in)
+        self.add_weight("weight", node.weights["weight"], (node.shape.channels, left, right), (node.shape.channels,))
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        left, right = (one.movedim(self.axis, -1).contiguous() for one in (left, right))
+        return F.bilinear(left, right, self.weight, self.bias).movedim(-1, self.axis)
+
+
+@implementation("bilinear")
+def bilinear(node: Node) -> Bilinear:
+    return Bilinear(node)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
-from lensnet.measure.layers.registry import implementation, parameter
+from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
 from lensnet.network.graph import Node
 
 
@@ -116,3 +116,36 @@ class PositionGate(nn.Module):
 @implementation("position_gate")
 def position_gate(node: Node) -> PositionGate:
     return PositionGate(node.shapes_in[0].channel_axis)
+
+
+class Maximum(nn.Module):
+    """The larger of two inputs, element by element."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.maximum(left, right)
+
+
+@implementation("maximum")
+def maximum(node: Node) -> Maximum:
+    return Maximum()
+
+
+class ElementwiseGain(RandomLayer):
+    """The input times a table that is the same for every example."""
+
+    weight: Tensor
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        shape = node.shape.tensor_shape(1)[1:]
+        if parameter(node, "along", "everywhere") == "channels":
+            shape = tuple(n if axis == node.shape.channel_axis else 1 for axis, n in enumerate(shape, 1))
+        self.add_weight("weight", node.weights["weight"], shape, shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.weight if self.bias is None else self.weight + self.bias)
+
+
+@implementation("elementwise_gain")
+def elementwise_gain(node: Node) -> ElementwiseGain:
+    return ElementwiseGain(node)

@@ -16,19 +16,19 @@ from lensnet.network.windows import logit_bias, windows_of
 
 
 class Softmax(nn.Module):
-    """Softmax over the channels of any layout."""
+    """Softmax over the channels of any layout, or its logarithm."""
 
-    def __init__(self, axis: int) -> None:
+    def __init__(self, axis: int, logarithm: bool) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis, self.logarithm = axis, logarithm
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.softmax(self.axis)
+        return x.log_softmax(self.axis) if self.logarithm else x.softmax(self.axis)
 
 
-@implementation("softmax")
+@implementation("softmax", "log_softmax")
 def softmax(node: Node) -> Softmax:
-    return Softmax(node.shapes_in[0].channel_axis)
+    return Softmax(node.shapes_in[0].channel_axis, node.component.implementation == "log_softmax")
 
 
 class Attention(RandomLayer):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import implementation
-from lensnet.network.geometry import Adaptive, Window
+from lensnet.network.geometry import Adaptive, Resample, Window
 from lensnet.network.graph import Node
 
 
@@ -82,22 +82,29 @@ def adaptive_average_pool(node: Node) -> AdaptiveAveragePool:
     return AdaptiveAveragePool(node.geometry.output)
 
 
-class Upsample(nn.Module):
-    """Every position becomes a block of copies."""
+class Resampled(nn.Module):
+    """An interpolation of sequences (N, T, C), images and volumes, as torch does it."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
-        self.output = node.shape.positions
-        if any(large % small for large, small in zip(self.output, node.shapes_in[0].positions, strict=True)):
-            raise ImplementationError(f"{node.path}: {self.output} is no multiple of {node.shapes_in[0].positions}")
+        assert isinstance(node.geometry, Resample)
+        self.output, self.corners = node.geometry.output, node.geometry.corners
+        smooth = {1: {"linear": "linear"}, 2: {"linear": "bilinear", "cubic": "bicubic"}, 3: {"linear": "trilinear"}}
+        filter = node.geometry.filter
+        self.mode = smooth[len(self.output)].get(filter, filter).replace("_", "-")
+        if self.mode == "cubic" or (self.corners and filter not in ("linear", "cubic")):
+            raise ImplementationError(f"{node.path}: torch has no {filter} filter of that kind")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, self.output, mode="nearest")
+        x = x.transpose(1, 2) if len(self.output) == 1 else x
+        smooth = "linear" in self.mode or "cubic" in self.mode
+        y = F.interpolate(x, self.output, mode=self.mode, align_corners=self.corners if smooth else None)
+        return y.transpose(1, 2) if len(self.output) == 1 else y
 
 
-@implementation("upsample2d")
-def upsample(node: Node) -> Upsample:
-    return Upsample(node)
+@implementation("resample")
+def resample(node: Node) -> Resampled:
+    return Resampled(node)
 
 
 class Shuffle(nn.Module):
@@ -147,3 +154,21 @@ class Flatten(nn.Module):
 @implementation("flatten")
 def flatten(node: Node) -> Flatten:
     return Flatten()
+
+
+class OverChannels(nn.Module):
+    """The average of all channels, or the largest of each group of neighbouring ones."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.axis, self.pieces = node.shape.channel_axis, int(node.parameters.get("pieces", 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.pieces:
+            return x.mean(self.axis, keepdim=True)
+        return x.unflatten(self.axis, (-1, self.pieces)).amax(self.axis + 1)
+
+
+@implementation("channel_mean", "maxout")
+def over_channels(node: Node) -> OverChannels:
+    return OverChannels(node)

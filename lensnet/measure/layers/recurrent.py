@@ -59,6 +59,22 @@ class GRU(_Recurrent):
         return (1 - share) * candidate + share * state, memory
 
 
+class Plain(_Recurrent):
+    gates = 1
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self.bend = torch.relu if parameter(node, "activation", "tanh") == "relu" else torch.tanh
+
+    def step(self, given: Tensor, again: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        return self.bend(given + again), memory
+
+
+@implementation("rnn")
+def rnn(node: Node) -> Plain:
+    return Plain(node)
+
+
 @implementation("lstm")
 def lstm(node: Node) -> LSTM:
     return LSTM(node)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import RandomLayer, implementation
-from lensnet.network.geometry import Strided
+from lensnet.network.geometry import Strided, Unflatten
 from lensnet.network.graph import Node
 
 
@@ -122,6 +122,43 @@ class Regrid(nn.Module):
 @implementation("tokens", "grid")
 def regrid(node: Node) -> Regrid:
     return Regrid(node.shape.positions)
+
+
+class Unflattened(nn.Module):
+    """(N, C*P) as (N, C, *positions) with P places, as torch's view does it; a sequence as (N, T, C)."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        assert isinstance(node.geometry, Unflatten)
+        self.size = node.geometry.size
+        if node.shapes_in[0].channels != node.shape.features:
+            raise ImplementationError(f"{node.path}: {node.shapes_in[0].channels} channels do not fill {node.shape}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.unflatten(1, (-1, *self.size))
+        return y.transpose(1, 2) if len(self.size) == 1 else y
+
+
+@implementation("unflatten")
+def unflatten(node: Node) -> Unflattened:
+    return Unflattened(node)
+
+
+class ChannelShuffle(nn.Module):
+    """Channels written into a table of `groups` rows and read column by column."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.axis, self.groups = node.shape.channel_axis, int(node.parameters["groups"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = x.unflatten(self.axis, (self.groups, -1))
+        return table.transpose(self.axis, self.axis + 1).flatten(self.axis, self.axis + 1)
+
+
+@implementation("channel_shuffle")
+def channel_shuffle(node: Node) -> ChannelShuffle:
+    return ChannelShuffle(node)
 
 
 class Opaque(nn.Module):

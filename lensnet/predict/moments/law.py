@@ -8,7 +8,6 @@ import numpy as np
 
 from lensnet.algebra.pointwise import X, compose, exact, pointwise
 from lensnet.levels.signal import Field, Law, Signal
-from lensnet.network.geometry import Pointwise
 from lensnet.network.graph import Node
 from lensnet.predict.environment import linear_factor
 from lensnet.predict.moments.pointwise import chained, function_of
@@ -17,8 +16,8 @@ from lensnet.predict.moments.pointwise import chained, function_of
 def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment: Field) -> Law | None:
     """The law at a component's output, None where it is not known to come from a Gaussian.
 
-    Fresh weights make a Gaussian of anything wide; a linear map keeps one, and keeps a pushforward only when it is the
-    identity up to nothing; a pointwise function joins the chain.
+    Fresh weights make a Gaussian of anything wide, and one of all positions together, which a linear map keeps; a
+    pushforward it keeps only when it is the identity up to nothing; a pointwise function joins the chain.
     """
     component = node.component
     with np.errstate(invalid="ignore"):  # of an infinite mean
@@ -42,8 +41,6 @@ def law_after(node: Node, signals: Sequence[Signal], mean: Field, second_moment:
         return None
     if any(law.chain for law in known):
         return _scaled(node, signals, known[0]) if component.law in ("kept", "scaled") and len(known) == 1 else None
-    if not isinstance(node.geometry, Pointwise) and not _uniform(known):
-        return None
     return Law(mean, variance, terms=min(law.terms for law in known), origin=node.path)
 
 
@@ -64,9 +61,3 @@ def _terms(node: Node) -> float:
         return float("inf")
     last = list(node.weights.values())[-1]
     return float("inf") if node.shapes_in[0].kind == "ids" else float(last.fan_in)
-
-
-def _uniform(laws: Sequence[Law]) -> bool:
-    """Whether a Gaussian stays one when positions are mixed: all positions must be alike."""
-    fields = [field for law in laws for field in (law.mean, law.variance)]
-    return all(np.ptp(field) <= 1e-9 * (np.abs(field).max() + 1e-300) for field in fields)

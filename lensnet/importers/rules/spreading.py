@@ -1,0 +1,96 @@
+"""Broadcasting: a signal that is the same along some positions of another that it meets is copied there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.fx import Node
+
+from lensnet.importers.draft import Beam, Unmapped
+from lensnet.importers.inputs import named
+from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Axis, Layout
+from lensnet.importers.operations import name_of
+
+if TYPE_CHECKING:
+    from lensnet.importers.mapping import Mapper
+
+
+def broadcast(mapper: Mapper, node: Node, left: Node, right: Node) -> tuple[Node, Beam, Node, Beam]:
+    """Two signals with the positions of both, each with the node where it has them. Draws for each that lacks some a
+    `grid` with one place along these axes, and an interpolation that copies it. Raises Unmapped."""
+    a, b = mapper.beam(left), mapper.beam(right)
+    rank = max(len(a.layout.axes), len(b.layout.axes))
+    target = next((one for one, two in ((a, b), (b, a)) if _covers(one, two, rank)), None) or _joint(node, a, b, rank)
+    both = [_spread(mapper, node, source, beam, target) for source, beam in ((left, a), (right, b))]
+    node.args = (both[0][0], both[1][0], *node.args[2:])
+    return (*both[0], *both[1])
+
+
+def _plain(layout: Layout, rank: int) -> tuple[Axis, ...]:
+    """The axes of a tensor broadcast to `rank` axes, expansions left out."""
+    axes = tuple(tuple(atom for atom in axis if atom.role != COPIES) for axis in layout.axes)
+    return ((),) * (rank - len(axes)) + axes
+
+
+def _covers(one: Beam, other: Beam, rank: int) -> bool:
+    return len(one.layout.axes) == rank and all(
+        mine or not theirs for mine, theirs in zip(one.layout.axes, _plain(other.layout, rank), strict=True)
+    )
+
+
+def _joint(node: Node, a: Beam, b: Beam, rank: int) -> Beam:
+    """The axes of both, positions numbered anew in the order of the tensor's axes."""
+    axes: list[Axis] = []
+    positions: list[int] = []
+    for pair in zip(_plain(a.layout, rank), _plain(b.layout, rank), strict=True):
+        axis = pair[0] or pair[1]
+        roles = {atom.role for atom in axis}
+        if any(isinstance(role, int) for role in roles):
+            if len(axis) > 1:
+                raise Unmapped(f"{name_of(node)} of tensors that are alike along a part of their positions")
+            positions.append(axis[0].size)
+            axis = (Atom(len(positions) - 1, axis[0].size),)
+        axes.append(axis)
+    layout = Layout(tuple(axes))
+    return Beam("", layout, tuple(positions), layout.size_of(CHANNELS))
+
+
+def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
+    if beam.layout.like(target.layout) and beam.positions == target.positions:
+        return source, beam
+    grid = [1] * len(target.positions)
+    seen: list[Axis] = []
+    for mine, theirs in zip(_plain(beam.layout, len(target.layout.axes)), target.layout.axes, strict=True):
+        whole = [atom.role for atom in theirs if isinstance(atom.role, int)]
+        alike = [(a.size, a.stride) for a in mine] == [(a.size, a.stride) for a in theirs]
+        if mine and not (alike and all(isinstance(a.role, int) == isinstance(b.role, int) and (
+            isinstance(a.role, int) or a.role == b.role) for a, b in zip(mine, theirs, strict=True))):  # fmt: skip
+            raise Unmapped(f"{name_of(node)} across layouts")
+        if not mine and any(atom.role in (CHANNELS, EXAMPLES) for atom in theirs):
+            raise Unmapped(f"{name_of(node)} of tensors that are alike along their {theirs[0].role}")
+        for role in whole if mine else ():
+            grid[role] = target.positions[role]
+        seen.append(theirs if mine else ())
+    if beam.channels != target.channels or sorted(n for n in beam.positions if n > 1) != sorted(
+        n for n in grid if n > 1
+    ):
+        raise Unmapped(f"{name_of(node)} of tensors whose positions are not each other's")
+    shape = [int(n) for n in source.meta["val"].shape]
+    here = mapper.before(node, torch.ops.aten.reshape.default, (source, [1] * (len(seen) - len(shape)) + shape))
+    layout = Layout(tuple(_copied(axis, n) for axis, n in zip(seen, here.meta["val"].shape, strict=True)))
+    laid = Beam("", layout, tuple(grid), beam.channels)
+    if tuple(grid) == beam.positions:
+        mapper.values[here] = Beam(beam.path, layout, beam.positions, beam.channels)
+    else:
+        kind, parameters = ("grid", named(grid)) if len(grid) > 1 else ("tokens", {})
+        mapper.one(here, kind, parameters, laid, source)
+    wide = mapper.before(node, torch.ops.aten.expand.default, (here, list(target.layout.sizes)))
+    made = Beam("", target.layout, target.positions, target.channels)
+    name = mapper.name_for(node, "spread")
+    return wide, mapper.one(wide, "resample", dict(named(target.positions)), made, here, name=name)
+
+
+def _copied(axis: Axis, size: int) -> Axis:
+    """An axis of a tensor that was expanded before: it holds copies."""
+    return axis or ((Atom(COPIES, int(size)),) if size > 1 else ())
