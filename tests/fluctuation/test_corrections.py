@@ -23,7 +23,7 @@ from lensnet.predict.fluctuation.pairs import ONE_ROW, pairs_of
 from lensnet.predict.fluctuation.response import Sources
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predicting import input_signal
-from tests.fluctuation.draws import normal
+from tests.fluctuation.draws import mean_and_error, normal
 
 TANH = pointwise(sp.tanh(X), name="tanh")
 GELU = pointwise(X * (1 + sp.erf(X / sp.sqrt(2))) / 2, name="gelu")
@@ -237,3 +237,35 @@ def test_unrelated_rows_of_a_tanh_stack_scatter_together_by_what_chance_makes_th
     forward, backward = effects["layer.7.act", None, "scatter"].value, effects["layer.0.dense", "x", "scatter"].value
     assert np.std(outputs) == pytest.approx(forward, rel=0.07 + noise)
     assert np.std(gradients) == pytest.approx(backward, rel=0.1 + noise)
+
+
+def test_the_mean_gradient_below_a_norm(tmp_path):
+    """Divided by a power that scatters, orthogonal to the signal, with gates that let that power through: infinite
+    width is a third too small at the sphere."""
+    n, rows, draws = 32, 6, 3000
+    layer = f"  - {{name: l%d, component: linear, units: {n}, init: he}}\n  - {{name: r%d, component: relu}}\n"
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        f"network: net\ninput: {{source: gaussian, channels: {n}, batch: {rows}, correlation: 0.3}}\nbody:\n"
+        + "".join(layer % (i, i) for i in range(2))
+        + f"  - {{name: project, component: linear, units: {n}}}\n  - {{name: sphere, component: sphere}}\n"
+    )
+    net = lensnet.load(str(file)).network
+    batch = load_batch(net.input)
+    source = Source(propagate(net, input_signal(net, batch)), batch.double().numpy())
+    effects = {(e.component, e.port, e.quantity): e for e in Descent(net, source, (Level.FLUCTUATION,)).effects}
+    rng, x = np.random.default_rng(0), batch.double().numpy().T
+    w = normal(rng, (3, draws, n, n)) * np.sqrt([2 / n, 2 / n, 1 / n])[:, None, None, None]
+    first = w[0] @ x
+    second = w[1] @ np.maximum(first, 0)
+    z = w[2] @ np.maximum(second, 0)
+    length, r = np.linalg.norm(z, axis=1, keepdims=True), normal(rng, z.shape)
+    g = (r - z * (z * r).sum(1, keepdims=True) / length**2) / length
+    found = {"sphere": g}
+    g = found["project"] = w[2].swapaxes(1, 2) @ g
+    g = found["l1"] = w[1].swapaxes(1, 2) @ (g * (second > 0))
+    found["l0"] = w[0].swapaxes(1, 2) @ (g * (first > 0))
+    for path, gradient in found.items():
+        mean, error = mean_and_error((gradient**2).mean((1, 2)))
+        effect = effects[path, "x", "second_moment"]
+        assert effect.value == pytest.approx(mean, rel=0.04 + 3 * error / mean), path

@@ -25,7 +25,16 @@ from lensnet.network.graph import Network, Node
 from lensnet.predict.edges import OUTPUT, Edge
 from lensnet.predict.fluctuation.alignment import EQUAL, Alignment, bounded, unrelated
 from lensnet.predict.fluctuation.forward import STEP, Forward
-from lensnet.predict.fluctuation.laws import average, mask_law, one_by_one, orthogonal, scaled
+from lensnet.predict.fluctuation.laws import (
+    average,
+    mask_law,
+    normalised,
+    one_by_one,
+    orthogonal,
+    removes_mean,
+    scaled,
+    standardises_batch,
+)
 from lensnet.predict.fluctuation.log_law import LogLaw, chi_square
 from lensnet.predict.fluctuation.neuron import Energy, energy, slope_energy, slope_overlap
 from lensnet.predict.fluctuation.response import Response, Sources, met
@@ -39,10 +48,12 @@ Shared = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class GradientResponse:
-    """Of one edge: the response of ln p; `alike`: squared cosine of the gradients of two different rows."""
+    """Of one edge: the response of ln p; `alike`: squared cosine of the gradients of two different rows; `along`: that
+    of gradient and signal, times their length (1 where they know nothing of each other, 0 below a norm)."""
 
     response: Response
     alike: Alignment
+    along: float = 1.0
 
 
 class Backward:
@@ -105,7 +116,12 @@ class Backward:
         shift = gate.log_curvature * batch / 2 + gate.bend * (single - batch) / 2 - gate.bend / n
         bent = gate.log_curvature * float(np.sqrt(batch))
         response = met([after.response, base.passed(sensitivity, shift, bent)], [1.0, 1.0])
-        return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair))
+        if not node.component.homogeneous:
+            return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair))
+        neuron = self.forward.neurons.get(node.path)
+        passed = 0.0 if neuron is None else neuron.product(gate)  # the part along the signal meets large neurons alone
+        response = response.moved((after.along - 1) * passed / n)
+        return GradientResponse(response.with_noise(own, n), after.alike.sloped(n, overlap, pair), after.along)
 
     def _slopes(self, node: Node, gate: Energy, alike: Alignment, averaged: Callable[[Shared], float]) -> Array:
         """What squared slopes d_i of n neurons make of a gradient, as gains: sum_i g_i^2 d_i/|g|^2 relative to E d.
@@ -134,12 +150,15 @@ class Backward:
         if beta and noise is not None:  # 1 + beta A is not (1 + A)^beta
             row = row + LogLaw(beta * (1 - beta) * self.sources.row(noise).variance / 2)
         gains = self.sources.add(node.path, "slopes", row, share, turned)
+        if gate.is_gate and neuron is not None and noise is not None:
+            one, two = gate.own_product(neuron) / n, averaged(lambda c: gate.own_overlap(neuron, c)) / n
+            self.sources.couple(noise, int(np.argmax(gains)), one, two)
         if beta and noise is not None:
             gains[noise] += beta
         return gains
 
     def _other(self, node: Node, port: str, index: int, after: GradientResponse) -> GradientResponse:
-        response, a = after.response, after.alike
+        response, a, along = after.response, after.alike, after.along if len(node.ports) == 1 else 1.0
         if not node.component.homogeneous and not (node.component.coherence.kind == "fresh" and len(node.weights) == 1):
             for place, e in enumerate(self._sensitivities(node, port)):
                 response = met([response, self.forward.responses[node.inputs[place]].passed(e)], [1.0, 1.0])
@@ -157,10 +176,20 @@ class Backward:
             if forward is not None and len(node.weights) == 1:
                 (law,) = node.weights.values()
                 if law.distribution != "orthogonal":
-                    self.sources.couple(forward, int(np.argmax(gains)), 2.0 / (n * node.shape.channels))
+                    covariance = 2.0 / (n * node.shape.channels)
+                    self.sources.couple(forward, int(np.argmax(gains)), covariance, covariance)
             response = response.with_noise(gains, n, one_by_one(node))
             a = a.mixed(n)
-        return GradientResponse(response, self._spread_over_positions(node, index, a))
+            bias = sum(law.bias_mean**2 + law.bias_std**2 for law in node.weights.values())
+            share = bias / max(float(np.mean(self.forward.signals[node.path].second_moment)), 1e-300)
+            along = min(share, 1.0) + max(1 - share, 0.0) * along if len(node.weights) == 1 else 1.0
+            response = response.moved((along - 1) / n)
+        elif node.component.scale_invariant and not standardises_batch(node):
+            along = 0.0
+            response = response.moved(-(1.0 + removes_mean(node)) / normalised(node))
+        elif not node.component.homogeneous:
+            along = 1.0
+        return GradientResponse(response, self._spread_over_positions(node, index, a), along)
 
     def _masked_gates(self, node: Node, slope_variance: float) -> LogLaw:
         """What gates add because a mask behind them has left few channels to the gradient."""
@@ -217,7 +246,8 @@ class Backward:
         if overlap > 0:
             gains = self.sources.add(node.path, "overlap back", row, alike.mean)
             response = response.with_noise(gains, n)
-        return GradientResponse(response, alike)
+        along = sum(s * k.along for s, k in zip(shares, known, strict=True))
+        return GradientResponse(response, alike, along)
 
     def _cross(self, first: Edge, second: Edge) -> float:
         field = self.cross.moment(first, second)

@@ -27,7 +27,7 @@ from lensnet.predict.fluctuation.backward import Backward
 from lensnet.predict.fluctuation.forward import Forward
 from lensnet.predict.fluctuation.log_law import LogLaw
 from lensnet.predict.fluctuation.pairs import ONE_ROW, UNKNOWN, RowPairs, pairs_of
-from lensnet.predict.fluctuation.response import Response, Sources
+from lensnet.predict.fluctuation.response import FORGOTTEN, Response, Sources
 from lensnet.predict.fluctuation.rounding import rounding_effects
 from lensnet.predict.moments.propagate import propagate
 from lensnet.predict.prediction import Check, Effect, Prediction, Status
@@ -179,7 +179,8 @@ def _effects(node: Node, port: str | None, base: _Base, law: LogLaw, response: R
         effect("band", SHARE, 0.0),
     ]
     mean = law.mean_factor
-    if abs(response.shift) > SAME:  # else it is the mean at infinite width
+    inverted = bool(np.min(response.gains, initial=0.0) < -FORGOTTEN)  # the mean of an inverse is none of the inverse
+    if abs(response.shift) > SAME or inverted:  # else it is the mean at infinite width
         out.insert(0, effect("second_moment", known.value * mean, small * law.variance))
     return out
 

@@ -49,6 +49,12 @@ def removes_mean(node: Node) -> bool:
     return mean is not None and "m" not in mean.formula.uses
 
 
+def normalised(node: Node) -> int:
+    """Numbers whose length a norm fixes together."""
+    whole = node.parameters.get("over") == "example"
+    return node.shape.features if whole else node.shape.channels
+
+
 def orthogonal(fan_in: int, units: int) -> LogLaw:
     """ln |Q x|^2 of `units` orthonormal rows of length `fan_in`, relative to its average: a beta variable.
 

@@ -56,10 +56,14 @@ class LogLaw:
         return sqrt(max(self.variance, 0.0))
 
     @property
+    def log_mean(self) -> float:
+        """ln E Q: the four cumulants at 1."""
+        return self.mean + self.variance / 2 + self.third / 6 + self.fourth / 24
+
+    @property
     def mean_factor(self) -> float:
-        """E Q, in units of exp(0): the four cumulants at 1."""
-        total = self.mean + self.variance / 2 + self.third / 6 + self.fourth / 24
-        return exp(total) if total < 700 else inf
+        """E Q, in units of exp(0)."""
+        return exp(self.log_mean) if self.log_mean < 700 else inf
 
     def quantile(self, probability: float) -> float:
         """Quantile of ln Q: of the log-gamma variable (or its mirror image) with the same three cumulants."""
@@ -126,7 +130,7 @@ def rectified(n: int) -> LogLaw:
 
 
 def average_of(row: LogLaw, rows: int, turned: float = 0.0) -> LogLaw:
-    """ln of the average of `rows` independent factors, each with this law and mean 1.
+    """ln of the average of `rows` independent factors, each with this law.
 
     While the factors are near 1 the variance falls as 1/rows. Widely scattered ones are dominated by the largest, and
     the upper tail of their law matters. Rows that go through gates of their own differ by products of many factors: an
@@ -135,14 +139,16 @@ def average_of(row: LogLaw, rows: int, turned: float = 0.0) -> LogLaw:
     degrees of freedom as A has directions left, whose average is much smaller at the same variance of the logarithm.
     `turned`: part of the variance that is of the second kind.
     """
+    size = LogLaw(row.log_mean)  # a power of a factor of mean 1 (behind a norm: its inverse) has another mean
+    row = row - size
     if rows <= 1 or row.variance <= NARROW:
-        return row.averaged(1 / max(rows, 1))
+        return size + row.averaged(1 / max(rows, 1))
     apart = _lognormal_average(row, rows)
     if not turned:
-        return apart
+        return size + apart
     m = _freedom(min(row.variance, _LEAST_FREE))
     common = row.mean - chi_square(m).mean + chi_square(m * rows).mean
-    return apart + LogLaw(turned * (common - apart.mean))
+    return size + apart + LogLaw(turned * (common - apart.mean))
 
 
 _LEAST_FREE = pi**2 / 2

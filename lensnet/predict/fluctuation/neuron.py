@@ -93,10 +93,19 @@ class Energy:
         """Relative variance of one neuron that the length of the pre-activation vector does not explain."""
         return max(self.variance - 2 * self.elasticity**2, 0.0)
 
+    def product(self, other: Energy) -> float:
+        """Relative covariance with another energy of the same neuron."""
+        return float(self.coefficients[1:] @ other.coefficients[1:])
+
     def own_product(self, other: Energy) -> float:
         """Covariance with another energy of the same neuron, without what the length of the vector explains."""
+        return float(self.own_overlap(other, np.ones(1))[0])
+
+    def own_overlap(self, other: Energy, correlation: ArrayLike) -> Array:
+        """The same between two rows whose pre-activations have this correlation."""
         product = self.coefficients * other.coefficients
-        return float(product[1:].sum() - product[2])
+        product[0] = product[2] = 0.0
+        return _polynomial(np.asarray(correlation, dtype=np.float64), product)
 
     def own_law(self, n: int, centred: bool = False) -> LogLaw:
         """What n neurons add to ln Q for one input, beyond the length of their pre-activation vector (`centred`: and

@@ -31,7 +31,7 @@ class Sources:
         self._common = np.zeros((most, 4))
         self._row = np.zeros((most, 4))
         self._turned = np.zeros(most)
-        self._coupled: list[tuple[int, int, float]] = []
+        self._coupled: list[tuple[int, int, float, float]] = []
 
     @property
     def most(self) -> int:
@@ -53,9 +53,9 @@ class Sources:
         gains[index] = 1.0
         return gains
 
-    def couple(self, first: int, second: int, covariance: float) -> None:
-        """Two sources of one and the same weights: their covariance, the same for any two rows."""
-        self._coupled.append((first, second, covariance))
+    def couple(self, first: int, second: int, row: float, common: float) -> None:
+        """Two sources that vary together: their covariance for one row, and between two different rows."""
+        self._coupled.append((first, second, row, common))
 
     def index(self, path: str, kind: str) -> int | None:
         """Where the source of this name is; None where there is none."""
@@ -72,13 +72,14 @@ class Sources:
         common = LogLaw(mean, max(self.common_variance(response.gains), 0.0), third, fourth)
         left = np.broadcast_to(1.0 / np.asarray(response.inside), self.most)[:, None] ** np.array([1, 1, 2, 3])
         own = LogLaw(*(float(value) for value in np.sum(powers * (self._row - self._common) * left, axis=0)))
+        own = own + LogLaw(0.0, max(self._together(response.gains), -own.variance))
         turned = float(response.gains**2 @ (self._turned * left[:, 1])) / own.variance if own.variance > 0 else 0.0
         return common + average_of(own, rows, turned) + LogLaw(response.shift)
 
     def variance(self, response: Response, rows: int = 1) -> float:
         """Of ln Q averaged over so many rows, to leading order; of a single row by default."""
         own = response.gains**2 @ ((self._row[:, 1] - self._common[:, 1]) / response.inside)
-        return self.common_variance(response.gains) + float(own) / rows
+        return self.common_variance(response.gains) + (float(own) + self._together(response.gains)) / rows
 
     def gathered(self, response: Response, share: float, ratio: float) -> tuple[float, Array]:
         """Where rows are averages over rows of which two shared `share` of a dense layer's noise: what they then have
@@ -95,8 +96,12 @@ class Sources:
         return 0.0 if rows < 2 else self.variance(response) - self.common_variance(response.gains)
 
     def common_variance(self, gains: Array) -> float:
-        both = sum(2 * gains[i] * gains[j] * covariance for i, j, covariance in self._coupled)
+        both = sum(2 * gains[i] * gains[j] * common for i, j, _, common in self._coupled)
         return float(gains**2 @ self._common[:, 1] + both)
+
+    def _together(self, gains: Array) -> float:
+        """What coupled sources add to a row's own variance."""
+        return sum(2 * float(gains[i] * gains[j]) * (row - common) for i, j, row, common in self._coupled)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,10 @@ class Response:
             shift=elasticity * self.shift + shift,
             bent=self.bent + bent,
         )
+
+    def moved(self, shift: float) -> Response:
+        """With another mean."""
+        return replace(self, shift=self.shift + shift) if shift else self
 
     def gathered(self, rows: float) -> Response:
         """Where one row is made of so many."""
