@@ -4,7 +4,8 @@ With random weights before it, the entries of a head's queries, keys and values 
 independent from channel to channel; what they have in common from token to token stands in three Gram matrices. The
 logits are products of rank d_head of the first two; given the logits, everything is averaged exactly over the values
 and over the gradient from above (docs/effects/attention.md, section 3). So heads that share keys, keys that positions
-have rotated, and queries of another sequence need no rule of their own: their Gram matrices say it.
+have rotated, and queries of another sequence need no rule of their own: their Gram matrices say it. A table of relative
+positions is no part of a token: what it adds to a key differs from query to query, so it is drawn beside them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _WORK, _LEAST_WORK = 1e9, 4e7
 @dataclass(frozen=True)
 class HeadSample:
     """Samples of one head of one example. `query`: (S, Tq, w); `key`: (S, Tk, w); `value`: Gram matrix (Tk, Tk);
-    `bias`: (heads, Tq, Tk), added to the logits of one sample after the other."""
+    `bias`: (heads, Tq, Tk), added to the logits of one sample after the other. `beside_query`, `beside_key`: what a
+    table of relative positions adds to query i as key j sees it, and to key j as query i does, (S, Tq, Tk, w), the
+    latter of second moment `key_table`; None where there is no table."""
 
     query: Array
     key: Array
@@ -47,14 +50,24 @@ class HeadSample:
     key_gram: Array
     scale: float
     bias: Array
+    key_table: float = 0.0
+    beside_query: Array | None = None
+    beside_key: Array | None = None
 
     @cached_property
     def logits(self) -> Array:
-        return np.asarray(self.scale * self.query @ transposed(self.key))
+        """Every query times the keys as it sees them."""
+        products = self.query @ transposed(self.key)
+        if self.beside_key is not None:
+            products = products + np.einsum("siw,sijw->sij", self.query, self.beside_key)
+        return np.asarray(self.scale * products)
 
     @cached_property
     def weights(self) -> Array:
-        return softmax_weights(self.logits + np.resize(self.bias, self.logits.shape), False)
+        logits = self.logits + np.resize(self.bias, self.logits.shape)
+        if self.beside_query is not None:
+            logits = logits + self.scale * np.einsum("sjw,sijw->sij", self.key, self.beside_query)
+        return softmax_weights(logits, False)
 
     def mix(self) -> Array:
         a = self.weights
@@ -65,7 +78,7 @@ class HeadSample:
 
     def to_query(self, upstream: Array) -> Array:
         a, gram, width = self.weights, self.value, self.query.shape[-1]
-        trace = own_queries(a, gram, self.key_gram)
+        trace = own_queries(a, gram, self.key_gram + self.key_table * np.eye(len(self.key_gram)))
         pulled = pulled_by_logits(a, self.logits)
         along = ((pulled @ gram) * pulled).sum(axis=-1)
         length = np.maximum((self.query**2).sum(axis=-1), 1e-300)
@@ -74,13 +87,18 @@ class HeadSample:
         return np.asarray(power * found.mean(axis=0))
 
     def to_key(self, upstream: Array) -> Array:
-        alone = upstream.ndim == 1
-        length = (self.query**2).sum(axis=-1) if alone else self.query @ transposed(self.query)
-        return np.asarray(self.scale**2 * own_keys(self.weights, self.value, upstream * length).mean(axis=0))
+        alone, length = upstream.ndim == 1, (self.query**2).sum(axis=-1)
+        products = length if alone else self.query @ transposed(self.query)
+        found = own_keys(self.weights, self.value, upstream * products)
+        if self.beside_query is not None:  # queries grow by it, each by an amount of its own, and keep their angles
+            grown = ((self.query[:, :, None] + self.beside_query) ** 2).sum(axis=-1) - length[..., None]
+            power = upstream if alone else np.diagonal(upstream)
+            found = found + own_keys(self.weights, self.value, power[:, None] * grown, of_pairs=True)
+        return np.asarray(self.scale**2 * found.mean(axis=0))
 
 
 @lru_cache(maxsize=16)
-def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, int]) -> HeadSample:
+def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, int, float, float]) -> HeadSample:
     queries, keys, width, scale, examples, windows = key[3], key[4], key[5], key[6], key[8], key[9]
     bias = np.frombuffer(key[7]).reshape(-1, queries, keys)
     grams = [np.frombuffer(data).reshape(size, size) for data, size in zip(key[:3], (queries, keys, keys), strict=True)]
@@ -94,7 +112,13 @@ def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, i
     other = roots[1] @ source.standard_normal((pairs, roots[1].shape[1], width))
     if count > 1:  # pairs of opposite logits
         query, other = np.concatenate([query, query]), np.concatenate([other, -other])
-    return HeadSample(query, other, grams[2], grams[1], scale, bias)
+    tables: list[Array | None] = []
+    for square, sign in zip(key[10:], (1, -1), strict=True):
+        row = source.standard_normal((pairs, queries + keys - 1, width)) * square**0.5 if square else None
+        row = row if row is None or count == 1 else np.concatenate([row, sign * row])
+        distance = np.arange(queries)[:, None] - np.arange(keys) + keys - 1
+        tables.append(None if row is None else row[:, distance])
+    return HeadSample(query, other, grams[2], grams[1], scale, bias, key[11], *tables)
 
 
 def _matrix(gram: Array, field: Array, example: int, examples: int) -> Array:
@@ -115,7 +139,7 @@ def _heads(
     q_query: Array, q_key: Array, q_value: Array, grams: tuple[Array, Array, Array], numbers: tuple[ArrayLike, ...]
 ) -> list[HeadSample | None]:
     """The sample of every example, None where a Gram matrix holds NaN or infinity."""
-    width, scale = (float(np.max(number)) for number in numbers[:2])
+    width, scale, query_table, key_table = (float(np.max(numbers[place])) for place in (0, 1, 3, 4))
     fields = [np.atleast_2d(np.asarray(field, float)) for field in (q_query, q_key, q_value)]
     lengths = [len(field) for field in fields] + [np.shape(gram)[0] for gram in grams if np.ndim(gram) == 3]
     lengths += [np.shape(gram)[0] * np.shape(gram)[1] for gram in grams if np.ndim(gram) == 4]
@@ -131,11 +155,11 @@ def _heads(
         query, key, value = (gram.tobytes() for gram in found)
         added = np.ascontiguousarray(bias[example % len(bias)]).tobytes()
         sizes = len(found[0]), len(found[1]), round(width)
-        out.append(_samples((query, key, value, *sizes, scale, added, count, windows)))
+        out.append(_samples((query, key, value, *sizes, scale, added, count, windows, query_table, key_table)))
     return out
 
 
-@special("attend_mix", 9, r"\mathbb{{E}}\left[a^\top G a\right]")
+@special("attend_mix", 11, r"\mathbb{{E}}\left[a^\top G a\right]")
 def attend_mix(
     q_query: Array,
     q_key: Array,
@@ -146,18 +170,22 @@ def attend_mix(
     width: Array,
     scale: Array,
     bias: Array,
+    query_table: Array,
+    key_table: Array,
 ) -> Array:
     """Second moment of what a query gathers, (E, Tq): the values' mean under a = softmax of scale * query . key.
 
     Grams: (E, T, T) or (E, windows, T, T), or one correlation of all pairs of tokens; with windows, the fields have a
     row for each window of each example. width: d_head; bias: (windows, heads, Tq, Tk), added to the logits.
+    query_table, key_table: second moments of the tables of relative positions added to queries and keys, or 0.
     """
-    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, bias))
+    numbers = (width, scale, bias, query_table, key_table)
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), numbers)
     blank = np.full(np.shape(q_query)[-1], np.nan)
     return np.stack([blank if head is None else head.mix() for head in heads])
 
 
-@special("attend_gradient", 12, r"\mathbb{{E}}\left[\lVert\partial L\rVert^2\right]")
+@special("attend_gradient", 14, r"\mathbb{{E}}\left[\lVert\partial L\rVert^2\right]")
 def attend_gradient(
     port: Array,
     p: Array,
@@ -171,13 +199,16 @@ def attend_gradient(
     width: Array,
     scale: Array,
     bias: Array,
+    query_table: Array,
+    key_table: Array,
 ) -> Array:
     """Second moment of the gradient at the queries (port 0), keys (1) or values (2) of one head, (E, T).
 
     p: second moment of the gradient at the output; gradient_gram: its Gram matrix, or 0 where positions are
     independent. Other arguments as for attend_mix.
     """
-    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), (width, scale, bias))
+    numbers = (width, scale, bias, query_table, key_table)
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), numbers)
     which = round(float(np.max(port)))
     p = np.atleast_2d(np.asarray(p, float))
     queries = np.shape(q_query)[-1]
@@ -196,16 +227,15 @@ def attend_gradient(
     return np.stack(out)
 
 
-@special("added_to_all", 4, r"\left({0} + {2}\,I + {3}\right)")
-def added_to_all(gram: Array, q: Array, own: Array, common: Array) -> Array:
-    """A Gram matrix of tokens, or a correlation of all pairs of second moment q, when to every token a part of its own
-    of second moment `own` is added, and one of second moment `common` that is the same for all."""
-    gram = np.asarray(gram, float)
-    alone, shared = float(np.max(own)), float(np.max(common))
+@special("added_to_all", 3, r"\left({0} + {2}\right)")
+def added_to_all(gram: Array, q: Array, common: Array) -> Array:
+    """A Gram matrix of tokens, or a correlation of all pairs of second moment q, when to every token a vector of second
+    moment `common` is added that is the same for all."""
+    gram, shared = np.asarray(gram, float), float(np.max(common))
     if gram.ndim >= 3:
-        return np.asarray(gram + alone * np.eye(gram.shape[-1]) + shared)
+        return np.asarray(gram + shared)
     size = float(np.mean(q))
-    return np.asarray((gram * size + shared) / max(size + alone + shared, 1e-300)) if alone + shared else gram
+    return np.asarray((gram * size + shared) / max(size + shared, 1e-300)) if shared else gram
 
 
 __all__ = ["HeadSample", "added_to_all", "attend_gradient", "attend_mix"]

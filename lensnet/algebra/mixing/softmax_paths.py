@@ -46,12 +46,13 @@ def pulled_by_logits(a: Array, logits: Array) -> Array:
     return np.asarray(a * (logits - (a * logits).sum(axis=-1, keepdims=True)))
 
 
-def own_keys(a: Array, gram: Array, weight: Array) -> Array:
-    """(sum_ik W_ik J_i G J_k)_jj for every key j, (S, T); `weight` (S, T, T), or (S, T) where it is a diagonal."""
+def own_keys(a: Array, gram: Array, weight: Array, of_pairs: bool = False) -> Array:
+    """(sum_ik W_ik J_i G J_k)_jj for every key j, (S, T); `weight` (S, T, T), or (S, T) where it is a diagonal;
+    `of_pairs`: a diagonal for every key, (S, i, j)."""
     seen, own = a @ gram, diagonal(gram)
-    if weight.ndim < a.ndim:
+    if of_pairs or weight.ndim < a.ndim:
         gathered = (seen * a).sum(axis=-1)
-        spread = weight[..., None] * a**2
+        spread = (weight if of_pairs else weight[..., None]) * a**2
         return np.asarray((spread * (own[..., None, :] - 2 * seen + gathered[..., None])).sum(axis=-2))
     both = seen @ transposed(a)
     return np.asarray(own * columns(weight, a, a) - 2 * columns(weight, a * seen, a) + columns(weight * both, a, a))

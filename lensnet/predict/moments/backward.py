@@ -10,11 +10,11 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import formula_operators
-from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
+from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check, status_of
 from lensnet.predict.moments.forward import CrossFields, doubts, formula_environment, spread
 from lensnet.predict.moments.pointwise import mean_square_slope
 from lensnet.predict.moments.selection import SELECTION_ERROR
-from lensnet.predict.prediction import Check, Effect, Status
+from lensnet.predict.prediction import Check, Effect
 
 
 def backward(
@@ -47,7 +47,7 @@ def backward(
     env, missing = formula_environment(node, signals, crosses, drawn)
     operators = formula_operators(node, signals)
     env["p"] = gradient
-    checks = evaluate_checks(node, env, operators)
+    checks = evaluate_checks(node.component.assumptions, env, operators)
     out = {}
     for index, port in enumerate(node.ports):
         model = node.component.backward_effect(Level.MOMENTS, port)
@@ -60,7 +60,8 @@ def backward(
         examples = np.broadcast_shapes(gradient.shape[:1], signals[index].mean.shape[:1])
         size = (*examples, *node.shapes_in[index].positions)
         field = spread(model.evaluate(local, operators), size)
-        out[port] = _effect(node, port, field, model.error(env, operators), [*doubts(model, missing), *checks])
+        own = evaluate_checks(model.assumptions, local, operators)
+        out[port] = _effect(node, port, field, model.error(env, operators), [*doubts(model, missing), *own, *checks])
     return out
 
 
@@ -88,5 +89,4 @@ def _fork(node: Node, gradient: Field, crosses: Mapping[tuple[int, int], Field |
 
 
 def _effect(node: Node, port: str, field: Field, error: float, checks: Sequence[Check]) -> Effect:
-    status: Status = "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
-    return Effect(node.path, "second_moment", "backward", port, field, error, tuple(checks), status)
+    return Effect(node.path, "second_moment", "backward", port, field, error, tuple(checks), status_of(checks))

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 
-from lensnet.catalog.effects import relative_slack
+from lensnet.catalog.effects import AssumptionModel, relative_slack
 from lensnet.levels.ladder import Level
 from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.moments.pointwise import function_of
-from lensnet.predict.prediction import Check
+from lensnet.predict.prediction import Check, Status
 
 GAUSSIAN = "the input is Gaussian over weight draws"
 _FEWEST_TERMS = 8.0
 _LARGEST_ERROR = 0.05
 
 
-def evaluate_checks(node: Node, env: Mapping[str, Any], operators: Mapping[str, Callable[..., Any]]) -> list[Check]:
-    """The component's own `assumes:` entries at these inputs."""
+def evaluate_checks(
+    assumptions: Iterable[AssumptionModel], env: Mapping[str, Any], operators: Mapping[str, Callable[..., Any]]
+) -> list[Check]:
+    """The `assumes:` entries of a component, or of one of its effects, at these inputs."""
     out = []
-    for assumption in node.component.assumptions:
+    for assumption in assumptions:
         if assumption.comparison is None:
             out.append(Check(assumption.text))
         else:
             out.append(Check(assumption.text, assumption.comparison.margin(env, operators), assumption.below))
     return out
+
+
+def status_of(checks: Iterable[Check]) -> Status:
+    return "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
 
 
 def average_checks(node: Node, what: str, field: Field, error: float) -> list[Check]:

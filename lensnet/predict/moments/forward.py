@@ -13,10 +13,10 @@ from lensnet.levels.signal import Field, Signal
 from lensnet.network.graph import Node
 from lensnet.predict.environment import fixed_symbols, formula_operators, side_symbols, signal_symbols, with_port_sides
 from lensnet.predict.moments.beyond_law import behind_norm
-from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check
+from lensnet.predict.moments.checks import average_checks, evaluate_checks, gaussian_check, status_of
 from lensnet.predict.moments.law import law_after
 from lensnet.predict.moments.pointwise import pointwise_moments
-from lensnet.predict.prediction import Check, Effect, Status
+from lensnet.predict.prediction import Check, Effect
 
 CrossFields = Mapping[tuple[int, int], Field | None]
 
@@ -30,6 +30,7 @@ def forward(
     the signals are expectations over weight draws; False when they are the statistics of one draw.
     """
     checks: list[Check] = []
+    own: dict[str, list[Check]] = {}  # of one effect
     if node.component.function is not None:
         mean, second, error = pointwise_moments(node, signals[0])
         checks += [gaussian_check(node, signals[0]), *average_checks(node, "square", second, 0.0)]
@@ -44,13 +45,14 @@ def forward(
         second = spread(models["second_moment"].evaluate(env, operators), size)
         mean = spread(models["mean"].evaluate(env, operators), size)
         error = models["second_moment"].error(env, operators)
-        checks += evaluate_checks(node, env, operators)
+        checks += evaluate_checks(node.component.assumptions, env, operators)
+        for quantity in ("mean", "second_moment"):
+            own[quantity] = evaluate_checks(models[quantity].assumptions, env, operators)
     law = law_after(node, signals, mean, second)
-    status: Status = "out-of-regime" if any(c.margin is not None and not c.margin >= 0 for c in checks) else "ok"
-    effects = [
-        Effect(node.path, quantity, "forward", None, field, error, tuple(checks), status)
-        for quantity, field in (("mean", mean), ("second_moment", second))
-    ]
+    effects = []
+    for quantity, field in (("mean", mean), ("second_moment", second)):
+        known = (*own.get(quantity, ()), *checks)
+        effects.append(Effect(node.path, quantity, "forward", None, field, error, known, status_of(known)))
     beyond = behind_norm(node, signals[0].side, mean, second, law)
     return Signal(mean, second, law, distribution=beyond), effects
 
