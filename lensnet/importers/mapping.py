@@ -65,9 +65,10 @@ class Mapper(Statics):
     def run(self) -> Draft:
         """Raises Unmapped where the model has no float output, or none that the input reaches."""
         self._classify()
+        from lensnet.importers.rules.experts import mixtures
         from lensnet.importers.rules.modules import module_clusters
 
-        found = list(module_clusters(self.graph, self))
+        found = [*module_clusters(self.graph, self), *mixtures(self)]
         inside = {node for cluster in found for node in cluster.members}
         for cluster in [*found, *clusters(self.graph, self.is_signal, self, inside)]:
             self.clusters[cluster.root] = cluster

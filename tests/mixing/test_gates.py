@@ -86,3 +86,25 @@ def test_all_experts_in_use_is_a_plain_softmax() -> None:
 def test_more_experts_than_there_are() -> None:
     with pytest.raises(ValueError, match="cannot keep 5 of 4"):
         gate_square_sum(np.array(1.0), 4, 5, True)
+
+
+@pytest.mark.parametrize(("count", "kept", "whole"), [(4, 2, True), (8, 3, False), (6, 1, False)])
+def test_shares_by_sigmoids_against_draws(count: int, kept: int, whole: bool) -> None:
+    """Sums, squares and Jacobians of sigmoid shares, against torch's own derivatives of fresh draws."""
+    import torch
+
+    from lensnet.algebra.mixing.top_k_gates import share_jacobian, share_square_sum, share_sum
+
+    ratings = 0.3 + 1.2 * torch.randn(4096, count, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    def shares(x: torch.Tensor) -> torch.Tensor:
+        open_ = torch.where(x >= x.topk(kept).values[..., -1:], x.sigmoid(), 0.0)
+        return open_ / open_.sum(-1, keepdim=True) if whole else open_
+
+    made = shares(ratings)
+    slopes = torch.vmap(torch.func.jacrev(shares))(ratings)
+    measured = made.sum(-1), made.square().sum(-1), slopes.square().sum((-1, -2))
+    given = (np.array(0.3), np.array(1.44), *(np.array(float(one)) for one in (count, kept, whole, 1, 1)))
+    for function, values in zip((share_sum, share_square_sum, share_jacobian), measured, strict=True):
+        error = 4 * float(values.std()) / len(values) ** 0.5 + 0.01 * float(values.mean())
+        assert abs(float(function(*given)) - float(values.mean())) <= error, function.__name__

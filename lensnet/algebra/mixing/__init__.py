@@ -2,6 +2,7 @@
 
 softmax_moments.py  softmax of independent Gaussian logits: every average exact, by one-dimensional integrals
 top_k_moments.py    the same for the k largest logits
+top_k_gates.py      what a gate makes of them, by a softmax or by sigmoids
 equal_tokens.py     attention on equicorrelated Gaussian tokens
 token_gram.py       attention on tokens of any Gram matrix
 attention.py        the two as functions that a formula calls
@@ -26,10 +27,11 @@ from lensnet.algebra.mixing import (
     recurrent,
     selective_scan,
     softmax_moments,
+    top_k_gates,
     top_k_moments,
 )
 
 __all__ = [
     "attention", "dot_product", "gate_moments", "gate_pairs", "recurrent", "selective_scan", "softmax_moments",
-    "top_k_moments",
+    "top_k_gates", "top_k_moments",
 ]  # fmt: skip

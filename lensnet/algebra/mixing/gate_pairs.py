@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensnet.algebra.dual import Dual, dual
+from lensnet.algebra.mixing.gate_moments import QUICK
 from lensnet.algebra.pointwise import PointwiseFunction, X, pointwise
 from lensnet.algebra.special import special
 from lensnet.expressions.functions import maximum, normal_distribution, sigmoid
@@ -16,13 +17,16 @@ from lensnet.expressions.tree import ZERO
 Array = NDArray[np.float64]
 
 
-GATES = ("sigmoid", "gelu", "silu")
+GATES = ("sigmoid", "gelu", "silu", "relu", "quick_gelu", "identity")
 """Names of the gates, in the order of their numbers."""
 
 
 def gate_function(kind: int) -> PointwiseFunction:
     """The gate of this number."""
-    return pointwise((sigmoid(X), X * normal_distribution(X), X * sigmoid(X))[kind], name=GATES[kind])
+    functions = (
+        sigmoid(X), X * normal_distribution(X), X * sigmoid(X), maximum(X, ZERO), X * sigmoid(QUICK * X), X
+    )  # fmt: skip
+    return pointwise(functions[kind], name=GATES[kind])
 
 
 @lru_cache(maxsize=8)

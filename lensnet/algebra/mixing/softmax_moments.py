@@ -189,7 +189,7 @@ def softmax_square_sum(variance: Array, count: Array, drawn: Array) -> Array:
 
     drawn: 1 when `variance` is that of the law, 0 when it was measured (biased) on these same logits.
     """
-    return _seen(lambda v: softmax_moments(v, count).square_sum, variance, count, drawn)
+    return seen(lambda v: softmax_moments(v, count).square_sum, variance, count, drawn)
 
 
 @special("softmax_jacobian", 3, r"\mathbb{{E}}\,\mathrm{{tr}}J^2\left({0}, {1}\right)")
@@ -198,7 +198,7 @@ def softmax_jacobian(variance: Array, count: Array, drawn: Array) -> Array:
 
     drawn: as for softmax_square_sum.
     """
-    return _seen(lambda v: softmax_moments(v, count).jacobian, variance, count, drawn)
+    return seen(lambda v: softmax_moments(v, count).jacobian, variance, count, drawn)
 
 
 @special("log_sum_mean", 3, r"\mathbb{{E}}\log\textstyle\sum e^{{l}}\left({0}, {1}\right)")
@@ -206,7 +206,7 @@ def log_sum_mean(variance: Array, count: Array, drawn: Array) -> Array:
     """E log sum_j exp(l_j) of `count` independent Gaussian logits without mean: exact; log(count) + variance/2 when
     large. drawn: as for softmax_square_sum.
     """
-    return _seen(lambda v: _log_sum(v, count)[0], variance, count, drawn)
+    return seen(lambda v: _log_sum(v, count)[0], variance, count, drawn)
 
 
 @special("log_sum_square", 3, r"\mathbb{{E}}(\log\textstyle\sum e^{{l}} - \bar l)^2\left({0}, {1}\right)")
@@ -217,7 +217,7 @@ def log_sum_square(variance: Array, count: Array, drawn: Array) -> Array:
         mean, spread = _log_sum(v, count)
         return mean**2 + np.maximum(spread - v / np.max(count), 0.0)
 
-    return _seen(average, variance, count, drawn)
+    return seen(average, variance, count, drawn)
 
 
 def _log_sum(variance: Array, count: Array) -> tuple[Array, Array]:
@@ -238,7 +238,7 @@ def _log_sum_rows(top: float, count: float) -> Array:
     return np.array([[float(part[0]) for part in row] for row in rows]).T
 
 
-def _seen(average: Callable[[Array], Array], variance: Array, count: Array, drawn: Array) -> Array:
+def seen(average: Callable[[Array], Array], variance: Array, count: Array, drawn: Array) -> Array:
     """`average` at a variance of the law, or what it is on logits whose sample variance is known.
 
     In the second case some f gives E f(sample variance) = average(variance), where the sample variance scatters like a

@@ -4,6 +4,7 @@ from lensnet.importers.rules import (
     activations,
     attention,
     cuts,
+    experts,
     joins,
     layout,
     merges,
@@ -16,6 +17,6 @@ from lensnet.importers.rules import (
 )
 
 __all__ = [
-    "activations", "attention", "cuts", "joins", "layout", "merges", "modules", "norms", "pools", "recurrent", "scan",
-    "weights",
+    "activations", "attention", "cuts", "experts", "joins", "layout", "merges", "modules", "norms", "pools",
+    "recurrent", "scan", "weights",
 ]  # fmt: skip

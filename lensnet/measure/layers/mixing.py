@@ -68,7 +68,7 @@ def attention(node: Node) -> Attention:
     return Attention(node)
 
 
-_GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "gelu": F.gelu, "silu": F.silu}
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "gelu": F.gelu, "silu": F.silu}
 
 
 class GatedLinearUnit(RandomLayer):
@@ -83,7 +83,7 @@ class GatedLinearUnit(RandomLayer):
         super().__init__()
         shape = node.shapes_in[0]
         self.axis = shape.channel_axis
-        self.activation = _GATES[str(parameter(node, "activation", "silu"))]
+        self.activation = GATES[str(parameter(node, "activation", "silu"))]
         units = node.shape.channels
         for name in ("value", "gate"):
             self.add_weight(name, node.weights[name], (units, shape.channels), (units,))
@@ -132,46 +132,6 @@ class SqueezeExcite(RandomLayer):
 @implementation("squeeze_excite")
 def squeeze_excite(node: Node) -> SqueezeExcite:
     return SqueezeExcite(node)
-
-
-class MixtureOfExperts(RandomLayer):
-    """Sum over the best experts of softmax share * W_outer relu(W_inner x), over the channels of any layout."""
-
-    router: Tensor
-    router_bias: Tensor | None
-    inner: Tensor
-    inner_bias: Tensor | None
-    outer: Tensor
-
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        shape = node.shapes_in[0]
-        self.axis = shape.channel_axis
-        experts, self.active = int(node.parameters["experts"]), int(parameter(node, "active", 2))
-        hidden, units = int(node.parameters["hidden"]), node.shape.channels
-        self.renormalize = bool(parameter(node, "renormalize", True))
-        if self.active > experts:
-            raise ImplementationError(f"{node.path}: {self.active} active experts of {experts}")
-        self.add_weight("router", node.weights["router"], (experts, shape.channels), (experts,))
-        self.add_weight("inner", node.weights["inner"], (experts, hidden, shape.channels), (experts, hidden), 1)
-        self.add_weight("outer", node.weights["outer"], (experts, units, hidden), None, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.movedim(self.axis, -1)
-        logits = F.linear(rows, self.router, self.router_bias)
-        lowest = logits.topk(self.active, dim=-1).values[..., -1:]
-        kept = logits >= lowest
-        share = logits.masked_fill(~kept, float("-inf")).softmax(-1) if self.renormalize else logits.softmax(-1) * kept
-        inner = torch.einsum("...c,ehc->...eh", rows, self.inner)
-        if self.inner_bias is not None:
-            inner = inner + self.inner_bias
-        out = torch.einsum("...eh,euh,...e->...u", F.relu(inner), self.outer, share)
-        return out.movedim(-1, self.axis)
-
-
-@implementation("mixture_of_experts")
-def mixture_of_experts(node: Node) -> MixtureOfExperts:
-    return MixtureOfExperts(node)
 
 
 class Attend(nn.Module):
