@@ -185,6 +185,11 @@ class Component:
         return frozenset(quantity for effects in self.spec.effects.values() for quantity in effects)
 
     @property
+    def quantities(self) -> frozenset[str]:
+        """Names of everything that can be asked for at its output."""
+        return self.predicted_quantities.union(QUANTITIES, self.observes)
+
+    @property
     def observes(self) -> list[str]:
         """Names of the quantities of its own that are measured without a prediction."""
         return self.spec.observes

@@ -112,7 +112,8 @@ def _problem(error: Any, document: Document, models: dict[int, type[Spec]]) -> P
     if kind in ("too_short", "too_long"):
         bound = context.get("min_length", context.get("max_length"))
         word = "at least" if kind == "too_short" else "at most"
-        return document.problem(path, f"{word} {bound} entries are needed here, not {context['actual_length']}")
+        entries = "entry is" if bound == 1 else "entries are"
+        return document.problem(path, f"{word} {bound} {entries} needed here, not {context['actual_length']}")
     return document.problem(path, error["msg"], key=is_key)
 
 

@@ -100,7 +100,7 @@ class _Builder:
         nodes = self.nodes(wired, source)
         self.sharing(nodes, wired)
         unread = [placed.path for placed in expansion.placed if isinstance(placed, Unread)]
-        gates = self.gates([one.path for one in wired], unread)
+        gates = self.gates(wired, unread)
         places = {(problem.line, problem.column) for problem in self.told}
         new = [problem for problem in self.found.values() if (problem.line, problem.column) not in places]
         if self.told or new or source is None:
@@ -178,8 +178,13 @@ class _Builder:
                     )
                 self.add([self.document.problem((*one.placed.place, "weights_of"), message, help)])
 
-    def gates(self, paths: list[str], unread: list[str]) -> tuple[Gate, ...]:
+    def gates(self, wired: list[Wired], unread: list[str]) -> tuple[Gate, ...]:
+        paths = [one.path for one in wired]
+        kinds = {one.path: one.placed.component for one in wired if isinstance(one.placed, Placed)}
         for index, gate in enumerate(self.spec.expect):
+            if gate.at in kinds and gate.quantity not in (known := kinds[gate.at].quantities):
+                message, help = f"no quantity is called '{gate.quantity}'", did_you_mean(gate.quantity, known)
+                self.add([self.document.problem(("expect", index, "quantity"), message, help)])
             if gate.at not in paths and not any(f"{gate.at}.".startswith(f"{path}.") for path in unread):
                 message, help = f"no component is called '{gate.at}'", did_you_mean(gate.at, paths)
                 self.add([self.document.problem(("expect", index, "at"), message, help)])

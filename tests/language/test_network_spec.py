@@ -105,7 +105,7 @@ def test_inputs(written, options):
         ("network: n\ninput: {source: gaussian, channels: 3, correlation: ⟦1.5⟧}\n" + BODY, "at most 1, not 1.5", ""),
         ("network: n\ninput: ⟦{source: gaussian}⟧\n" + BODY, "`channels` is missing", ""),
         ("⟦network: n⟧\ninput: {source: digits}", "`body` is missing", ""),
-        (HEAD + "body: ⟦[]⟧", "at least 1 entries", ""),
+        (HEAD + "body: ⟦[]⟧", "at least 1 entry", ""),
         (HEAD + "body: ⟦relu⟧", "a list is needed here, not the text 'relu'", ""),
         (HEAD + "body:\n  - ⟦relu⟧", "an item of a body is a mapping", "write {component: relu}"),
         (HEAD + "body:\n  - {⟦componet⟧: relu}", "unknown key 'componet'", "did you mean 'component'?"),

@@ -214,6 +214,8 @@ def test_gates_must_name_a_component() -> None:
         HEAD + "body: [{name: a, component: relu}]\nexpect: [{at: b, quantity: second_moment, less_than: 2}]\n"
     )
     assert "no component is called 'b'" in text
+    text = error(HEAD + "body: [{name: a, component: relu}]\nexpect: [{at: a, quantity: secnd_moment, less_than: 2}]\n")
+    assert "no quantity is called 'secnd_moment'" in text and "did you mean 'second_moment'" in text
 
 
 def test_weights_are_shared_between_alike_components_only() -> None:
