@@ -76,7 +76,7 @@ class PairDual:
         self, k11: ArrayLike, k22: ArrayLike, k12: ArrayLike, mean1: ArrayLike = 0.0, mean2: ArrayLike = 0.0
     ) -> tuple[Bounded, Bounded]:
         """`kernel` and `gradient_kernel` of the same inputs, which share work."""
-        if self._values.sides is not None and _zero(mean1) and _zero(mean2):
+        if self._values.sides is not None and self._slopes.sides is not None and _zero(mean1) and _zero(mean2):
             values, slopes = homogeneous.both(*self._values.sides, _angle(k11, k22, k12))
             return Bounded(*values), Bounded(*slopes)
         law = Law.of(k11, k22, k12, mean1, mean2)
@@ -207,8 +207,7 @@ class _Product:
 
     def __init__(self, f: PointwiseFunction, g: PointwiseFunction) -> None:
         self._f, self._g = f, g
-        first, second = sides(f), sides(g)
-        self.sides = (first, second) if first and second and first.degree == second.degree else None
+        self.sides = homogeneous.together(sides(f), sides(g))
         self._centred = _groups(f, g, True)
         self._general = _groups(f, g, False)
 

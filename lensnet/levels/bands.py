@@ -6,6 +6,7 @@ inside its window, and a head that flattens asks for equal positions alone. So o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -73,6 +74,20 @@ class BandPairs(Samples):
     @property
     def complete(self) -> bool:
         return len(self.displacements) == prod(2 * n - 1 for n in self.positions)
+
+    def halves(self, most: int) -> Iterator[tuple[slice, BandPairs]]:
+        """Of every displacement and its negative one, as many at a time as make at most `most` numbers; zero too."""
+        count = max(1, most * len(self.displacements) // prod(self.shape))
+        for start in range(0, self.centre + 1, count):
+            part = slice(start, min(start + count, self.centre + 1))
+            yield part, BandPairs(self.examples, self.positions, self.displacements[part])
+
+    def mirror(self, pairs: Pairs) -> None:
+        """Write the pairs of opposite displacements over those behind the centre: samples exchanged."""
+        for d, row in enumerate(self.displacements[: self.centre]):
+            to, source = overlap(row, self.positions)
+            back = self.index[tuple(-int(x) for x in row)]
+            pairs[pairs_at(back, source)] = pairs[pairs_at(d, to)].swapaxes(0, 1)
 
     def field(self, field: Any) -> Field:
         field = np.asarray(field, dtype=float)
@@ -155,12 +170,13 @@ class BandPairs(Samples):
 
         What is not followed takes the correlation, averaged over positions, of the nearest displacement that is.
         """
-        pairs = self.whole(pairs)
+        pairs = np.broadcast_to(np.asarray(pairs, dtype=float), self.shape)
         rows = (np.arange(examples)[:, None] * self.places + np.array(places)).ravel()
         slots = self.slots(rows[:, None], rows[None, :])
         table = pairs.reshape(-1)[slots]
         if np.all(slots >= 0):
             return np.asarray(table)
+        pairs = self.whole(pairs)
         size = np.sqrt(np.maximum(self.diagonal(pairs), 0.0))
         axes = tuple(range(3, pairs.ndim))
         scale = (self.first(size) * self.second(size)).sum(axis=axes)

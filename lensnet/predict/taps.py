@@ -41,46 +41,57 @@ class WindowTaps:
     mode: PaddingMode = "zero"
 
     @property
-    def _padded(self) -> int:
-        reach = (self.size_out - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
-        return max(reach, self.size_in + 2 * self.padding)
-
-    @property
-    def _trivial(self) -> bool:
+    def trivial(self) -> bool:
         return self.kernel == 1 and self.stride == 1 and self.padding == 0 and self.size_in == self.size_out
 
-    def _slices(self) -> Iterator[slice]:
-        for tap in range(self.kernel):
-            start = tap * self.dilation
-            yield slice(start, start + (self.size_out - 1) * self.stride + 1, self.stride)
-
     def gather(self, field: Field, axis: int) -> Field:
-        if self._trivial:
+        if self.trivial:
             return field
-        x = np.moveaxis(field, axis, -1)
-        padded = np.zeros((*x.shape[:-1], self._padded))
         if self.mode == "circular":
-            padded[...] = np.take(x, (np.arange(self._padded) - self.padding) % self.size_in, axis=-1)
-        else:
-            padded[..., self.padding : self.padding + self.size_in] = x
-        out = np.zeros((*x.shape[:-1], self.size_out))
-        for taps in self._slices():
-            out += padded[..., taps]
-        return np.moveaxis(out, -1, axis)
+            inner, places = self.unrolled
+            return inner.gather(np.take(field, places, axis=axis), axis)
+        out = _like(field, axis, self.size_out)
+        lead = (slice(None),) * axis
+        for into, source in self.lines():
+            out[(*lead, into)] += field[(*lead, source)]
+        return out
 
     def scatter(self, field: Field, axis: int) -> Field:
-        if self._trivial:
+        if self.trivial:
             return field
-        y = np.moveaxis(field, axis, -1)
-        padded = np.zeros((*y.shape[:-1], self._padded))
-        for taps in self._slices():
-            padded[..., taps] += y
-        inside = padded[..., self.padding : self.padding + self.size_in].copy()
         if self.mode == "circular":
-            for place in range(self._padded):
-                if not self.padding <= place < self.padding + self.size_in:
-                    inside[..., (place - self.padding) % self.size_in] += padded[..., place]
-        return np.moveaxis(inside, -1, axis)
+            inner, places = self.unrolled
+            out = np.moveaxis(_like(field, axis, self.size_in), axis, 0)
+            np.add.at(out, places, np.moveaxis(inner.scatter(field, axis), axis, 0))
+            return np.moveaxis(out, 0, axis)
+        out = _like(field, axis, self.size_in)
+        lead = (slice(None),) * axis
+        for into, source in self.lines():
+            out[(*lead, source)] += field[(*lead, into)]
+        return out
+
+    def lines(self) -> Iterator[tuple[slice, slice]]:
+        """For every tap, the outputs that have it inside the input (which does not wrap), and where it is."""
+        for tap in range(self.kernel):
+            offset = tap * self.dilation - self.padding
+            first = max(0, -(offset // self.stride))
+            last = min(self.size_out, (self.size_in - 1 - offset) // self.stride + 1)
+            if last > first:
+                start = first * self.stride + offset
+                yield slice(first, last), slice(start, start + (last - first - 1) * self.stride + 1, self.stride)
+
+    @property
+    def unrolled(self) -> tuple[WindowTaps, NDArray[np.int64]]:
+        """The same window on a longer axis without padding, and the places that stand on that axis."""
+        reach = (self.size_out - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+        length = max(reach, self.size_in + 2 * self.padding)
+        inner = WindowTaps(length, self.size_out, self.kernel, self.stride, 0, self.dilation)
+        return inner, (np.arange(length) - self.padding) % self.size_in
+
+
+def _like(field: Field, axis: int, size: int) -> Field:
+    """Zeros of the shape of a field but for one axis."""
+    return np.zeros((*field.shape[:axis], size, *field.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True)

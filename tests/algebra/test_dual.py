@@ -11,7 +11,7 @@ import sympy as sp
 
 from lensnet.algebra.dual import Dual, dual, slope_of
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise
+from lensnet.algebra.pointwise import PointwiseFunction, compose, pointwise, product
 from lensnet.expressions.symbolic import X
 from tests.algebra.functions import CASES
 
@@ -134,6 +134,24 @@ def test_two_functions_that_meet() -> None:
         for law in LAWS[:4]:
             value, error = both.kernel(*law)
             assert abs(float(value) - nested(f, g, law)) <= float(error) + 3e-13, (first, second, law)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky", "abs", "identity"])
+def test_a_cube_that_meets_its_root(name: str) -> None:
+    """Powers 3 and 1, of centred inputs from the angle alone."""
+    root = pointwise(X) if name == "identity" else CASES[name].function
+    cube = product(product(root, root), root)
+    for f, g in ((cube, root), (root, cube)):
+        both = dual(f).pair(dual(g))
+        assert both.method == "arc-cosine"
+        for law in LAWS:
+            value, error = both.kernel(*law)
+            scale = size(f, law[0], law[3]) * size(g, law[1], law[4])
+            assert abs(float(value) - nested(f, g, law)) <= float(error) + 1e-12 * scale, (law, f is cube)
+        slope, wrong = both.both(2.0, 0.5, -0.9)[1]
+        assert abs(float(slope) - nested(slope_of(f), slope_of(g), LAWS[1])) <= float(wrong) + 1e-12
+    fourth = float(expect(product(root, root), 0.0, 1.0).second_moment.value)
+    assert float(dual(cube).pair(dual(root)).kernel(2.0, 0.5, 1.0).value) == pytest.approx(2.0 * fourth, rel=1e-14)
 
 
 @pytest.mark.parametrize("name", ["relu", "step", "tanh", "gelu", "sin"])

@@ -19,6 +19,7 @@ from tests.kernel.test_stationary import images
 FLAT = """
 - {name: c0, component: conv2d, filters: 32, kernel: 3, padding: 1, gain: sqrt(2), bias_std: 0.1, bias: 0.1}
 - {name: r0, component: relu}
+- {name: n0, component: local_response_norm, size: 5, alpha: 0.5, beta: 0.75}
 - {name: p0, component: max_pool2d, kernel: 3, stride: 2, padding: 1}
 - {name: c1, component: conv2d, filters: 32, kernel: 3, padding: 1, dilation: 2, gain: sqrt(2)}
 - {name: r1, component: relu}

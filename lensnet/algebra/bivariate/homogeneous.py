@@ -5,8 +5,8 @@ With u = s1*z1, v = s2*z2 of correlation cos(t), f(x) = a*x**n above 0 and b*|x|
     E f(u) g(v) = (s1*s2)**n * ((a*a' + b*b') * J(t) + (a*b' + b*a') * J(pi - t))
 
 with J(t) = E[max(z1, 0)**n max(z2, 0)**n], of Cho and Saul (2009): 2*pi*J is pi - t for n = 0,
-sin(t) + (pi - t)*cos(t) for n = 1 and 3*sin(t)*cos(t) + (pi - t)*(1 + 2*cos(t)**2) for n = 2. The two terms are
-regrouped so that nothing cancels at t -> 0.
+sin(t) + (pi - t)*cos(t) for n = 1 and 3*sin(t)*cos(t) + (pi - t)*(1 + 2*cos(t)**2) for n = 2; with powers 3 and 1 of
+the two, sin(t)*(2 + cos(t)**2) + 3*(pi - t)*cos(t). The two terms are regrouped so that nothing cancels at t -> 0.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lensnet.algebra.pointwise import PointwiseFunction
 
 Array = NDArray[np.float64]
 ROUNDING = 8.0 * np.finfo(float).eps
+_KNOWN = {(0, 0), (1, 1), (2, 2), (3, 1), (1, 3)}
 _UNIT, _BLUNT, _SHARP = 2.0**-52, 2.0**-26, 1e-3
 
 
@@ -41,9 +42,9 @@ class Sides:
 
 
 def sides(function: PointwiseFunction) -> Sides | None:
-    """The two sides of a homogeneous function of degree 0, 1 or 2, or None."""
+    """The two sides of a homogeneous function of degree 0 to 3, or None."""
     degree, pieces = function.homogeneity, function.pieces
-    if degree is None or pieces is None or degree > 2:
+    if degree is None or pieces is None or degree > 3:
         return None
     polynomials = pieces[1]
     left, right = polynomials[0], polynomials[-1]
@@ -51,10 +52,16 @@ def sides(function: PointwiseFunction) -> Sides | None:
     return Sides(degree, pick[1], pick[0] * (-1.0) ** degree)
 
 
+def together(first: Sides | None, second: Sides | None) -> tuple[Sides, Sides] | None:
+    """Both, where `kernel` has a form for these degrees."""
+    return (first, second) if first and second and (first.degree, second.degree) in _KNOWN else None
+
+
 class Angle:
     """What all kernels of one pair of inputs share: the angle between them. Arrays in the shape of the pairs.
 
     Attributes:
+        k11, k22: the variances.
         size: s1*s2, the product of the standard deviations.
         cosine: the correlation; 0 where a variance is 0.
         angle: its arc-cosine.
@@ -62,6 +69,7 @@ class Angle:
     """
 
     def __init__(self, k11: Array, k22: Array, k12: Array) -> None:
+        self.k11, self.k22 = k11, k22
         self.size = geometric_mean(k11, k22)
         known = self.size.size == 0 or self.size.min() > 0
         cosine = np.asarray(k12 / self.size if known else k12 / np.where(self.size == 0, np.inf, self.size))
@@ -74,7 +82,9 @@ class Angle:
 
 
 def kernel(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
-    """E f(u) g(v) at mean 0 for two functions of the same degree, and its error bound."""
+    """E f(u) g(v) at mean 0 for two functions of the same degree, or of 3 and 1, and its error bound."""
+    if first.degree != second.degree:
+        return _cubed(first, second, at)
     if first.degree == 1:
         return _linear(first, second, at, gradient_kernel(first, second, at)[0])
     same, cross = _products(first, second)
@@ -112,6 +122,20 @@ def _switched(same: float, turned: float, at: Angle) -> Array:
     value = at.angle * -turned
     value += 0.5 * same
     return value
+
+
+def _cubed(first: Sides, second: Sides, at: Angle) -> tuple[Array, Array]:
+    """Degrees 3 and 1."""
+    same, cross = _products(first, second)
+    both = (same + cross) / (2.0 * math.pi)
+    value = at.angle * (-3.0 * both)
+    value += 1.5 * same
+    value *= at.cosine
+    if both:
+        value += both * at.sine * (2.0 + at.cosine * at.cosine)
+    scale = at.size * (at.k11 if first.degree == 3 else at.k22)
+    value *= scale
+    return value, ROUNDING * 6.0 * (abs(same) + abs(cross)) * scale
 
 
 def _linear(first: Sides, second: Sides, at: Angle, slopes: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ operators.py    what a geometry does to pairs of positions
 pointwise.py    pointwise components: Gaussian expectations of two correlated values
 cross.py, cross_back.py   covariances between different edges of the graph
 forward.py, backward.py, propagate.py   one component, and the whole network, in both directions
-banded.py, band_operators.py   of large images the pairs that later components ask for
+banded.py, band_operators.py, input_pairs.py   of large images the pairs that later components ask for
 maxima.py, max_pooling.py, responses.py, normalisation.py, attention.py   operators that need a whole state
 stationary.py, displacements.py   the same by displacement, for large images
 tangent.py      the neural tangent kernel

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lensnet.levels.bands import BandPairs, Displacements, displacement_set, every_displacement, pairs_at
+from lensnet.levels.bands import BandPairs, Displacements, displacement_set, every_displacement, overlap, pairs_at
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.network.geometry import Collapse, Flatten, Pointwise, Window
 from lensnet.network.graph import Node
+from lensnet.predict.kernel.input_pairs import InputPairs
 from lensnet.predict.operators import FieldOperators
 
 Layout = BandPairs | FullPairs
@@ -63,12 +64,27 @@ class BandOperators:
         if isinstance(self.node.geometry, Pointwise):
             return self.given.whole(k)
         given, made = self._both
+        if isinstance(k, InputPairs):
+            return self._gathered(k, made)
         k, stride = given.whole(k), np.array(_window(self.node).stride)
         found = np.array([given.index.get(_key(row * stride), -1) for row in made.displacements])
         out = np.zeros(made.shape)
         near = found >= 0  # farther apart than the input is wide, there is no pair
         out[:, :, near] = self._through(self.field.gather, k[:, :, found[near]], made)
         return made.whole(out)
+
+    def _gathered(self, k: InputPairs, made: BandPairs) -> Pairs:
+        """The same of the input, one displacement at a time; the opposite one is the same with samples exchanged."""
+        out, stride = np.zeros(made.shape), np.array(_window(self.node).stride)
+        half = made.displacements[: made.centre + 1]
+        near = [row for row in half if np.all(np.abs(row * stride) < np.array(k.layout.positions))]
+        for row, pairs in zip(near, k.along(row * stride for row in near), strict=True):
+            to, source = overlap(row, made.positions)
+            found = self.field.gather(pairs.reshape(-1, *pairs.shape[2:])).reshape(*out.shape[:2], *out.shape[3:])
+            found = found[(slice(None), slice(None), *to)]
+            out[pairs_at(made.index[_key(row)], to)] = found
+            out[pairs_at(made.index[_key(-row)], source)] = found.swapaxes(0, 1)
+        return out
 
     def scatter_same(self, p: Any) -> Pairs:
         if isinstance(self.node.geometry, Pointwise):

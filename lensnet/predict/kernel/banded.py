@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from lensnet.levels.bands import BandPairs, Displacements, displacement_set, every_displacement, overlap, pairs_at
+from lensnet.levels.bands import BandPairs, Displacements, displacement_set, every_displacement
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise
@@ -22,6 +22,7 @@ from lensnet.predict.kernel.backward import BackStep, backward
 from lensnet.predict.kernel.band_operators import APART, EVERY, SPREAD, Layout, answers, asked_for, coarse, layout_of
 from lensnet.predict.kernel.environment import CrossPairs, KernelPlace
 from lensnet.predict.kernel.forward import Step, forward, operators_of, placed
+from lensnet.predict.kernel.input_pairs import InputPairs
 from lensnet.predict.kernel.propagate import Kernels, swept
 
 MOST_KEPT = 1 << 24
@@ -95,13 +96,8 @@ class BandKernels(Kernels):
         return layout_of(self.examples, shape.positions, rows)
 
     def input_state(self, layout: Any) -> Covariance:
-        x = self.images
-        pairs = np.zeros(layout.shape)
-        for d, row in enumerate(layout.displacements):
-            to, source = overlap(row, layout.positions)
-            here, there = (x[(slice(None), slice(None), *at)] for at in (to, source))
-            pairs[pairs_at(d, to)] = np.einsum("ec...,fc...->ef...", here, there)
-        return Covariance(x.mean(axis=1), pairs / x.shape[1], layout)
+        x, pairs = self.images, InputPairs(self.images, layout)
+        return Covariance(x.mean(axis=1), cast(Pairs, pairs), layout, own=(x**2).mean(axis=1))
 
     def state(self, path: str, layout: Layout) -> Covariance:
         """The state at the displacements of a layout: out of the one that is kept, or worked out again."""

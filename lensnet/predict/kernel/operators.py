@@ -146,7 +146,7 @@ def along_both(taps: AxisTaps, k: Pairs, first: int, second: int, direction: str
     if isinstance(taps, TransposedTaps):
         return along_both(taps.window, k, first, second, "scatter" if direction == "gather" else "gather")
     assert isinstance(taps, WindowTaps)
-    if taps._trivial:
+    if taps.trivial:
         return k
     k = np.moveaxis(k, (first, second), (-2, -1))
     out = _window_both(taps, k) if direction == "gather" else _window_both_back(taps, k)
@@ -154,30 +154,25 @@ def along_both(taps: AxisTaps, k: Pairs, first: int, second: int, direction: str
 
 
 def _window_both(taps: WindowTaps, k: Pairs) -> Pairs:
-    lead, size, edge = k.shape[:-2], taps._padded, slice(taps.padding, taps.padding + taps.size_in)
     if taps.mode == "circular":
-        index = (np.arange(size) - taps.padding) % taps.size_in
-        padded = k[..., index[:, None], index[None, :]]
-    else:
-        padded = np.zeros((*lead, size, size))
-        padded[..., edge, edge] = k
-    out = np.zeros((*lead, taps.size_out, taps.size_out))
-    for part in taps._slices():
-        out += padded[..., part, part]
+        taps, places = taps.unrolled
+        k = k[..., places[:, None], places[None, :]]
+    out = np.zeros((*k.shape[:-2], taps.size_out, taps.size_out))
+    for into, source in taps.lines():
+        out[..., into, into] += k[..., source, source]
     return out
 
 
 def _window_both_back(taps: WindowTaps, p: Pairs) -> Pairs:
-    lead, size, edge = p.shape[:-2], taps._padded, slice(taps.padding, taps.padding + taps.size_in)
-    padded = np.zeros((*lead, size, size))
-    for part in taps._slices():
-        padded[..., part, part] += p
-    if taps.mode != "circular":
-        return padded[..., edge, edge].copy()
-    index = (np.arange(size) - taps.padding) % taps.size_in
-    fold = np.zeros((size, taps.size_in))
-    fold[np.arange(size), index] = 1.0
-    return np.asarray(np.einsum("...ij,ia,jb->...ab", padded, fold, fold, optimize=True))
+    wrapped = taps.mode == "circular"
+    inner, places = taps.unrolled if wrapped else (taps, None)
+    out = np.zeros((*p.shape[:-2], inner.size_in, inner.size_in))
+    for into, source in inner.lines():
+        out[..., source, source] += p[..., into, into]
+    if places is None:
+        return out
+    fold = np.eye(taps.size_in)[places]
+    return np.asarray(np.einsum("...ij,ia,jb->...ab", out, fold, fold, optimize=True))
 
 
 def _onto(k: Pairs, layout: FullPairs, change: Callable[[Pairs], Pairs]) -> Pairs:

@@ -7,6 +7,7 @@ expansion needs E x_1^3 x_2 and E x_1^2 x_2^2 of one channel, which are dual act
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from lensnet.algebra.dual import pair
 from lensnet.algebra.gaussian import expect
-from lensnet.algebra.pointwise import product
+from lensnet.algebra.pointwise import PointwiseFunction, product
+from lensnet.levels.bands import BandPairs
+from lensnet.levels.covariance import Population
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.levels.signal import Law, Signal
 from lensnet.predict.kernel.environment import Environment, state_operator
@@ -45,28 +48,44 @@ def response_level(environment: Environment, beta: Any) -> Field:
 @state_operator("response_kernel")
 def response_kernel(environment: Environment, k: Any, beta: Any) -> Pairs:
     """E x_1 x_2 (D_1 D_2)^-beta of every two samples."""
-    beta, layout = float(beta), environment.place.given
+    beta = float(beta)
     own = _alone(environment).moment(2, 2 * beta)
-    pairs, (first, second) = _powers(environment, k)
-    value = _forward(environment, pairs, beta)
-    size = np.sqrt(_forward(environment, first, beta) * _forward(environment, second, beta))
-    root = np.sqrt(own)
-    found = value / np.where(size > 0, size, 1.0) * layout.first(root) * layout.second(root)
-    return np.asarray(layout.with_diagonal(found, own))
+    return _as_much_less(environment, k, own, lambda powers: _forward(environment, powers, beta))
 
 
 @state_operator("response_gradient")
 def response_gradient(environment: Environment, k: Any, beta: Any) -> Pairs:
     """The factor on the covariance of a gradient."""
-    beta, layout, alone = float(beta), environment.place.given, _alone(environment)
+    beta, alone = float(beta), _alone(environment)
     alpha = float(environment.place.static["alpha"])
     own = alone.moment(0, 2 * beta) - 4 * alpha * beta * alone.moment(2, 2 * beta + 1)
-    own = own + 4 * alpha**2 * beta**2 * alone.pair(2 * beta + 2)
-    pairs, (first, second) = _powers(environment, k)
-    value = _backward(environment, pairs, beta)
-    size = np.sqrt(_backward(environment, first, beta) * _backward(environment, second, beta))
-    root = np.sqrt(np.maximum(own, 0.0))
-    return np.asarray(layout.with_diagonal(value / size * layout.first(root) * layout.second(root), own))
+    own = np.maximum(own + 4 * alpha**2 * beta**2 * alone.pair(2 * beta + 2), 0.0)
+    return _as_much_less(environment, k, own, lambda powers: _backward(environment, powers, beta))
+
+
+def _as_much_less(environment: Environment, k: Any, own: Field, expanded: Callable[[_Powers], Any]) -> Pairs:
+    """For every two samples the geometric mean of what is exact of each, times the ratio that the expansion has."""
+    layout, root = environment.place.given, np.sqrt(own)
+    moments = _Moments.of(environment)
+
+    def worked_out(layout: Any, k: Any, covariance: Any) -> Pairs:
+        pairs, first, second = moments.powers(layout, k, covariance)
+        size = np.sqrt(expanded(first) * expanded(second))
+        value = expanded(pairs) / np.where(size > 0, size, 1.0)
+        return np.asarray(value * layout.first(root) * layout.second(root))
+
+    k, covariance = layout.whole(k), moments.population.covariance
+    if not isinstance(layout, BandPairs):
+        return np.asarray(layout.with_diagonal(worked_out(layout, k, covariance), own))
+    out = np.empty(layout.shape)
+    for part, some in layout.halves(_MOST_AT_ONCE):
+        out[:, :, part] = worked_out(some, k[:, :, part], covariance[:, :, part])
+    layout.mirror(out)
+    return np.asarray(layout.with_diagonal(out, own))
+
+
+_MOST_AT_ONCE = 1 << 17
+"""Pairs that are worked out together: what is made on the way is a few dozen times that."""
 
 
 def _forward(environment: Environment, x: _Powers, beta: float) -> Any:
@@ -107,29 +126,43 @@ def _alone(environment: Environment) -> NeighbourResponse:
     return NeighbourResponse(signal, channels, int(static["size"]), float(static["alpha"]), float(static["offset"]))
 
 
-def _powers(environment: Environment, k: Any) -> tuple[_Powers, tuple[_Powers, _Powers]]:
-    """Of every two samples, and of the first and the second with itself."""
-    state, layout = environment.states[0], environment.place.given
-    population, f = behind(state), channel(behind(state))
-    square = product(f, f)
-    mean, std = population.mean, np.sqrt(population.variance)
-    q = state.second_moment
-    law = expect(f, mean, std).second_moment.value
-    scale = np.sqrt(np.divide(q, law, out=np.ones_like(q), where=law > 0))
-    fourth = scale**4 * expect(square, mean, std).second_moment.value
-    means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
-    variances = layout.first(population.variance), layout.second(population.variance)
-    covariance = population.covariance
-    s_1, s_2 = layout.first(scale), layout.second(scale)
+@dataclass(frozen=True)
+class _Moments:
+    """What the powers of a channel need of every sample: fields. `scale`: the root of its second moment over that of
+    the function of the Gaussian alone; `fourth`: E x^4."""
 
-    def average(left: Any, right: Any) -> Any:
-        return pair(left, right).kernel(*variances, covariance, *means).value
+    population: Population
+    function: PointwiseFunction
+    second: Field
+    fourth: Field
+    scale: Field
 
-    cube = product(square, f)
-    q_1, q_2, fourth_1, fourth_2 = layout.first(q), layout.second(q), layout.first(fourth), layout.second(fourth)
-    pairs = _Powers(
-        k, s_1**3 * s_2 * average(cube, f), s_1 * s_2**3 * average(f, cube), s_1**2 * s_2**2 * average(square, square),
-        q_1, q_2, fourth_1, fourth_2,
-    )  # fmt: skip
-    same = [_Powers(a, c, c, c, a, a, c, c) for a, c in ((q_1, fourth_1), (q_2, fourth_2))]
-    return pairs, (same[0], same[1])
+    @classmethod
+    def of(cls, environment: Environment) -> _Moments:
+        state = environment.states[0]
+        population, f = behind(state), channel(behind(state))
+        mean, std, q = population.mean, np.sqrt(population.variance), state.second_moment
+        law = expect(f, mean, std).second_moment.value
+        scale = np.sqrt(np.divide(q, law, out=np.ones_like(q), where=law > 0))
+        return cls(population, f, q, scale**4 * expect(product(f, f), mean, std).second_moment.value, scale)
+
+    def powers(self, layout: Any, k: Any, covariance: Any) -> tuple[_Powers, _Powers, _Powers]:
+        """Of the pairs of a layout, and of their first and second samples with themselves."""
+        mean, variance, f = self.population.mean, self.population.variance, self.function
+        means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
+        given = (layout.first(variance), layout.second(variance), covariance, *means)
+        s_1, s_2 = layout.first(self.scale), layout.second(self.scale)
+        q_1, q_2, fourth_1, fourth_2 = (
+            seen(of) for of in (self.second, self.fourth) for seen in (layout.first, layout.second)
+        )
+        square, cube = product(f, f), product(product(f, f), f)
+
+        def average(left: PointwiseFunction, right: PointwiseFunction) -> Any:
+            return pair(left, right).kernel(*given).value
+
+        both = _Powers(
+            k, s_1**3 * s_2 * average(cube, f), s_1 * s_2**3 * average(f, cube),
+            s_1**2 * s_2**2 * average(square, square), q_1, q_2, fourth_1, fourth_2,
+        )  # fmt: skip
+        first, second = (_Powers(a, c, c, c, a, a, c, c) for a, c in ((q_1, fourth_1), (q_2, fourth_2)))
+        return both, first, second
