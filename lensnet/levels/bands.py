@@ -21,6 +21,10 @@ Displacements = NDArray[np.int64]
 """Rows of integers, `(D, axes)`, sorted, without repetition, with each its negative."""
 
 
+AT_ONCE = 1 << 17
+"""Pairs that are worked out together: what is made on the way is a few dozen times that."""
+
+
 def displacement_set(rows: Any, positions: tuple[int, ...]) -> Displacements:
     """Sorted, unique, within a grid of these positions, with zero and every negative."""
     rows = np.asarray(rows, dtype=np.int64).reshape(-1, len(positions))
@@ -75,9 +79,10 @@ class BandPairs(Samples):
     def complete(self) -> bool:
         return len(self.displacements) == prod(2 * n - 1 for n in self.positions)
 
-    def halves(self, most: int) -> Iterator[tuple[slice, BandPairs]]:
-        """Of every displacement and its negative one, as many at a time as make at most `most` numbers; zero too."""
-        count = max(1, most * len(self.displacements) // prod(self.shape))
+    def halves(self, most: int = 0) -> Iterator[tuple[slice, BandPairs]]:
+        """Of every displacement and its negative one, as many at a time as make `most` numbers (or `AT_ONCE`, if that
+        is more); zero too."""
+        count = max(1, max(most, AT_ONCE) * len(self.displacements) // prod(self.shape))
         for start in range(0, self.centre + 1, count):
             part = slice(start, min(start + count, self.centre + 1))
             yield part, BandPairs(self.examples, self.positions, self.displacements[part])

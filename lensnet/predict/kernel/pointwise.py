@@ -14,6 +14,7 @@ import numpy as np
 from lensnet.algebra.dual import Bounded, PairDual, dual, pair
 from lensnet.algebra.gaussian import expect, jump_density
 from lensnet.algebra.pointwise import PointwiseFunction, X, compose, exact, pointwise, total
+from lensnet.levels.bands import BandPairs
 from lensnet.levels.covariance import Covariance, Population
 from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.graph import Node
@@ -129,9 +130,22 @@ def _symmetric(population: Population, product: PairDual) -> Bounded:
     if layout.count < 2:
         return Bounded(np.zeros(layout.shape), np.zeros(()))
     variance, mean = population.variance, population.mean
-    means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
+
+    def found(layout: Any, covariance: Pairs) -> Bounded:
+        means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
+        return product.kernel(layout.first(variance), layout.second(variance), covariance, *means)
+
     covariance = layout.with_diagonal(population.covariance, np.zeros(layout.field_shape))
-    return product.kernel(layout.first(variance), layout.second(variance), covariance, *means)
+    if not isinstance(layout, BandPairs):
+        return found(layout, covariance)
+    # a series that does not converge is repaired pair by pair, so many in a call: those are not cut small
+    most = covariance.size // 6 if product.method == "series" else 0
+    value, error = np.empty(layout.shape), 0.0
+    for part, some in layout.halves(most):
+        value[:, :, part], bound = found(some, covariance[:, :, part])
+        error = max(error, float(np.max(bound, initial=0.0)))
+    layout.mirror(value)
+    return Bounded(value, np.asarray(error))
 
 
 def _relative(found: Bounded, second: Field) -> float:

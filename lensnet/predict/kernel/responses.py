@@ -78,14 +78,10 @@ def _as_much_less(environment: Environment, k: Any, own: Field, expanded: Callab
     if not isinstance(layout, BandPairs):
         return np.asarray(layout.with_diagonal(worked_out(layout, k, covariance), own))
     out = np.empty(layout.shape)
-    for part, some in layout.halves(_MOST_AT_ONCE):
+    for part, some in layout.halves():
         out[:, :, part] = worked_out(some, k[:, :, part], covariance[:, :, part])
     layout.mirror(out)
     return np.asarray(layout.with_diagonal(out, own))
-
-
-_MOST_AT_ONCE = 1 << 17
-"""Pairs that are worked out together: what is made on the way is a few dozen times that."""
 
 
 def _forward(environment: Environment, x: _Powers, beta: float) -> Any:
