@@ -27,6 +27,7 @@ from lensnet.network.graph import Network, Node
 from lensnet.predict.kernel.environment import KernelPlace
 from lensnet.predict.kernel.forward import forward
 from lensnet.predict.prediction import Check
+from lensnet.predict.spectrum.attention import ATTENTION, LEAST_UNLIKE, looked_at, unlike
 from lensnet.predict.spectrum.gaussian import Channel
 from lensnet.predict.spectrum.sums import AFFINE, FOLLOWED, Output, Part, distinct, from_parts, shares_of
 from lensnet.quantities.rows import RowSample
@@ -158,7 +159,7 @@ class Layers:
         before = self._before(self.network[path], producer, sample)
         self.steps[path] = step = self._step(producer, mean, sample)
         if len(self.network[path].weights) > 1:
-            return self._several(path, mean, before)
+            return self._several(path, mean, before, sample)
         if before is None:
             return _Origin(mean)
         if step is not None and before.neurons is None:
@@ -170,15 +171,30 @@ class Layers:
             return _Origin(mixed, behind=before.total, checks=before.checks)
         return _Origin(step(_typical(before.neurons)), before, step, before.total, before.checks)
 
-    def _several(self, path: str, mean: Matrix, before: Output | None) -> _Origin:
+    def _several(self, path: str, mean: Matrix, before: Output | None, sample: RowSample) -> _Origin:
         """Weight layers inside a component (attention): the last reads a sample of Gaussian neurons."""
         mixed = None if before is None else self._mixed(path, before)
         known = _Origin(mean) if before is None else _not_followed(mean, [before])
         if before is not None and mixed is not None:
             known = _Origin(mixed, behind=before.total, checks=before.checks)
-        inner = list(self.network[path].weights.values())[-1].fan_in
-        typical = _typical(Neurons(known.covariance, inner))
-        return replace(known, covariance=typical, behind=known.behind + min(len(mean) / inner, 1.0))
+        weights, covariance = self.network[path].weights, known.covariance
+        if weights.keys() == ATTENTION:
+            covariance = self._looked_at(path, before if mixed is not None else None, sample, covariance)
+        inner = list(weights.values())[-1].fan_in
+        behind = known.behind + min(len(mean) / inner, 1.0)
+        return replace(known, covariance=_typical(Neurons(covariance, inner)), behind=behind)
+
+    def _looked_at(self, path: str, before: Output | None, sample: RowSample, mean: Matrix) -> Matrix:
+        """For one draw of queries and keys; `mean`: over draws, which stays where not every pair is followed, or hardly
+        anything chosen. `before`: the input, where all its positions are among the rows."""
+        node = self.network[path]
+        state = self.states[node.inputs[0]]
+        if not isinstance(state.layout, FullPairs) or unlike(mean, sample) < LEAST_UNLIKE:
+            return mean
+        if before is not None and before.neurons is not None and state.layout.count == len(before.gram):
+            return looked_at(node, _typical(before.neurons), state.layout, sample)
+        neurons = node.shapes_in[0].channels if node.inputs[0] in self._random else None
+        return looked_at(node, state.pairs, state.layout, sample, neurons)
 
     def _mixed(self, path: str, before: Output) -> Matrix | None:
         """What a component that mixes positions makes of the typical sample matrix of its input; None where not all
@@ -256,7 +272,7 @@ def _not_followed(mean: Matrix, before: Sequence[Output]) -> _Origin:
 
 
 def _nearly_linear(channel: Channel, covariance: Matrix, population: Matrix) -> Check:
-    """Behind orthogonal weights only the non-linear part of a function is a sample; its noise is left out."""
+    """Behind orthogonal weights only the non-linear part of a function is a sample, whose noise is left out."""
     linear = float(np.sum(channel.mean_slopes(covariance) ** 2 * np.diag(covariance)))
     energy = float(np.trace(population))
     share = max(1 - linear / energy, 0.0) if energy > 0 else 0.0
