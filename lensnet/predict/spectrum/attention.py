@@ -22,8 +22,8 @@ LEAST_UNLIKE = 0.005
 """Below, tokens differ by the cube of how they differed before, much in some sequences and little in others, of which a
 typical matrix knows nothing."""
 _DRAWS = 4
-_LEAST = 1e-10
-"""Of the largest eigenvalue: below that is rounding."""
+_LEAST = 1e-8
+"""Of the largest eigenvalue: below that nothing counts, and typical eigenvalues cannot be told."""
 
 
 def unlike(gram: Matrix, sample: RowSample) -> float:
@@ -31,6 +31,12 @@ def unlike(gram: Matrix, sample: RowSample) -> float:
     split = sample.split(gram)
     common = float(np.einsum("apaq->", split)) / len(sample.places)
     return 1 - common / max(float(np.trace(gram)), 1e-300)
+
+
+def with_floor(matrix: Matrix) -> Matrix:
+    """Without eigenvalues that are zero but for rounding, as those of tokens that have become one."""
+    values, basis = np.linalg.eigh((matrix + matrix.T) / 2)
+    return np.asarray((basis * np.maximum(values, _LEAST * values[-1])) @ basis.T)
 
 
 def looked_at(node: Node, gram: Matrix, layout: FullPairs, sample: RowSample, neurons: int | None = None) -> Matrix:
@@ -54,9 +60,8 @@ def looked_at(node: Node, gram: Matrix, layout: FullPairs, sample: RowSample, ne
         found.append(_choices(node, tokens, layout, rows, rng))
     mean = np.mean(found, axis=0)
     values = np.mean([np.linalg.eigvalsh(one) for one in found], axis=0)
-    values = np.maximum(values, _LEAST * values[-1])
     basis = np.linalg.eigh(mean)[1]
-    typical = (basis * values) @ basis.T * (np.trace(mean) / values.sum())
+    typical = (basis * values) @ basis.T
     value, output = node.weights["value"], node.weights["output"]
     added = output.gain**2 * (value.bias_std**2 + value.bias_mean**2) + output.bias_std**2
     return np.asarray(output.gain**2 * value.gain**2 * typical + added)

@@ -27,7 +27,7 @@ from lensnet.network.graph import Network, Node
 from lensnet.predict.kernel.environment import KernelPlace
 from lensnet.predict.kernel.forward import forward
 from lensnet.predict.prediction import Check
-from lensnet.predict.spectrum.attention import ATTENTION, LEAST_UNLIKE, looked_at, unlike
+from lensnet.predict.spectrum.attention import ATTENTION, LEAST_UNLIKE, looked_at, unlike, with_floor
 from lensnet.predict.spectrum.gaussian import Channel
 from lensnet.predict.spectrum.sums import AFFINE, FOLLOWED, Output, Part, distinct, from_parts, shares_of
 from lensnet.quantities.rows import RowSample
@@ -182,13 +182,12 @@ class Layers:
             covariance = self._looked_at(path, before if mixed is not None else None, sample, covariance)
         inner = list(weights.values())[-1].fan_in
         behind = known.behind + min(len(mean) / inner, 1.0)
-        return replace(known, covariance=_typical(Neurons(covariance, inner)), behind=behind)
+        return replace(known, covariance=_typical(Neurons(with_floor(covariance), inner)), behind=behind)
 
     def _looked_at(self, path: str, before: Output | None, sample: RowSample, mean: Matrix) -> Matrix:
         """For one draw of queries and keys; `mean`: over draws, which stays where not every pair is followed, or hardly
         anything chosen. `before`: the input, where all its positions are among the rows."""
-        node = self.network[path]
-        state = self.states[node.inputs[0]]
+        node, state = self.network[path], self.states[self.network[path].inputs[0]]
         if not isinstance(state.layout, FullPairs) or unlike(mean, sample) < LEAST_UNLIKE:
             return mean
         if before is not None and before.neurons is not None and state.layout.count == len(before.gram):
