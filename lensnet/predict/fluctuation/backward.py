@@ -173,17 +173,16 @@ class Backward:
                 row = row + one
             gains = self.sources.add(node.path, "weights back", row, a.mean, a.turned)
             forward = self.sources.index(node.path, "weights")
-            if forward is not None and len(node.weights) == 1:
-                (law,) = node.weights.values()
-                if law.distribution != "orthogonal":
-                    covariance = 2.0 / (n * node.shape.channels)
-                    self.sources.couple(forward, int(np.argmax(gains)), covariance, covariance)
+            drawn = all(one.distribution != "orthogonal" for one in node.weights.values())
+            if forward is not None and len(node.weights) == 1 and drawn:
+                covariance = 2.0 / (n * node.shape.channels)
+                self.sources.couple(forward, int(np.argmax(gains)), covariance, covariance)
             response = response.with_noise(gains, n, one_by_one(node))
             a = a.mixed(n)
             bias = sum(law.bias_mean**2 + law.bias_std**2 for law in node.weights.values())
             share = bias / max(float(np.mean(self.forward.signals[node.path].second_moment)), 1e-300)
             along = min(share, 1.0) + max(1 - share, 0.0) * along if len(node.weights) == 1 else 1.0
-            response = response.moved((along - 1) / n)
+            response = response.moved((along - 1) / n if drawn else 0.0)  # orthogonal ones keep every length
         elif node.component.scale_invariant and not standardises_batch(node):
             along = 0.0
             response = response.moved(-(1.0 + removes_mean(node)) / normalised(node))
