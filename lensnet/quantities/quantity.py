@@ -174,6 +174,10 @@ QUANTITIES: dict[str, Quantity] = {
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
         _kernel(
+            "evenness", "eta", "examples", "x[t, c] x[-t, -c] summed over places and channels, over the sum of x^2"
+        ),
+        _kernel("gradient_evenness", "eta_g", "examples", "the same of the gradient at the output"),
+        _kernel(
             "gradient_token_dispersion",
             "D_g",
             "examples",

@@ -105,3 +105,51 @@ def test_ids_beside_a_float_input() -> None:
     sound = torch.randn(4, 8, 10, generator=torch.Generator().manual_seed(4))
     found = _checked(Spoken(), (sound, IDS[:, :6]))
     assert any("light" in note for note in found.notes) or found.imported is not None
+
+
+class Spectral(nn.Module):
+    """Two Fourier blocks (Lee-Thorp et al. 2022): what the second gets is even, so that its real part is everything."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.first, self.norms = nn.Linear(width, width), nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for norm in self.norms:
+            x = norm(x + torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2).real)
+        return x
+
+
+class Latent(nn.Module):
+    """Keys of which all heads share a part, rotated as complex numbers by a table that is longer than one; values
+    narrower than queries (as in DeepSeek-V2)."""
+
+    def __init__(self, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.heads, self.q, self.k = heads, nn.Linear(width, heads * 32), nn.Linear(width, heads * 16)
+        self.shared, self.v, self.out = nn.Linear(width, 16), nn.Linear(width, heads * 16), nn.Linear(width, width)
+        angle = torch.arange(12)[:, None] * 100.0 ** (-torch.arange(8) / 8)
+        self.register_buffer("turns", 1.3 * torch.polar(torch.ones_like(angle), angle))
+
+    def turned(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * self.turns).flatten(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        k = torch.cat([k, self.turned(self.shared(x)[:, None]).expand(-1, self.heads, -1, -1)], -1)
+        q = torch.cat([q[..., :16], self.turned(q[..., 16:])], -1)
+        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("model", [Spectral(), Latent()], ids=["fourier", "latent"])
+def test_transforms_over_tokens_and_heads(model: nn.Module) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 12, 64, generator=torch.Generator().manual_seed(6))
+    found = summary(model, input_data=x, seeds=8, most_seeds=16)
+    assert found.imported is not None and found.report is not None, found.reason
+    assert not [item.reason for item in found.imported.draft.items if item.component.startswith("opaque")]
+    rows = [row for row in found.rows if row.view == "local" and row.verdict != "not-modelled"]
+    bad = {(row.component, row.direction) for row in rows if row.verdict == "deviates"}
+    # what stands beside each other gets gradients of its own size: the one thing that `concat` takes as equal
+    assert all("cat" in component and direction == "backward" for component, direction in bad), bad

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx import Node
 
 from lensnet.importers.operations import argument, arguments, name_of, table
-from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, between, grown
+from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, between, computes, grown
 
 _CUTS = ("slice", "split", "chunk", "getitem", "select", "unbind", "split_with_sizes", "narrow", "tensor_split")
 _LINEAR = {"neg", "cat", "concat", "stack", "add", "sub", *_CUTS}
@@ -15,6 +15,8 @@ def rotary(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     """Products of parts of one tensor with static tensors, put together again: a rotation of pairs of channels."""
     if name_of(root) not in ("add", "cat", "stack", "view", "flatten", "reshape") or not is_signal(root):
         return None
+    if computes(arguments(root)[0], "view_as_real"):
+        return _complex(root, is_signal, look)
     if name_of(root) in ("view", "flatten", "reshape"):
         under = arguments(root)[0]
         if not (isinstance(under, Node) and name_of(under) in ("stack", "cat")):
@@ -39,6 +41,23 @@ def rotary(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     if root.meta["val"].shape != source.meta["val"].shape:
         return None
     return Cluster("cluster rotary", root, between(root, source), source, {"tables": tables})
+
+
+def _complex(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
+    """Pairs of channels read as complex numbers and multiplied with a static table of them."""
+    product = arguments(arguments(root)[0])[0]
+    if not computes(product, "mul"):
+        return None
+    left, right = arguments(product)[:2]
+    pairs = left if look.static(right) else right
+    if not computes(pairs, "view_as_complex") or look.static(left) == look.static(right):
+        return None
+    source = arguments(pairs)[0]
+    while computes(source, *table()["layout"]) and source.meta["val"].shape != root.meta["val"].shape:
+        source = arguments(source)[0]
+    if not is_signal(source) or source.meta["val"].shape != root.meta["val"].shape:
+        return None
+    return Cluster("cluster rotary", root, between(root, source), source, {"tables": [product]})
 
 
 def _narrowest(source: Node, members: set[Node], root: Node) -> Node:

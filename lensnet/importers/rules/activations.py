@@ -212,3 +212,26 @@ def _with(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]
     source = arguments(node)[0]
     assert isinstance(source, Node)
     return mapper.one(node, component, parameters, mapper.beam(source), source)
+
+
+@rule("real")
+def real(mapper: Mapper, node: Node) -> Value:
+    """The real part of a Fourier transform over the tokens and the channels."""
+    source, axes = arguments(node)[0], set[int]()
+    while (
+        isinstance(source, Node)
+        and source.op != "placeholder"
+        and name_of(source) in ("fft_fftn", "fft_fft2", "fft_fft")
+    ):
+        rank = source.meta["val"].dim()
+        given = argument(source, 2, "dim", [-2, -1] if name_of(source) == "fft_fft2" else -1)
+        if argument(source, 1, "n" if name_of(source) == "fft_fft" else "s") is not None or argument(source, 3, "norm"):
+            raise Unmapped("a Fourier transform that is cut or scaled")
+        axes |= {axis % rank for axis in ([given] if isinstance(given, int) else given)}
+        source = arguments(source)[0]
+    beam = mapper.beam(source)
+    places = {*beam.layout.axes_of(CHANNELS), *beam.layout.axes_of(0)}
+    if not axes or axes != places or len(beam.positions) != 1 or len(axes) != 2 or beam.layout.copies > 1:
+        raise Unmapped("the real part of something else than a Fourier transform over tokens and channels")
+    assert isinstance(source, Node)
+    return mapper.one(node, "fourier", {}, beam, source)

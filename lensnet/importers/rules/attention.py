@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -187,10 +188,35 @@ def rotary(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a rotation of something else than tokens")
     layout = beam.layout
     width = layout.sizes[-1] if layout.roles(-1) == {CHANNELS} else beam.channels
-    for factor in cluster.info["tables"]:
-        for one in arguments(factor):
-            value = mapper.value_of(one) if mapper.static(one) else None
-            if value is not None and float(value.abs().max()) > 1.0 + 1e-4:
-                raise Unmapped("a linear map that is no rotation")
+    found = [
+        mapper.value_of(one) for factor in cluster.info["tables"] for one in arguments(factor) if mapper.static(one)
+    ]
+    stretch = max((float(value.abs().max()) for value in found if value is not None), default=1.0)
     parameters = {"heads": beam.channels // width}
-    return mapper.one(node, "rotary", parameters, beam, cluster.source)
+    if stretch <= 1.0 + 1e-4:
+        return mapper.one(node, "rotary", parameters, beam, cluster.source)
+    if not all(value is not None and _within(value, stretch) for value in found):
+        raise Unmapped("a linear map that is no rotation")
+    return _stretched(mapper, node, parameters, beam, cluster.source, float(f"{stretch:.7g}"))
+
+
+def _within(table: Tensor, length: float) -> bool:
+    """Whether a table holds cosines or sines of that amplitude: at the first place all of them are there in full, or
+    none is."""
+    sizes = table.abs().flatten(0, -2)[0]
+    return bool(((sizes - length).abs() < 1e-3 * length).all() or (sizes < 1e-3 * length).all())
+
+
+def _stretched(
+    mapper: Mapper, node: Node, parameters: dict[str, Any], beam: Beam, source: Node, factor: float
+) -> Value:  # fmt: skip
+    """A rotation whose tables are all longer than one (positions beyond the trained length), and that factor."""
+    users, behind = list(node.users), node.next
+    turned = mapper.before(behind, torch.ops.aten.mul.Tensor, (node, 1 / factor))
+    whole = mapper.before(behind, torch.ops.aten.mul.Tensor, (turned, factor))
+    for user in users:
+        user.replace_input_with(node, whole)
+    made = mapper.add(turned, "rotary", parameters, [(source, beam)], beam)
+    mapper.values[turned] = made
+    mapper.values[whole] = mapper.one(whole, "scale", {"factor": factor}, made, turned)
+    return made

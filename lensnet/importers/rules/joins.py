@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
-from lensnet.importers.layout import CHANNELS, Atom, Layout
+from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import RULES, rule
 
@@ -25,6 +25,7 @@ def cat(mapper: Mapper, node: Node) -> Value:
     axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
     signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
     if len(signals) == len(parts):
+        parts = [_tiled(mapper, node, one, parts) for one in parts]
         beams = [mapper.beam(one) for one in parts]
         if all(beam.layout.roles(axis) <= {CHANNELS} for beam in beams) and beams[0].layout.roles(axis):
             return _channels(mapper, node, parts, beams, axis)
@@ -36,6 +37,22 @@ def cat(mapper: Mapper, node: Node) -> Value:
     if signals and parts[-1] is signals[-1] and all(mapper.static(one) for one in parts if one not in signals):
         return _between(mapper, node, parts, axis)
     raise Unmapped("a signal laid beside something else")
+
+
+def _tiled(mapper: Mapper, node: Node, part: Any, parts: list[Any]) -> Any:
+    """Channels that all heads share, beside channels of their own: laid out once for every head."""
+    beam = mapper.beam(part)
+    if beam.layout.copies == 1 or all(mapper.beam(one).layout.copies > 1 for one in parts):
+        return part
+    copies = beam.layout.copies
+    axes = tuple(
+        tuple(Atom(CHANNELS, a.size, beam.channels) if a.role == COPIES else a for a in axis)
+        for axis in beam.layout.axes
+    )  # fmt: skip
+    here = mapper.between(node, part)
+    made = Beam("", Layout(axes), beam.positions, beam.channels * copies)
+    mapper.values[here] = mapper.add(here, "tile", {"times": copies}, [(part, beam)], made)
+    return here
 
 
 @rule("stack")

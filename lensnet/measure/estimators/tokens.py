@@ -30,6 +30,20 @@ def token_correlation(x: Tensor, shape: Shape, node: Node) -> Tensor:
     return (together - alone) / ((shape.position_count - 1) * alone).clamp_min(torch.finfo(torch.float64).tiny)
 
 
+@estimator("evenness")
+def evenness(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """How much of a sequence is even: sum x[t, c] x[-t, -c] over sum x^2, both counted in circles, (E,)."""
+    rows = tokens(x, shape)
+    mirrored = rows.flip((1, 2)).roll((1, 1), (1, 2))
+    return (rows * mirrored).double().sum((1, 2)) / rows.double().square().sum((1, 2)).clamp_min(1e-300)
+
+
+@estimator("gradient_evenness", subject="gradient")
+def gradient_evenness(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """The same of the gradient at the output, (E,)."""
+    return evenness(g, node.shape, node)
+
+
 @estimator("gradient_token_dispersion", subject="gradient")
 def gradient_token_dispersion(g: Tensor, x: Tensor, node: Node) -> Tensor:
     """E_t[P/(V + eps)] * E_t[V + eps] / E_t[P] over the positions t of an example, shape (E,): P the mean square of the

@@ -134,6 +134,18 @@ def squeeze_excite(node: Node) -> SqueezeExcite:
     return SqueezeExcite(node)
 
 
+class Fourier(nn.Module):
+    """Real part of the two-dimensional Fourier transform (not normalised) of a sequence (N, T, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fftn(x, dim=(1, 2)).real
+
+
+@implementation("fourier")
+def fourier(node: Node) -> Fourier:
+    return Fourier()
+
+
 class Attend(nn.Module):
     """softmax(factor Q K^T / sqrt(head width) + bias) V per head and window, on tokens or images; several query heads
     may share a key head."""

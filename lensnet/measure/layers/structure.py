@@ -45,6 +45,22 @@ def slice_channels(node: Node) -> Slice:
     return Slice(node)
 
 
+class Tile(nn.Module):
+    """All channels, several times one after the other."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.axis, self.times = node.shapes_in[0].channel_axis, int(node.parameters["times"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.times, self.axis)
+
+
+@implementation("tile")
+def tile(node: Node) -> Tile:
+    return Tile(node)
+
+
 class Stride(nn.Module):
     """Along each position axis, output i is the input at a place of its own, zero where it has none."""
 
