@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import isfinite, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
@@ -127,6 +127,8 @@ def _table(mapper: Mapper, node: Node, source: Node, table: Any) -> Value:
     law = mapper.law(table)
     if law.kind == "constant" and law.mean == 0:
         return beam
+    if not isfinite(law.mean) or not isfinite(law.std):
+        raise Unmapped("a mask that hides something")
     parameters: dict[str, Any] = {"encoding": "learned"}
     if law.kind == "unknown":
         parameters["std"] = 0.02
