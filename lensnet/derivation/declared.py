@@ -28,6 +28,7 @@ _OPERATORS = {
     "gather_squares": "the sum over the window with every weight of a tap squared",
     "scatter_squares": "the way back with every weight of a tap squared",
     "mean_positions": "average over the positions of an example",
+    "mean_along": "average over one axis of the positions, or all (-1)",
     "mean_batch": "average over the examples and positions of the batch",
     "everywhere": "the same number at every input position",
     "sum_ports": "sum over the input ports",

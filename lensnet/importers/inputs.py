@@ -66,6 +66,21 @@ def light(mapper: Mapper, node: Node, beam: Beam, mean: float, std: float, **mor
     return mapper.add(node, "source", params, [tap], beam, **more)
 
 
+def lit(mapper: Mapper, node: Node, table: Node, layout: Layout, positions: tuple[int, ...]) -> Node:
+    """A tensor that depends on no input as a light of its own, where `node` takes it as a signal; the node of it."""
+    assert mapper.input is not None
+    beam = Beam("", layout, positions, layout.size_of(CHANNELS))
+    law = mapper.law(table)
+    std, mean = (law.std, law.mean) if law.kind != "unknown" else (1.0, 0.0)
+    params = {"std": float(f"{std:.7g}"), **({"bias": float(f"{mean:.7g}")} if mean else {}), **grid_parameters(beam)}
+    here = mapper.before(node, torch.ops.aten.alias.default, (table,))
+    first = mapper.values.get(mapper.input)
+    tap = (mapper.input, first if isinstance(first, Beam) else None)
+    mapper.add(here, "source", params, [tap], beam, name=mapper.name_for(node, "source"), owns=[table])
+    node.replace_input_with(table, here)
+    return here
+
+
 def _entering(mapper: Mapper, node: Node, path: str) -> Beam:
     """A float tensor as the first layer that it meets takes it, else by its rank."""
     sizes = sizes_of(node)

@@ -132,6 +132,7 @@ FIELD_OPERATORS: dict[str, int | tuple[int, int]] = {
     "gather_squares": 1,
     "scatter_squares": 1,
     "mean_positions": 1,
+    "mean_along": 2,
     "mean_batch": 1,
     "everywhere": 1,
     "sum_positions": 1,

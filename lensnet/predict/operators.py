@@ -119,6 +119,12 @@ class FieldOperators:
             field = field.reshape(-1, *([1] * len(self.positions)))
         return np.asarray(field.mean(axis=tuple(range(1, field.ndim)), keepdims=keep))
 
+    def mean_along(self, field: Field, axis: float) -> Field:
+        """Average over one axis of the input positions, or over all for a number below 0, at every position."""
+        field, place = self._spread(field, self.positions), round(float(np.max(axis)))
+        axes = tuple(range(1, field.ndim)) if place < 0 else (1 + place,)
+        return np.broadcast_to(field.mean(axis=axes, keepdims=True), field.shape)
+
     def mean_batch(self, field: Field) -> Field:
         """Average over examples and positions, all axes kept with length 1."""
         return np.asarray(field, dtype=float).mean(keepdims=True)
@@ -192,6 +198,7 @@ def _fixed_operators(node: Node) -> Mapping[str, Callable[..., Field]]:
             "gather_squares": operators.squared().gather,
             "scatter_squares": operators.squared().scatter,
             "mean_positions": operators.mean_positions,
+            "mean_along": operators.mean_along,
             "mean_batch": operators.mean_batch,
             "everywhere": operators.everywhere,
             "sum_positions": operators.sum_positions,

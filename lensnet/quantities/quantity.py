@@ -172,6 +172,9 @@ QUANTITIES: dict[str, Quantity] = {
         *_set_quantities(),
         *_over_draws(),
         _kernel("cross_moment", "k", "field", "E a b over channels, of two signals that meet"),
+        _kernel(
+            "length_dispersion", "D", "examples", "E_c L^2 / (E_c L)^2 of the lengths L of channels over positions"
+        ),
         _kernel("token_correlation", "rho", "examples", "E_c x_i x_j averaged over pairs of positions i != j, over q"),
         _kernel(
             "evenness", "eta", "examples", "x[t, c] x[-t, -c] summed over places and channels, over the sum of x^2"

@@ -86,6 +86,8 @@ def uneven_images(node_shape: Shape, mean: float) -> tuple[Tensor, np.ndarray]:
 UNEVEN: list[tuple[str, dict[str, Any], float]] = [
     ("conv2d", {"filters": 16, "kernel": 3, "padding": 1, "stride": 2}, 0.4),
     ("conv2d", {"filters": 16, "kernel": [2, 3], "padding": [0, 1], "padding_mode": "circular"}, 0.0),
+    ("conv2d", {"filters": 24, "kernel": 3, "padding": 1, "centred": True}, 0.7),
+    ("resample", {"rows": 5, "columns": 11, "filter": "linear"}, 0.4),
     ("conv_transpose2d", {"filters": 12, "kernel": 3, "stride": 2}, 0.3),
     ("patch_embedding", {"filters": 32, "patch": 4}, 0.5),
     ("avg_pool2d", {"kernel": 3, "stride": 2, "padding": 1}, 0.5),

@@ -95,6 +95,30 @@ class Decoder(nn.Module):
         return F.log_softmax(self.head(F.interpolate(y, scale_factor=2, mode="bicubic")), 1)
 
 
+class Crossed(nn.Module):
+    """Standardised filters, attention over channels (El-Nouby et al. 2021), and learned queries that look at it."""
+
+    def __init__(self, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.heads, self.stem = heads, nn.Conv2d(3, width, 4, 4)
+        self.second = nn.Conv2d(width, width, 1)
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.queries, self.keys = nn.Parameter(torch.randn(5, width)), nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.second.weight
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+        x = F.conv2d(F.relu(self.stem(x)), weight / 8).flatten(2).transpose(1, 2)
+        n, t, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 4, 1)
+        mixed = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)).softmax(-1) @ v
+        x = x + self.out(mixed.permute(0, 3, 1, 2).reshape(n, t, width))
+        k, v = self.keys(x).view(n, t, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q = self.queries.view(1, 5, self.heads, -1).expand(n, -1, -1, -1).transpose(1, 2)
+        return self.head(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, 5, width))
+
+
 class ConvNeXtBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()

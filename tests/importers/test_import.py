@@ -19,6 +19,7 @@ from lensnet.network.build import load_network
 from tests.importers.models import (
     Broken,
     ConvNeXt,
+    Crossed,
     DataDependent,
     Decoder,
     Film,
@@ -47,6 +48,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "pixels": (Pixels, (IMAGES,), "export"),
     "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
     "decoder": (Decoder, (IMAGES,), "export"),
+    "crossed": (Crossed, (IMAGES,), "export"),
     "plain recurrence": (lambda: Recurrent(nn.RNN), (STEPS,), "export"),
     "gqa": (SharedQueries, (IDS,), "export"),
     "encoder": (
@@ -74,8 +76,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "film", "pixels", "decoder", "plain recurrence", "gqa", "encoder", "twice", "lstm", "gru",
-    "windows", "written out", "sequence", "traced net", "traced tokens",
+    "resnet", "convnext", "film", "pixels", "decoder", "crossed", "plain recurrence", "gqa", "encoder", "twice", "lstm",
+    "gru", "windows", "written out", "sequence", "traced net", "traced tokens",
 ]  # fmt: skip
 
 

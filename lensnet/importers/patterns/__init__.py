@@ -13,11 +13,11 @@ from torch.fx import Graph, Node
 from lensnet.importers.patterns.attention import attention
 from lensnet.importers.patterns.cluster import Cluster, Find, IsSignal, Looker
 from lensnet.importers.patterns.functions import written_out
-from lensnet.importers.patterns.norms import norm
+from lensnet.importers.patterns.norms import norm, response
 from lensnet.importers.patterns.rotary import rotary
 from lensnet.importers.patterns.scan import scan
 
-SEARCHES: tuple[Find, ...] = (attention, norm, rotary, scan, written_out)
+SEARCHES: tuple[Find, ...] = (attention, response, norm, rotary, scan, written_out)
 
 
 def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] | None = None) -> Iterator[Cluster]:

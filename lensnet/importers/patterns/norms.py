@@ -35,6 +35,27 @@ def norm(node: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     return None
 
 
+def response(node: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
+    """x*length/(average length of all channels + eps), the length over axes. `info`: `axes`, `channels`, `eps`."""
+    if not computes(node, "mul") or not is_signal(node):
+        return None
+    for x, share in (arguments(node)[:2], arguments(node)[1::-1]):
+        if not computes(share, "div"):
+            continue
+        length, below = arguments(share)[:2]
+        eps = 0.0
+        if computes(below, "add") and (number := look.number(arguments(below)[1])) is not None:
+            eps, below = number, arguments(below)[0]
+        if not computes(length, "linalg_vector_norm", "norm") or not computes(below, "mean"):
+            continue
+        over, around = axes_of(length, 2), axes_of(below, 1)
+        if arguments(below)[0] is length and through(arguments(length)[0]) is through(x) and len(around) == 1:
+            source = arguments(length)[0]
+            info = {"axes": [_axis(one, length) for one in over], "channels": _axis(around[0], below), "eps": eps}
+            return Cluster("cluster response", node, between(node, source), source, info)
+    return None
+
+
 @dataclass
 class _Size:
     """What a norm divides by: the root mean square (or length) of `of` over `axis`; `direct`: as it goes in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,6 +193,15 @@ def prelu(mapper: Mapper, node: Node) -> Value:
 def softmax(mapper: Mapper, node: Node) -> Value:
     beam = mapper.beam(arguments(node)[0])
     axis = int(argument(node, 1, "dim", -1)) % len(beam.layout.axes)
+    if not beam.layout.axes[axis]:
+        return defined(mapper, node, arguments(node)[0], "alone", "0*x" if "log" in name_of(node) else "0*x + 1")
+    places = [atom for atom in beam.layout.axes[axis] if isinstance(atom.role, int)]
+    if places and len(places) == len(beam.layout.axes[axis]) and not name_of(node).endswith("log_softmax"):
+        sizes = [beam.positions[int(atom.role)] for atom in places]
+        if [atom.size for atom in places] == sizes:
+            along = "all" if len(places) == len(beam.positions) else ("rows", "columns", "slices")[int(places[0].role)]
+            if along == "all" or len(places) == 1:
+                return _with(mapper, node, "position_softmax", {"along": along, "places": prod(sizes)})
     if beam.layout.roles(axis) != {CHANNELS} or beam.layout.sizes[axis] != beam.channels:
         raise Unmapped("a softmax over something else than all channels")
     return _with(mapper, node, name_of(node).removeprefix("_"), {})

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Unmapped, Value
+from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
+from lensnet.importers.inputs import lit
 from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.patterns.attention import trunk
 from lensnet.importers.rulebook import rule
+from lensnet.importers.rules.layout import turned
 from lensnet.importers.rules.logits import QUIET, Added, on_logits
 from lensnet.network.windows import Windows
 
@@ -22,9 +24,30 @@ if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
 
 
+def _all_lit(mapper: Mapper, node: Node, tensors: tuple[Any, ...], spread: bool) -> list[Any]:
+    """Queries, keys or values that depend on no input as lights of their own, laid out as one that does. `spread`: the
+    key is given with its last two axes exchanged."""
+    signals = [one for one in tensors if isinstance(mapper.values.get(one), Beam)]
+    out = []
+    for place, one in enumerate(tensors):
+        if signals and mapper.static(one):
+            like = mapper.beam(signals[0]).layout
+            rank = len(like.axes)
+            turned = [*range(rank - 2), rank - 1, rank - 2]
+            like = like.permuted(turned) if spread and signals[0] is tensors[1] else like
+            length, width = (sizes_of(one)[axis] for axis in ((-1, -2) if spread and place == 1 else (-2, -1)))
+            layout = _of_width(like.with_axis(-2, 0, length), width)
+            own = layout.permuted(turned) if spread and place == 1 else layout
+            if own.sizes != sizes_of(one):
+                raise Unmapped("queries that are laid out in another way than keys")
+            one = lit(mapper, node, one, own, (length,))
+        out.append(one)
+    return out
+
+
 @rule("scaled_dot_product_attention")
 def fused(mapper: Mapper, node: Node) -> Value:
-    query, key, value = arguments(node)[:3]
+    query, key, value = _all_lit(mapper, node, arguments(node)[:3], spread=False)
     mask, causal = argument(node, 3, "attn_mask"), bool(argument(node, 5, "is_causal", False))
     width = mapper.beam(query).layout.sizes[-1]
     scale = argument(node, 6, "scale")
@@ -110,13 +133,16 @@ def _attend(
     mapper: Mapper, node: Node, query: _Tap, key: _Tap, value: Any, added: Added, causal: bool, factor: float,
     tables: dict[str, Any] | None = None,
 ) -> Value:  # fmt: skip
+    crossed = _crossed(mapper.beam(value))
+    query, key, last = (_exchanged(mapper, node, one) for one in (query, key, _Tap(value, mapper.beam(value))))
+    value = last.node
     q, k, v = query.seen, key.seen, mapper.beam(value)
     heads, key_heads, windows = _heads(q), _heads(k), _windows(q)
     if _heads(v) != key_heads or q.layout.sizes[-1] != k.layout.sizes[-1]:
         raise Unmapped("attention whose heads have different widths")
     if _windows(k) != _windows(v) or windows.count != _windows(k).count:
         raise Unmapped("queries and keys that are cut into different windows")
-    parameters: dict[str, Any] = {"heads": heads}
+    parameters: dict[str, Any] = {"heads": heads} | ({"crossed": True} if crossed else {})
     if key_heads != heads:
         parameters["key_heads"] = key_heads
     if windows.count > 1:
@@ -132,6 +158,22 @@ def _attend(
         made = made.laid(made.layout.reshaped(tuple(node.meta["val"].shape)))
     taps = [(one.node, mapper.beam(one.node)) for one in (query, key)]
     return mapper.add(node, "attend", parameters | (tables or {}), [*taps, (value, v)], made)
+
+
+def _crossed(beam: Beam) -> bool:
+    """Whether channels attend to one another: tokens stand where the channels of a head do (El-Nouby et al. 2021)."""
+    return len(beam.positions) == 1 and beam.layout.roles(-1) == {0} and beam.layout.roles(-2) == {CHANNELS}
+
+
+def _exchanged(mapper: Mapper, node: Node, tap: _Tap) -> _Tap:
+    """Channels as the tokens of attention in windows, one window for each head; other taps as they are."""
+    if not _crossed(tap.seen):
+        return tap
+    same = tap.seen.layout.axes == mapper.beam(tap.node).layout.axes
+    here, beam = turned(mapper, node, tap.node)
+    rank = len(beam.layout.axes)
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    return _Tap(here, beam if same else beam.laid(beam.layout.permuted(order)))
 
 
 def _of_width(layout: Layout, width: int) -> Layout:

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
+from lensnet.importers.inputs import lit
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import RULES, rule
@@ -24,6 +25,8 @@ def cat(mapper: Mapper, node: Node) -> Value:
         return mapper.beam(parts[0])
     axis = int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
     signals = [one for one in parts if isinstance(mapper.values.get(one), Beam)]
+    if signals and len(signals) < len(parts) and CHANNELS in mapper.beam(signals[0]).layout.roles(axis):
+        parts = signals = _all_lit(mapper, node, parts, mapper.beam(signals[0]), axis)
     if len(signals) == len(parts):
         parts = [_tiled(mapper, node, one, parts) for one in parts]
         beams = [mapper.beam(one) for one in parts]
@@ -55,11 +58,27 @@ def _tiled(mapper: Mapper, node: Node, part: Any, parts: list[Any]) -> Any:
     return here
 
 
+def _all_lit(mapper: Mapper, node: Node, parts: list[Any], like: Beam, axis: int) -> list[Any]:
+    """Tables that are laid beside the channels of a signal: lights of their own."""
+    out = []
+    for one in parts:
+        if not isinstance(mapper.values.get(one), Beam):
+            size = sizes_of(one)[axis]
+            layout = _of_heads(like.layout, axis, like.layout.sizes[axis], size)
+            if not mapper.static(one) or layout.sizes != sizes_of(one):
+                raise Unmapped("something laid beside the channels")
+            one = lit(mapper, node, one, layout, like.positions)
+        out.append(one)
+    return out
+
+
 @rule("stack")
 def stack(mapper: Mapper, node: Node) -> Value:
     """Several tensors along a new axis: vectors as the tokens of a sequence, else channels in groups of their own."""
     parts, axis = list(arguments(node)[0]), int(argument(node, 1, "dim", 0)) % len(sizes_of(node))
     beams = [mapper.beam(one) for one in parts]
+    if len(parts) == 1:
+        return beams[0].laid(beams[0].layout.unsqueezed(axis))
     if not all(beam.layout.like(beams[0].layout) and beam.positions == beams[0].positions for beam in beams):
         raise Unmapped("a stack of tensors of different layouts")
     channels = beams[0].channels

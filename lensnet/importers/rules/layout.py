@@ -9,11 +9,12 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
 from lensnet.importers.inputs import named
-from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
+from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout, Role
 from lensnet.importers.operations import argument, arguments
 
 if TYPE_CHECKING:
@@ -172,3 +173,18 @@ def unflattened(mapper: Mapper, node: Node, source: Node, beam: Beam, axes: tupl
         layout = layout.with_axis(axis, CHANNELS, beam.channels // count)
     made = Beam("", layout, size, beam.channels // count)
     return mapper.one(node, "unflatten", dict(named(size)), made, source)
+
+
+def turned(mapper: Mapper, node: Node, source: Node) -> tuple[Node, Beam]:
+    """The signal at `source`, as `node` takes it, with tokens and channels exchanged, and the node where it is so."""
+    beam = mapper.beam(source)
+    swap: dict[Role, Role] = {CHANNELS: 0, 0: CHANNELS}
+    axes = (tuple(Atom(swap.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in beam.layout.axes)
+    made = Beam("", Layout(tuple(axes)), (beam.channels,), beam.positions[0])
+    members = mapper.clusters[node].members if node in mapper.clusters else {node}
+    users = [one for one in mapper.graph.nodes if one in members and source in one.all_input_nodes]
+    here = mapper.before(users[0], torch.ops.aten.alias.default, (source,))
+    made = mapper.one(here, "transpose", {}, made, source)
+    for one in users:
+        one.replace_input_with(source, here)
+    return here, made

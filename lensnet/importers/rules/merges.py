@@ -9,12 +9,12 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS, Atom, Layout, Role
+from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import defined
-from lensnet.importers.rules.layout import as_grid
-from lensnet.importers.rules.spreading import broadcast
+from lensnet.importers.rules.layout import as_grid, turned
+from lensnet.importers.rules.spreading import broadcast, spread_like
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -70,8 +70,8 @@ def _met(mapper: Mapper, node: Node, left: Node, right: Node) -> Met:
         return broadcast(mapper, node, left, right)
     if a.positions == (b.channels,) and b.positions == (a.channels,):
         if _above(mapper, b.path, a.path):
-            return (*_turned_back(mapper, node, left), right, b)
-        return (left, a, *_turned_back(mapper, node, right))
+            return (*turned(mapper, node, left), right, b)
+        return (left, a, *turned(mapper, node, right))
     if a.channels == b.channels and prod(a.positions) == prod(b.positions):
         if len(a.positions) < len(b.positions):
             return (*_like_picture(mapper, node, left, b), right, b)
@@ -86,18 +86,6 @@ def _like_picture(mapper: Mapper, node: Node, source: Node, other: Beam) -> tupl
     if any(len(axes) != 1 for axes in places):
         raise Unmapped(f"{name_of(node)} across layouts")
     return as_grid(mapper, node, source, tuple(axes[0] for axes in places))
-
-
-def _turned_back(mapper: Mapper, node: Node, source: Node) -> tuple[Node, Beam]:
-    """Tokens and channels exchanged once more, where a layer over the tokens has put one in the place of the other."""
-    beam = mapper.beam(source)
-    swap: dict[Role, Role] = {CHANNELS: 0, 0: CHANNELS}
-    layout = Layout(
-        tuple(tuple(Atom(swap.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in beam.layout.axes)
-    )
-    made = Beam("", layout, (beam.channels,), beam.positions[0])
-    here = mapper.between(node, source)
-    return here, mapper.add(here, "transpose", {}, [(source, beam)], made)
 
 
 def _above(mapper: Mapper, first: str, later: str) -> bool:
@@ -201,6 +189,10 @@ def _product(mapper: Mapper, node: Node, left: Node, right: Node) -> Value:
                 return mapper.add(node, "gate", {}, [(x, signal), (gate, control)], signal)
         one = control.channels == 1 and control.positions == signal.positions and not control.layout.copies > 1
         if sizes_of(node) == signal.layout.sizes and one:
+            return mapper.add(node, "position_gate", {}, [(x, signal), (gate, control)], signal)
+    for x, gate, signal, control in ((left, right, a, b), (right, left, b, a)):
+        if control.channels == 1 < signal.channels and control.positions != signal.positions:
+            x, signal = spread_like(mapper, node, x, signal, control)
             return mapper.add(node, "position_gate", {}, [(x, signal), (gate, control)], signal)
     left, a, right, b = broadcast(mapper, node, left, right)
     return mapper.add(node, "multiply", {}, [(left, a), (right, b)], a)

@@ -12,6 +12,7 @@ from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import module_name
+from lensnet.importers.rules.layout import turned
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -66,6 +67,8 @@ def written_out(mapper: Mapper, node: Node) -> Value:
     cluster = mapper.clusters[node]
     info, source, beam = cluster.info, cluster.source, mapper.beam(cluster.source)
     axis, centred = info["axis"], bool(info["centred"])
+    if len(beam.positions) == 1 and {(a.role, a.size) for a in beam.layout.axes[axis]} == {(0, beam.positions[0])}:
+        source, beam = turned(mapper, node, source)
     if not beam.layout.roles(axis) <= {CHANNELS} or not beam.layout.roles(axis):
         raise Unmapped("a norm over something else than channels")
     owns = [one for one in (info["gain"], info["shift"]) if one is not None]
@@ -79,6 +82,16 @@ def written_out(mapper: Mapper, node: Node) -> Value:
     kind = "layernorm" if centred else "rmsnorm"
     name = module_name(mapper, node)
     return mapper.one(node, kind, {"eps": info["eps"], **affine}, beam, source, name=name, owns=owns)
+
+
+@rule("cluster response")
+def global_response(mapper: Mapper, node: Node) -> Value:
+    cluster = mapper.clusters[node]
+    info, beam = cluster.info, mapper.beam(cluster.source)
+    places = {atom.role for axis in info["axes"] for atom in beam.layout.axes[axis]}
+    if places != set(range(len(beam.positions))) or not beam.layout.roles(info["channels"]) <= {CHANNELS}:
+        raise Unmapped("lengths over something else than all positions")
+    return mapper.one(node, "global_response_norm", {"eps": info["eps"]}, beam, cluster.source)
 
 
 def _per_head(

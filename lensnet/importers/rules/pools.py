@@ -160,9 +160,21 @@ def mean(mapper: Mapper, node: Node) -> Value:
         return beam.laid(layout)
     if roles == {CHANNELS} and beam.layout.without(places, True).channels == 1:
         return mapper.one(node, "channel_mean", {}, Beam("", layout, beam.positions, 1), source)
-    if not all(isinstance(role, int) for role in roles) or any(isinstance(atom.role, int) for atom in layout.atoms):
-        raise Unmapped("an average over something else than all positions")
+    if not all(isinstance(role, int) for role in roles):
+        raise Unmapped("an average over something else than positions or channels")
+    if any(isinstance(atom.role, int) for atom in layout.atoms):
+        return _along(mapper, node, source, beam, layout, {int(role) for role in roles})
     return _collapsed(mapper, node, source, beam, layout)
+
+
+def _along(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, gone: set[int]) -> Value:
+    """An average over some of the position axes: a pool whose window is as long as they are."""
+    if any(atom.role in gone for atom in layout.atoms) or not 1 < len(beam.positions) < 4:
+        raise Unmapped("an average over a part of an axis of positions")
+    kernel = [size if role in gone else 1 for role, size in enumerate(beam.positions)]
+    positions = tuple(1 if role in gone else size for role, size in enumerate(beam.positions))
+    pool = f"avg_pool{len(kernel)}d"
+    return mapper.one(node, pool, {"kernel": kernel}, Beam("", layout, positions, beam.channels), source)
 
 
 @rule("amax")

@@ -27,6 +27,19 @@ def broadcast(mapper: Mapper, node: Node, left: Node, right: Node) -> tuple[Node
     return (*both[0], *both[1])
 
 
+def spread_like(mapper: Mapper, node: Node, source: Node, beam: Beam, other: Beam) -> tuple[Node, Beam]:
+    """The signal at `source` copied to the positions of another one of a single channel. Raises Unmapped."""
+    rank = len(other.layout.axes)
+    axes = tuple(
+        mine if {atom.role for atom in mine} == {CHANNELS} else theirs
+        for mine, theirs in zip(_plain(beam.layout, rank), other.layout.axes, strict=True)
+    )
+    target = Beam("", Layout(axes), other.positions, beam.channels)
+    made = _spread(mapper, node, source, beam, target)
+    node.args = tuple(made[0] if one is source else one for one in node.args)
+    return made
+
+
 def _plain(layout: Layout, rank: int) -> tuple[Axis, ...]:
     """The axes of a tensor broadcast to `rank` axes, expansions left out."""
     axes = tuple(tuple(atom for atom in axis if atom.role != COPIES) for axis in layout.axes)
@@ -34,9 +47,8 @@ def _plain(layout: Layout, rank: int) -> tuple[Axis, ...]:
 
 
 def _covers(one: Beam, other: Beam, rank: int) -> bool:
-    return len(one.layout.axes) == rank and all(
-        mine or not theirs for mine, theirs in zip(one.layout.axes, _plain(other.layout, rank), strict=True)
-    )
+    axes = zip(_plain(one.layout, rank), _plain(other.layout, rank), strict=True)
+    return len(one.layout.axes) == rank and one.layout.copies == 1 and all(mine or not theirs for mine, theirs in axes)
 
 
 def _joint(node: Node, a: Beam, b: Beam, rank: int) -> Beam:

@@ -179,12 +179,21 @@ def conv(mapper: Mapper, node: Node) -> Value:
     }
     defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     parameters = {key: value for key, value in parameters.items() if defaults.get(key) != value}
-    parameters |= initial(*laws, prod(sizes[1:]))
+    parameters |= initial(*laws, prod(sizes[1:])) | _centred(mapper, weight)
     layout = beam.layout.with_axis(1, CHANNELS, sizes[0])
     for role in range(rank):
         layout = layout.with_axis(2 + role, role, out[2 + role])
     made = Beam("", layout, tuple(out[2:]), sizes[0])
     return mapper.one(node, f"conv{rank}d", parameters, made, source, owns=[weight, bias])
+
+
+def _centred(mapper: Mapper, weight: Any) -> dict[str, bool]:
+    """Filters that are computed from a parameter and have no mean: standardised ones."""
+    value = mapper.value_of(weight) if mapper.owner(weight) is None else None
+    if value is None or value[0].numel() < 2:
+        return {}
+    rows = value.flatten(1).double()
+    return {"centred": True} if bool((rows.mean(1).abs() < 1e-4 * rows.std(1)).all()) else {}
 
 
 def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:

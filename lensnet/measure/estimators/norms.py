@@ -166,3 +166,10 @@ for _kind in ("batch", "position", "group"):
         _bound = partial(_measure, kind=_kind)
         _bound.__doc__ = _measure.__doc__
         estimator(_name, subject=_subject)(_bound)  # type: ignore[arg-type]
+
+
+@estimator("length_dispersion")
+def length_dispersion(x: Tensor, shape: Shape, node: Node) -> Tensor:
+    """E_c L^2 / (E_c L)^2 of the lengths L of the channels over all positions, `(E,)`: at least 1."""
+    length = tokens(x, shape).double().square().sum(1).sqrt()
+    return length.square().mean(1) / length.mean(1).square().clamp_min(1e-300)

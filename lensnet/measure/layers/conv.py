@@ -27,6 +27,7 @@ class Convolution(RandomLayer):
                 f"{node.path}: {self.groups} groups divide neither evenly {inputs} input and {outputs} output channels"
             )
         self.add_weight("weight", node.weights["weight"], (outputs, inputs // self.groups, *window.kernel), (outputs,))
+        self.centred = bool(parameter(node, "centred", False))
         # F.pad lists the last axis first.
         self.wrap = [p for pad in reversed(window.padding) for p in (pad, pad)] if window.mode == "circular" else None
 
@@ -39,8 +40,16 @@ class Convolution(RandomLayer):
         if self.wrap is not None:
             x, padding = F.pad(x, self.wrap, mode="circular"), (0,) * len(padding)
         convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(window.kernel)]
-        y = convolve(x, self.weight, self.bias, window.stride, padding, window.dilation, self.groups)
+        weight = _standardised(self.weight) if self.centred else self.weight
+        y = convolve(x, weight, self.bias, window.stride, padding, window.dilation, self.groups)
         return y.transpose(1, 2) if sequence else y
+
+
+def _standardised(weight: Tensor) -> Tensor:
+    """Every filter less its mean, with the spread that all have together."""
+    axes = tuple(range(1, weight.dim()))
+    centred = weight - weight.mean(axes, keepdim=True)
+    return centred * (weight.square().mean() / centred.square().mean(axes, keepdim=True).clamp_min(1e-30)).sqrt()
 
 
 @implementation("conv1d", "conv2d", "conv3d")

@@ -31,6 +31,26 @@ def softmax(node: Node) -> Softmax:
     return Softmax(node.shapes_in[0].channel_axis, node.component.implementation == "log_softmax")
 
 
+class PositionSoftmax(nn.Module):
+    """Softmax over the positions of every channel, along one axis of them or all."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        along, shape = str(parameter(node, "along", "all")), node.shape
+        axes = [axis for axis in range(1, 2 + len(shape.positions)) if axis != shape.channel_axis]
+        self.axes = axes if along == "all" else [axes[("rows", "columns", "slices").index(along)]]
+        if along == "all" and shape.position_count != int(node.parameters["places"]):
+            raise ImplementationError(f"{node.path}: {shape} has other places than {node.parameters['places']}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.logsumexp(self.axes, keepdim=True)).exp()
+
+
+@implementation("position_softmax")
+def position_softmax(node: Node) -> PositionSoftmax:
+    return PositionSoftmax(node)
+
+
 class Attention(RandomLayer):
     """Self-attention on (N, T, C): per head softmax(Q K^T / sqrt(C / heads)) V, then an output projection."""
 

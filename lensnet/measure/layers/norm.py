@@ -216,3 +216,22 @@ class HeadNorm(Norm):
 @implementation("head_norm")
 def head_norm(node: Node) -> HeadNorm:
     return HeadNorm(node)
+
+
+class GlobalResponseNorm(nn.Module):
+    """Every channel times its length over all positions, over the average length of all channels."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.eps = float(parameter(node, "eps", 1e-6))
+        self.channels = node.shape.channel_axis
+        self.places = tuple(axis for axis in range(1, len(node.shape.positions) + 2) if axis != self.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = x.square().sum(self.places, keepdim=True).sqrt()
+        return x * (length / (length.mean(self.channels, keepdim=True) + self.eps))
+
+
+@implementation("global_response_norm")
+def global_response_norm(node: Node) -> GlobalResponseNorm:
+    return GlobalResponseNorm(node)
