@@ -18,7 +18,20 @@ class GeometryError(ValueError):
     """The geometry does not fit the input positions; the message says why and what would fit."""
 
 
-class Pointwise:
+class _Numberless:
+    """A geometry of which there is one kind only."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Pointwise(_Numberless):
     """Every output position sees its own input position."""
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,14 +101,14 @@ class Adaptive(NamedTuple):
         return self.output
 
 
-class Collapse:
+class Collapse(_Numberless):
     """All positions become one: global pooling, token mean."""
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
         return ()
 
 
-class Flatten:
+class Flatten(_Numberless):
     """Positions become channels."""
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
