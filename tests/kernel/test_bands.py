@@ -10,7 +10,7 @@ import pytest
 from lensnet.levels.bands import BandPairs, displacement_set, every_displacement
 from lensnet.levels.pairs import FullPairs, Pairs
 from lensnet.predict.kernel import banded
-from lensnet.predict.kernel.banded import propagate_bands, wanted_displacements
+from lensnet.predict.kernel.banded import affordable, numbers, propagate_bands, wanted_displacements
 from lensnet.predict.kernel.propagate import propagate, propagate_back
 from lensnet.predict.kernel.source import input_state
 from tests.kernel.networks import network
@@ -44,6 +44,16 @@ RESIDUAL = """
 - {name: head, component: linear, units: 16}
 """
 
+SQUASHED = """
+- {name: c0, component: conv2d, filters: 32, kernel: 3}
+- {name: t0, component: tanh}
+- {name: p0, component: avg_pool2d, kernel: 2, stride: 2}
+- {name: c1, component: conv2d, filters: 32, kernel: 3, bias_std: 0.2}
+- {name: t1, component: tanh}
+- {name: flat, component: flatten}
+- {name: head, component: linear, units: 16}
+"""
+
 
 def away(full: Pairs, found: Pairs, layout: BandPairs | FullPairs) -> float:
     """Largest difference over the pairs that are followed, relative to the diagonal."""
@@ -53,7 +63,7 @@ def away(full: Pairs, found: Pairs, layout: BandPairs | FullPairs) -> float:
 
 
 @pytest.mark.parametrize("most", [1 << 24, 20_000], ids=["whole", "in parts"])
-@pytest.mark.parametrize("body", [FLAT, RESIDUAL], ids=["flatten", "global pool"])
+@pytest.mark.parametrize("body", [FLAT, RESIDUAL, SQUASHED], ids=["flatten", "global pool", "tanh"])
 def test_every_pair_that_is_followed_is_exact(body: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(banded, "MOST_KEPT", most)
     net, x = network(body, channels=3, batch=3, positions="[12, 12]"), images(12)
@@ -80,6 +90,19 @@ def test_only_what_the_head_asks_for() -> None:
         wanted_displacements(network("- {component: layernorm}\n- {component: attention, heads: 2}", 8, 2, "[4]"))
         is None
     )
+
+
+def test_a_state_nearly_small_enough_is_kept() -> None:
+    """Some examples fewer save working it out again; many fewer would not."""
+    net = network(SQUASHED, channels=3, batch=1000, positions="[32, 32]")
+    wanted = wanted_displacements(net)
+    assert wanted is not None
+    sizes = numbers(net, wanted)
+    most, largest = (banded.MOST_NUMBERS / sum(sizes.values())) ** 0.5, max(sizes["c0"], sizes["t0"])
+    for kept, expected in ((0.9, 0.9 * most), (0.6, most)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(banded, "MOST_KEPT", int(largest * (kept * most) ** 2))
+            assert expected - 2 < affordable(net, 1000, wanted) <= expected
 
 
 def planned(body: str) -> Mapping[str, np.ndarray]:

@@ -8,27 +8,22 @@ estimate. Smooth functions need a few dozen terms; a kink leaves A of order K**-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lensnet.algebra.bivariate.coefficients import EPS, coefficients_of
 from lensnet.algebra.bivariate.law import Law
-from lensnet.algebra.gaussian import expect
 from lensnet.algebra.pointwise import PointwiseFunction
-from lensnet.algebra.quadrature import mesh_of
 
 Array = NDArray[np.float64]
 
 MOST_TERMS = 512
 _FIRST_TERMS = 96
-_NODES = 32
-_REACH = 13.0
-_CHUNK = 40_000
-"""Nodes at a time."""
-_ENOUGH = 1e-15
-_EPS = 4.0 * np.finfo(float).eps
-_MOST_KEPT = 4096
+_AT_ONCE = 1 << 16
+"""Pairs that are summed together: what the terms are added to stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -36,42 +31,51 @@ class Series:
     """Hermite coefficients of f(mean + std*z) for several inputs.
 
     Attributes:
-        coefficients: (K+1, n).
+        distinct: coefficients of the different inputs, (K+1, different ones).
+        index: which of them each input is, (n,).
         rest: E f**2 minus the sum of the squares, (n,), at least the rounding of that difference.
         power: E f**2, (n,).
         error: of the coefficients, root of the sum of squares, (n,).
-        largest: size of each coefficient at most, over the inputs, (K+1,).
     """
 
-    coefficients: Array
+    distinct: Array
+    index: NDArray[np.intp]
     rest: Array
     power: Array
     error: Array
-    largest: Array
+
+    @property
+    def coefficients(self) -> Array:
+        """Of every input, (K+1, n)."""
+        return self.distinct[:, self.index]
+
+    def first(self, count: int) -> Array:
+        """The first `count` of the coefficients of every input."""
+        return self.distinct[:count, self.index]
+
+    @cached_property
+    def largest(self) -> Array:
+        """Size of each coefficient at most, over the inputs, (K+1,)."""
+        return np.asarray(np.max(np.abs(self.distinct), axis=1, initial=0.0))
+
+    @property
+    def share(self) -> float:
+        """The root of the largest share that the rest has in the power, over the inputs."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(np.max(np.sqrt(np.where(self.rest > 0, self.rest / self.power, 0.0)), initial=0.0))
 
 
 def series_of(function: PointwiseFunction, mean: Array, variance: Array, terms: int) -> Series:
     """The coefficients 0 .. terms of each (mean, variance); 1-d arrays. Kept with the function."""
-    kept: dict[tuple[float, float, int], tuple[Array, float, float, float]] = function.tables.setdefault("hermite", {})
     if mean.size and np.all(mean == mean[0]):
         variances, inverse = np.unique(variance, return_inverse=True)
-        different = np.stack([np.full(variances.shape, mean[0]), variances], axis=1)
+        different = np.full(variances.shape, mean[0]), variances
     else:
-        different, inverse = np.unique(np.stack([mean, variance], axis=1), axis=0, return_inverse=True)
-    keys = [(float(m), float(v), terms) for m, v in different]
-    missing = [index for index, key in enumerate(keys) if key not in kept]
-    if missing:
-        if len(kept) > _MOST_KEPT:
-            kept.clear()
-            missing = list(range(len(keys)))
-        found = _computed(function, different[missing, 0], np.sqrt(different[missing, 1]), terms)
-        for place, index in enumerate(missing):
-            kept[keys[index]] = tuple(part[..., place] for part in found)  # type: ignore[assignment]
-    parts = [kept[key] for key in keys]
-    rows = [np.stack([np.asarray(part[row]) for part in parts], axis=-1) for row in range(4)]
-    largest = np.max(np.abs(rows[0]), axis=1, initial=0.0)
-    coefficients, rest, power, error = (row[..., inverse.ravel()] for row in rows)
-    return Series(coefficients, rest, power, error, largest)
+        pairs, inverse = np.unique(np.stack([mean, variance]), axis=1, return_inverse=True)
+        different = pairs[0], pairs[1]
+    distinct, rest, power, error = coefficients_of(function, *different, terms)
+    inverse = inverse.ravel()
+    return Series(distinct, inverse, rest[inverse], power[inverse], error[inverse])
 
 
 def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: float) -> tuple[Array, Array, Array]:
@@ -90,12 +94,13 @@ def product(f: PointwiseFunction, g: PointwiseFunction, law: Law, tolerance: flo
         left = np.sqrt(a.rest) * np.sqrt(b.rest)
         used = _needed(a, b, float(np.max(np.abs(rho), initial=0.0)))
         with np.errstate(invalid="ignore"):  # a function without a finite power: 0 * inf, which the scale tells
-            bound = np.abs(rho) ** (terms + 1) * left
+            # powers of every correlation cost much, and are not needed where the rest is small at correlation 1 too
+            bound = left if a.share * b.share <= tolerance else np.abs(rho) ** (terms + 1) * left
         if terms >= MOST_TERMS or np.all(bound <= tolerance * scale) or not np.all(np.isfinite(scale)):
             break
         terms = min(2 * terms, MOST_TERMS)
-    value = _summed(a.coefficients[: used + 1], b.coefficients[: used + 1], rho)
-    error = bound + _EPS * scale + a.error * np.sqrt(b.power) + b.error * np.sqrt(a.power)
+    value = _summed(a.first(used + 1), b.first(used + 1), rho)
+    error = bound + EPS * scale + a.error * np.sqrt(b.power) + b.error * np.sqrt(a.power)
     return value, np.broadcast_to(error, value.shape), scale
 
 
@@ -105,7 +110,7 @@ def shaped_series(function: PointwiseFunction, mean: Array, variance: Array, ter
     shape = (1,) * (ndim - means.ndim) + means.shape
     found = series_of(function, means.ravel(), variances.ravel(), terms)
     rest, power, error = (row.reshape(shape) for row in (found.rest, found.power, found.error))
-    return Series(found.coefficients.reshape(-1, *shape), rest, power, error, found.largest)
+    return Series(found.distinct, found.index.reshape(shape), rest, power, error)
 
 
 def _correlation(law: Law) -> Array:
@@ -125,79 +130,39 @@ def _needed(a: Series, b: Series, largest: float) -> int:
 
 
 def _summed(a: Array, b: Array, rho: Array) -> Array:
-    """Horner's rule in rho; for odd and even functions every other coefficient is 0 and is skipped."""
-    terms = a.shape[0]
-    parts = []
+    """sum over k of a_k b_k rho**k, some pairs at a time; coefficients have all axes of the pairs, behind theirs."""
     live = [bool(np.any(a[start::2]) and np.any(b[start::2])) for start in (0, 1)]
-    step = 1 if all(live) else 2
-    square = rho if step == 1 else rho * rho
-    for start in (0,) if step == 1 else (0, 1):
-        if step == 2 and not live[start]:
-            continue
-        places = range(start, terms, step)
-        total = np.zeros(np.broadcast_shapes(a.shape[1:], b.shape[1:], rho.shape))
-        for k in reversed(places):
-            total *= square
-            total += a[k] * b[k]
-        if start == 1:
-            total *= rho
-        parts.append(total)
-    if not parts:
-        return np.zeros(np.broadcast_shapes(a.shape[1:], b.shape[1:], rho.shape))
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    out = np.zeros(np.broadcast_shapes(a.shape[1:], b.shape[1:], rho.shape))
+    if any(live):
+        _sum_into(out, a, b, np.broadcast_to(rho, out.shape), live)
+    return out
 
 
-def _computed(function: PointwiseFunction, mean: Array, std: Array, terms: int) -> tuple[Array, Array, Array, Array]:
-    """Coefficients, rest, E f**2 and the error of the coefficients in the root of the sum of squares."""
-    coefficients = np.zeros((terms + 1, mean.size))
-    resolved = np.zeros(mean.size)
-    spread = std > 0
-    where = np.flatnonzero(spread)
-    # h_k turns as fast as exp(i*sqrt(k)*z): a panel holds what 32 nodes resolve of it
-    step = min(3.0, 36.0 / np.sqrt(terms + 1.0))
-    for start in range(0, where.size, 64):
-        members = where[start : start + 64]
-        coefficients[:, members], resolved[members] = _projected(function, mean[members], std[members], terms, step)
-    moments = expect(function, mean, std)
-    power, error = moments.second_moment.value, moments.second_moment.error
-    fixed = ~spread
-    coefficients[0, fixed] = function(mean[fixed]) if fixed.any() else 0.0
-    with np.errstate(invalid="ignore"):
-        missing = power - np.sum(coefficients * coefficients, axis=0)
-        rest = np.where(fixed, 0.0, np.maximum(missing, 0.0) + _EPS * power + error)
-        # both integrate f**2, on different panels: what they differ by bounds the quadrature of f*h_k
-        wrong = np.where(fixed, 0.0, np.abs(resolved - power) / np.sqrt(np.maximum(power, 1e-300)))
-    return coefficients, rest, power, _EPS * np.sqrt(power) + wrong
+def _sum_into(out: Array, a: Array, b: Array, rho: Array, live: list[bool]) -> None:
+    if out.size > _AT_ONCE and out.ndim:
+        rows = max(1, _AT_ONCE * len(out) // out.size)
+        for start in range(0, len(out), rows):
+            part: Any = slice(start, start + rows) if rows > 1 or out.ndim == 1 else start
+            _sum_into(out[part], _along(a, part), _along(b, part), rho[part], live)
+        return
+    if all(live):
+        _horner(out, a, b, rho)
+        return
+    # for odd and even functions every other coefficient is 0 and is skipped
+    start = live.index(True)
+    _horner(out, a[start::2], b[start::2], rho * rho)
+    if start:
+        out *= rho
 
 
-def _projected(function: PointwiseFunction, mean: Array, std: Array, terms: int, step: float) -> tuple[Array, Array]:
-    """E f(mean + std*z) h_k(z) for k up to `terms`, and E f**2 on the same nodes."""
-    ends = mesh_of(function).ends(float(np.min(mean - _REACH * std)), float(np.max(mean + _REACH * std)))
-    grid = np.arange(-_REACH, _REACH + step / 2, step)
-    z = np.clip((ends - mean[:, None]) / std[:, None], -_REACH, _REACH)
-    z = np.sort(np.concatenate([z, np.broadcast_to(grid, (mean.size, grid.size))], axis=1), axis=1)
-    owner, place = np.nonzero(z[:, 1:] > z[:, :-1])
-    low, high = z[owner, place], z[owner, place + 1]
-    nodes, weights = _rule()
-    half = 0.5 * (high - low)[:, None]
-    at = (0.5 * (high + low)[:, None] + half * nodes).ravel()
-    owner = np.repeat(owner, _NODES)
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    values = function(mean[owner] + std[owner] * at)
-    weight = (half * weights).ravel() * np.exp(-0.25 * at * at) / np.sqrt(2.0 * np.pi)
-    values = np.where(weight == 0.0, 0.0, values)
-    # Hermite functions: the polynomials with the other half of the density, so that neither overflows
-    now, before = np.exp(-0.25 * at * at), np.zeros_like(at)
-    square = np.add.reduceat(weight * now * values * values, starts)
-    values *= weight
-    result = np.empty((terms + 1, mean.size))
-    for k in range(terms + 1):
-        result[k] = np.add.reduceat(values * now, starts)
-        now, before = (at * now - np.sqrt(float(k)) * before) / np.sqrt(k + 1.0), now
-    return result, square
+def _along(coefficients: Array, part: Any) -> Array:
+    if coefficients.shape[1] > 1:
+        return coefficients[:, part]
+    return coefficients if isinstance(part, slice) else coefficients[:, 0]
 
 
-@lru_cache(maxsize=1)
-def _rule() -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    return nodes, weights
+def _horner(out: Array, a: Array, b: Array, x: Array) -> None:
+    term = np.empty_like(out)
+    for k in reversed(range(len(a))):
+        out *= x
+        out += np.multiply(a[k], b[k], out=term)

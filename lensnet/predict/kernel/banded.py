@@ -30,6 +30,9 @@ MOST_KEPT = 1 << 24
 MOST_NUMBERS, MOST_OF_TWO = 1 << 26, 5 << 27
 """Most numbers of all pair fields together: for as many examples as that allows, and for two."""
 
+_NEARLY = 0.8
+"""Part of the examples that are followed at least where fewer allow every state to be kept."""
+
 
 def wanted_displacements(network: Network) -> Mapping[str, Displacements] | None:
     """By path, `(D, axes)`; None for a network with a component that needs every pair, or has no rule."""
@@ -49,16 +52,23 @@ def wanted_displacements(network: Network) -> Mapping[str, Displacements] | None
     return out
 
 
-def numbers(network: Network, wanted: Mapping[str, Displacements]) -> int:
-    """Numbers of all pair fields, for one pair of examples."""
+def numbers(network: Network, wanted: Mapping[str, Displacements]) -> Mapping[str, int]:
+    """Numbers of every pair field, for one pair of examples."""
     places = {INPUT: network.input.shape.position_count, **{node.path: node.shape.position_count for node in network}}
-    return sum(len(rows) * places[path] for path, rows in wanted.items())
+    return {path: len(rows) * places[path] for path, rows in wanted.items()}
 
 
 def affordable(network: Network, batch: int, wanted: Mapping[str, Displacements]) -> int:
-    """How many examples can be followed, 0 where not even two (or the only one)."""
-    size, few = numbers(network, wanted), min(batch, 2)
+    """How many examples can be followed, 0 where not even two (or the only one).
+
+    A state just too large to be kept is worked out anew for all that ask for it: then somewhat fewer are followed.
+    """
+    sizes, few = numbers(network, wanted), min(batch, 2)
+    size = sum(sizes.values())
     examples = min(batch, int((MOST_NUMBERS / size) ** 0.5))
+    whole = int((MOST_KEPT / max((n for path, n in sizes.items() if path != INPUT), default=1)) ** 0.5)
+    if examples * _NEARLY <= whole:
+        examples = min(examples, whole)
     return max(examples, few) if few**2 * size <= MOST_OF_TWO else 0
 
 

@@ -133,7 +133,10 @@ def _symmetric(population: Population, product: PairDual) -> Bounded:
 
     def found(layout: Any, covariance: Pairs) -> Bounded:
         means = (layout.first(mean), layout.second(mean)) if mean.any() else (0.0, 0.0)
-        return product.kernel(layout.first(variance), layout.second(variance), covariance, *means)
+        second = layout.second(variance)
+        if isinstance(layout, BandPairs):  # no sample is there, and a larger variance than any would ask for more terms
+            second = np.where(layout.inside > 0, second, variance.max())
+        return product.kernel(layout.first(variance), second, covariance, *means)
 
     covariance = layout.with_diagonal(population.covariance, np.zeros(layout.field_shape))
     if not isinstance(layout, BandPairs):
