@@ -9,7 +9,7 @@ import pytest
 from lensnet.catalog.catalog import catalog
 from lensnet.ladder.trial import is_layer
 from lensnet.network.graph import Network
-from lensnet.predict.kernel.tangent import ntk
+from lensnet.predict.kernel.tangent import KernelError, ntk
 from tests.kernel.networks import network
 from tests.kernel.test_components import modelled
 from tests.kernel.test_wide_networks import torch_kernels
@@ -82,8 +82,24 @@ def test_every_weight_of_the_catalogue_has_a_tangent() -> None:
         weights = component.weights.keys()
         if not weights or not is_layer(component) or not modelled(name):
             continue
+        if name in REFUSED:
+            continue
         declared = component.port_effects("kernel", "tangent").keys()
         assert declared == weights or (not declared and len(weights) == 1 and component.coherence.kind == "fresh"), name
+
+
+REFUSED = {
+    "elementwise_gain": "- {name: w, component: linear, units: 32}\n- {name: g, component: elementwise_gain, std: 1}\n",
+    "experts": "- {name: w, component: linear, units: 32}\n- {name: s, component: linear, units: 2}\n"
+    "- {name: g, component: experts, experts: 2, hidden: 32, units: 32, from: [w, s]}\n",
+}
+"""Tables that multiply, and banks of experts, have no formula of their weights."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_weights_without_a_tangent_are_refused_by_name(name: str) -> None:
+    with pytest.raises(KernelError, match="g has no tangent formula|w gets a gradient that no formula gives"):
+        ntk(network(REFUSED[name] + OUT, channels=8, batch=3))
 
 
 UNROLLED = """
