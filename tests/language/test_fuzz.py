@@ -57,7 +57,8 @@ def _alarm(*_: object) -> None:
 
 @contextmanager
 def timed() -> Iterator[None]:
-    """Within this, `survives` can end what takes too long."""
+    """Within this, `survives` can end what takes too long; what was seen before is forgotten."""
+    seen.clear()
     old = signal.signal(signal.SIGVTALRM, _alarm)
     try:
         yield
@@ -72,7 +73,6 @@ def watched() -> Iterator[None]:
     if not getattr(sys, "_lensnet_audit", False):
         sys.addaudithook(_audit)
         sys._lensnet_audit = True  # type: ignore[attr-defined]
-    seen.clear()
     watching = True
     try:
         with timed():
