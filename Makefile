@@ -25,7 +25,8 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py
 		echo "lensnet needs Python 3.11 or newer; found: $$(python3 --version 2>&1 || echo none)."; \
 		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; fi
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@# Modules are compiled when first imported: compiling all that torch brings takes longer than the rest.
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	@touch $@
 
 # Status 1 (some rows deviate) and 4 (undecided or out of regime) are results, not failures of the demonstration.
