@@ -114,10 +114,8 @@ def _in_order(mapper: Mapper, node: Node, source: Node, beam: Beam, axis: int, s
     outer = beam.layout.axes[axis][0].size if len(beam.layout.axes[axis]) > 1 else 1
     here = mapper.before(node, torch.ops.aten.alias.default, (source,))
     made = Beam("", beam.layout.with_axis(axis, CHANNELS, beam.channels), beam.positions, beam.channels)
-    groups = step if step > 1 else beam.channels // outer
-    made = mapper.one(
-        here, "channel_shuffle", {"groups": beam.channels // groups if step > 1 else groups}, made, source
-    )
+    groups = beam.channels // (step if step > 1 else outer)
+    made = mapper.one(here, "channel_shuffle", {"groups": groups}, made, source)
     node.replace_input_with(source, here)
     return here, made
 
