@@ -149,7 +149,7 @@ class Mapper(Statics):
             return self._mapped(node, name)
         except (Unmapped, LayoutError) as reason:
             return opaque(self, node, str(reason))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        except Exception as error:  # a form that a rule has not thought of costs this operation, not the model
             return opaque(self, node, f"an unexpected form of {name} ({type(error).__name__})")
 
     def _mapped(self, node: Node, name: str) -> Value:

@@ -43,6 +43,9 @@ _REORDERED: dict[Any, tuple[Any, tuple[str, ...]]] = {
 def normalise(graph: Graph) -> None:
     """Rewrites a graph that belongs to us."""
     graph.eliminate_dead_code()
+    for node in list(graph.nodes):
+        if node.op == "call_function" and name_of(node) == "getitem_index":
+            bracketed(graph, node)
     written(graph)
     for node in list(graph.nodes):
         if node.op != "call_function":
@@ -55,8 +58,6 @@ def normalise(graph: Graph) -> None:
             einsum(graph, node)
         elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             recurrence(graph, node)
-        elif name == "getitem_index":
-            bracketed(graph, node)
         elif name == "glu":
             gated(graph, node)
         elif name == "sum":

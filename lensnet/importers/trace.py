@@ -48,6 +48,7 @@ class _Tracer(TorchFunctionMode):
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         given, named = torch.utils._pytree.tree_map(self._node, (args, kwargs))
+        func = torch.ops.aten.copy_.default if getattr(func, "__name__", "") == "copy_" else func  # of a part: a write
         made = self.graph.call_function(func, tuple(given), dict(named))
         self._describe(made, out)
         if torch.is_tensor(out):

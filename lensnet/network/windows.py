@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import log, prod
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,17 @@ def windows_of(node: Node, port: int = 0) -> Windows:
     pairs = [node.parameters.get(name, 0) for name in ("window", "shift")]
     size, shift = (tuple(pair) if isinstance(pair, tuple) else (int(pair),) * 2 for pair in pairs)
     return Windows(positions, size[:rank], bool(node.parameters.get("spread", False)), shift[:rank])
+
+
+def logit_sink(node: Node, most_heads: int = 1 << 10) -> NDArray[np.float64]:
+    """Logits of the sinks of attention, (heads,): Gaussian quantiles of standard deviation `sink_std` about the
+    logarithm of `sink`; minus infinity where there is none."""
+    weight, spread = float(node.parameters.get("sink", 0.0)), float(node.parameters.get("sink_std", 0.0))
+    if not weight:
+        return np.full(1, -np.inf)
+    heads = min(int(node.parameters["heads"]), most_heads) if spread else 1
+    places = np.array([NormalDist().inv_cdf((head + 0.5) / heads) for head in range(heads)])
+    return log(weight) + spread * places / max(float(np.std(places)), 1e-9)
 
 
 def logit_bias(node: Node, most_heads: int = 1 << 10) -> NDArray[np.float64]:

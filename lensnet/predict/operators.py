@@ -44,7 +44,7 @@ from lensnet.network.geometry import (
 )
 from lensnet.network.graph import Node
 from lensnet.network.resampling import weights
-from lensnet.network.windows import logit_bias, windows_of
+from lensnet.network.windows import logit_bias, logit_sink, windows_of
 from lensnet.predict.codes import code_moments
 from lensnet.predict.neighbour_response import NeighbourResponse
 from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WeightedTaps, WindowTaps
@@ -276,7 +276,7 @@ def constants_for(node: Node) -> Mapping[str, Field | float]:
         out["window_largest"] = float(count.max())
         out["window_overlap"] = float(operators.counting().scatter(np.ones((1, *operators.positions_out))).max())
     if {"window", "bias_std"} <= set(node.parameters):
-        out["logit_bias"] = logit_bias(node, most_heads=8)
+        out["logit_bias"], out["logit_sink"] = (made(node, most_heads=8) for made in (logit_bias, logit_sink))
     if "encoding" in node.parameters:
         out["code_mean"], out["code_second_moment"] = _code(node)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -33,6 +34,27 @@ class Near(nn.Module):
         logits = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~seen, -1e30)
         logits = torch.max(logits, torch.tensor(torch.finfo(x.dtype).min))
         weights = (logits - logits.amax(-1, keepdim=True).detach()).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+class Sunk(nn.Module):
+    """A learned logit per head beside those of the keys, and keys that are written in two parts."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.embed, self.sinks = nn.Embedding(200, width), nn.Parameter(torch.linspace(0.5, 2.0, 8))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        q, whole, v = self.qkv(x).view(*x.shape[:2], 3, 8, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        k = torch.empty_like(whole)
+        k[..., :6].copy_(whole[..., :6])
+        k[..., 6:].copy_(whole[..., 6:])
+        logits = q @ k.mT * q.shape[-1] ** -0.5
+        logits = logits.masked_fill(torch.ones(logits.shape[-2:]).triu(1).bool(), float("-inf"))
+        logits = torch.cat([logits, self.sinks.view(1, -1, 1, 1).expand(len(x), -1, x.shape[1], -1)], -1)
+        weights = (logits - logits.max(-1, keepdim=True).values).softmax(-1)[..., :-1]
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 
 
@@ -90,6 +112,14 @@ def test_a_sliding_window_is_read_off_the_mask(reach: int, causal: bool) -> None
     assert found.imported is not None
     (attend,) = (item for item in found.imported.draft.items if item.component == "attend")
     assert attend.parameters["reach"] == reach and attend.parameters.get("causal", False) == causal
+
+
+def test_a_sink_is_a_parameter_of_attention() -> None:
+    found = _checked(Sunk(), IDS)
+    assert found.imported is not None
+    (attend,) = (item for item in found.imported.draft.items if item.component == "attend")
+    assert attend.parameters["causal"] and attend.parameters["sink"] == pytest.approx(math.exp(1.25), rel=1e-5)
+    assert attend.parameters["sink_std"] == pytest.approx(0.4910, rel=1e-3)
 
 
 def test_an_activation_in_pieces_is_a_function() -> None:

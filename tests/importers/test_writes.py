@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lensnet.importers.capture import capture
+from lensnet.importers.normalise import normalise
 from lensnet.importers.summary import summary
+from lensnet.importers.trace import trace
 
 
 class Leaky(nn.Module):
@@ -88,3 +90,28 @@ def test_parts_that_were_written_are_laid_side_by_side() -> None:
     assert report.imported is not None, report.reason
     assert not [item.reason for item in report.imported.draft.items if item.component.startswith("opaque")]
     assert not [row for row in report.rows if row.view == "local" and row.verdict == "deviates"]
+
+
+class InTwo(nn.Module):
+    """A tensor whose two parts are copied to where nothing was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(24, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        out = y.new_empty(*y.shape)
+        out[..., :20].copy_(y[..., 12:])
+        out[..., 20:].copy_(y[..., :12])
+        return out
+
+
+def test_a_traced_copy_to_a_part_is_kept() -> None:
+    x, model = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0)), InTwo().eval()
+    graph, owned, constants, inputs = trace(model, (x,), {})
+    normalise(graph)
+    held = {**constants, **inputs, **{name: dict(model.named_parameters())[own] for name, own in owned.items()}}
+    given = [held[node.name] for node in graph.nodes if node.op == "placeholder"]
+    (found,) = torch.fx.Interpreter(torch.fx.GraphModule(nn.Module(), graph)).run(*given)
+    torch.testing.assert_close(found, model(x))

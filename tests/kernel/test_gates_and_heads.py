@@ -29,6 +29,7 @@ CASES = [
     ("attend", [Shape(64, (4, 6))] * 3, {"heads": 2, "window": [2, 3], "shift": [1, 1]}, 100),
     ("attend", [Shape(64, (4, 4))] * 3, {"heads": 4, "window": 2, "spread": True, "bias_std": 0.7}, 100),
     ("attend", [Shape(64, (10,))] * 3, {"heads": 4, "alibi": True, "causal": True}, 100),
+    ("attend", [Shape(64, (6,))] * 3, {"heads": 4, "causal": True, "sink": 2.0, "sink_std": 0.8}, 100),
 ]
 
 

@@ -44,7 +44,7 @@ def test_tables_against_autograd(at: tuple[float, float, float, float]) -> None:
     own = np.eye(TOKENS)[None]
     fields = (one + offset, one + common, one)
     grams = (added_to_all(own, one, offset), own + common, own)
-    rest = (np.array(WIDTH), np.array(SCALE), np.array(0.0), query_table, key_table)
+    rest = (np.array(WIDTH), np.array(SCALE), np.array(0.0), np.array(-np.inf), query_table, key_table)
     predicted = [attend_mix(*fields, *grams, *rest).mean()]
     for port in map(np.array, range(3)):
         predicted.append(attend_gradient(port, one, np.array(0.0), *fields, *grams, *rest).mean())

@@ -42,7 +42,8 @@ class HeadSample:
     """Samples of one head of one example. `query`: (S, Tq, w); `key`: (S, Tk, w); `value`: Gram matrix (Tk, Tk);
     `bias`: (heads, Tq, Tk), added to the logits of one sample after the other. `beside_query`, `beside_key`: what a
     table of relative positions adds to query i as key j sees it, and to key j as query i does, (S, Tq, Tk, w), the
-    latter of second moment `key_table`; None where there is no table."""
+    latter of second moment `key_table`; None where there is no table. `sink`: (heads,), logits of what takes a share of
+    the softmax and gives nothing, of one sample after the other; minus infinity where there is none."""
 
     query: Array
     key: Array
@@ -53,6 +54,7 @@ class HeadSample:
     key_table: float = 0.0
     beside_query: Array | None = None
     beside_key: Array | None = None
+    sink: Array | None = None
 
     @cached_property
     def logits(self) -> Array:
@@ -67,7 +69,12 @@ class HeadSample:
         logits = self.logits + np.resize(self.bias, self.logits.shape)
         if self.beside_query is not None:
             logits = logits + self.scale * np.einsum("sjw,sijw->sij", self.key, self.beside_query)
-        return softmax_weights(logits, False)
+        sink = None if self.sink is None else np.resize(self.sink, (len(logits), 1, 1))
+        return softmax_weights(logits, False, sink)
+
+    def share(self) -> Array:
+        """What the keys get of every query's softmax, (Tq,): all of it but for a sink."""
+        return np.asarray(self.weights.sum(axis=-1).mean(axis=0))
 
     def mix(self) -> Array:
         a = self.weights
@@ -98,14 +105,16 @@ class HeadSample:
 
 
 @lru_cache(maxsize=16)
-def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, int, float, float]) -> HeadSample:
+def _samples(
+    key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, int, bytes, float, float],
+) -> HeadSample:
     queries, keys, width, scale, examples, windows = key[3], key[4], key[5], key[6], key[8], key[9]
-    bias = np.frombuffer(key[7]).reshape(-1, queries, keys)
+    bias, sink = np.frombuffer(key[7]).reshape(-1, queries, keys), np.frombuffer(key[10])
     grams = [np.frombuffer(data).reshape(size, size) for data, size in zip(key[:3], (queries, keys, keys), strict=True)]
     roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
     work = max(_LEAST_WORK, _WORK / examples)
     rows = min(max(_FEWEST_ROWS / windows, _ROWS / examples), work / (keys * (width + 3 * keys)))
-    count = max(1, round(rows / queries), len(bias))
+    count = max(1, round(rows / queries), len(bias), len(sink))
     source = np.random.default_rng([crc32(data) for data in key[:3]])
     pairs = (count + 1) // 2
     query = roots[0] @ source.standard_normal((pairs, roots[0].shape[1], width))
@@ -113,12 +122,13 @@ def _samples(key: tuple[bytes, bytes, bytes, int, int, int, float, bytes, int, i
     if count > 1:  # pairs of opposite logits
         query, other = np.concatenate([query, query]), np.concatenate([other, -other])
     tables: list[Array | None] = []
-    for square, sign in zip(key[10:], (1, -1), strict=True):
+    for square, sign in zip(key[11:], (1, -1), strict=True):
         row = source.standard_normal((pairs, queries + keys - 1, width)) * square**0.5 if square else None
         row = row if row is None or count == 1 else np.concatenate([row, sign * row])
         distance = np.arange(queries)[:, None] - np.arange(keys) + keys - 1
         tables.append(None if row is None else row[:, distance])
-    return HeadSample(query, other, grams[2], grams[1], scale, bias, key[11], *tables)
+    lost = sink if np.isfinite(sink).any() else None
+    return HeadSample(query, other, grams[2], grams[1], scale, bias, key[12], tables[0], tables[1], lost)
 
 
 def _matrix(gram: Array, field: Array, example: int, examples: int) -> Array:
@@ -139,7 +149,8 @@ def _heads(
     q_query: Array, q_key: Array, q_value: Array, grams: tuple[Array, Array, Array], numbers: tuple[ArrayLike, ...]
 ) -> list[HeadSample | None]:
     """The sample of every example, None where a Gram matrix holds NaN or infinity."""
-    width, scale, query_table, key_table = (float(np.max(numbers[place])) for place in (0, 1, 3, 4))
+    width, scale, query_table, key_table = (float(np.max(numbers[place])) for place in (0, 1, 4, 5))
+    sink = np.ascontiguousarray(np.atleast_1d(numbers[3]), float).tobytes()
     fields = [np.atleast_2d(np.asarray(field, float)) for field in (q_query, q_key, q_value)]
     lengths = [len(field) for field in fields] + [np.shape(gram)[0] for gram in grams if np.ndim(gram) == 3]
     lengths += [np.shape(gram)[0] * np.shape(gram)[1] for gram in grams if np.ndim(gram) == 4]
@@ -155,11 +166,11 @@ def _heads(
         query, key, value = (gram.tobytes() for gram in found)
         added = np.ascontiguousarray(bias[example % len(bias)]).tobytes()
         sizes = len(found[0]), len(found[1]), round(width)
-        out.append(_samples((query, key, value, *sizes, scale, added, count, windows, query_table, key_table)))
+        out.append(_samples((query, key, value, *sizes, scale, added, count, windows, sink, query_table, key_table)))
     return out
 
 
-@special("attend_mix", 11, r"\mathbb{{E}}\left[a^\top G a\right]")
+@special("attend_mix", 12, r"\mathbb{{E}}\left[a^\top G a\right]")
 def attend_mix(
     q_query: Array,
     q_key: Array,
@@ -170,22 +181,48 @@ def attend_mix(
     width: Array,
     scale: Array,
     bias: Array,
+    sink: Array,
     query_table: Array,
     key_table: Array,
 ) -> Array:
     """Second moment of what a query gathers, (E, Tq): the values' mean under a = softmax of scale * query . key.
 
     Grams: (E, T, T) or (E, windows, T, T), or one correlation of all pairs of tokens; with windows, the fields have a
-    row for each window of each example. width: d_head; bias: (windows, heads, Tq, Tk), added to the logits.
+    row for each window of each example. width: d_head; bias: (windows, heads, Tq, Tk), added to the logits; sink:
+    (heads,), logits of what takes a share of each softmax and gives nothing, minus infinity for none.
     query_table, key_table: second moments of the tables of relative positions added to queries and keys, or 0.
     """
-    numbers = (width, scale, bias, query_table, key_table)
+    numbers = (width, scale, bias, sink, query_table, key_table)
     heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), numbers)
     blank = np.full(np.shape(q_query)[-1], np.nan)
     return np.stack([blank if head is None else head.mix() for head in heads])
 
 
-@special("attend_gradient", 14, r"\mathbb{{E}}\left[\lVert\partial L\rVert^2\right]")
+@special("attend_share", 12, r"\mathbb{{E}}\textstyle\sum_j a_j")
+def attend_share(
+    q_query: Array,
+    q_key: Array,
+    q_value: Array,
+    query_gram: Array,
+    key_gram: Array,
+    value_gram: Array,
+    width: Array,
+    scale: Array,
+    bias: Array,
+    sink: Array,
+    query_table: Array,
+    key_table: Array,
+) -> Array:
+    """What the keys get of every query's softmax on average, (E, Tq): 1 without a sink. Arguments as for attend_mix."""
+    queries = np.shape(q_query)[-1]
+    if not np.isfinite(sink).any():
+        return np.ones_like(np.atleast_2d(np.asarray(q_query, float)))
+    numbers = (width, scale, bias, sink, query_table, key_table)
+    heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), numbers)
+    return np.stack([np.full(queries, np.nan) if head is None else head.share() for head in heads])
+
+
+@special("attend_gradient", 15, r"\mathbb{{E}}\left[\lVert\partial L\rVert^2\right]")
 def attend_gradient(
     port: Array,
     p: Array,
@@ -199,6 +236,7 @@ def attend_gradient(
     width: Array,
     scale: Array,
     bias: Array,
+    sink: Array,
     query_table: Array,
     key_table: Array,
 ) -> Array:
@@ -207,7 +245,7 @@ def attend_gradient(
     p: second moment of the gradient at the output; gradient_gram: its Gram matrix, or 0 where positions are
     independent. Other arguments as for attend_mix.
     """
-    numbers = (width, scale, bias, query_table, key_table)
+    numbers = (width, scale, bias, sink, query_table, key_table)
     heads = _heads(q_query, q_key, q_value, (query_gram, key_gram, value_gram), numbers)
     which = round(float(np.max(port)))
     p = np.atleast_2d(np.asarray(p, float))
@@ -238,4 +276,4 @@ def added_to_all(gram: Array, q: Array, common: Array) -> Array:
     return np.asarray((gram * size + shared) / max(size + shared, 1e-300)) if shared else gram
 
 
-__all__ = ["HeadSample", "added_to_all", "attend_gradient", "attend_mix"]
+__all__ = ["HeadSample", "added_to_all", "attend_gradient", "attend_mix", "attend_share"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class HeadPairs:
 
     `query`: (S, E, Tq, w); `key`: (S, E, Tk, w); `key_gram`, `value`: covariances of keys and values,
     (E, Tk, E, Tk); `scale`: factor on the logits; `bias`: added to them, (heads, Tq, Tk), minus infinity where a query
-    does not see a key; one sample after the other has that of the next head.
+    does not see a key; one sample after the other has that of the next head. `sink`: (heads,), as in `HeadSample`.
     """
 
     query: Array
@@ -37,6 +38,7 @@ class HeadPairs:
     value: Array
     scale: float
     bias: Array
+    sink: Array | None = None
 
     @classmethod
     def draw(
@@ -46,21 +48,23 @@ class HeadPairs:
         width: int,
         scale: float,
         bias: Array,
+        sink: Array,
         source: np.random.Generator,
         work: float,
     ) -> HeadPairs:
-        """`grams`: of queries, keys and values over all tokens, (E*T, E*T); `bias` as above. Samples come in pairs:
-        opposite logits."""
+        """`grams`: of queries, keys and values over all tokens, (E*T, E*T); `bias`, `sink` as above. Samples come in
+        pairs: opposite logits."""
         roots = [gram_root(gram, len(gram)) for gram in grams[:2]]
         (queries, keys), rank = (len(gram) for gram in grams[:2]), max(root.shape[1] for root in roots)
         pairs = samples_within(work, queries * (2.0 * keys / examples * (width + keys) + 2.0 * rank * width)) // 2
-        pairs = -(-max(pairs, 1) // len(bias)) * len(bias)  # as many of every head
+        heads = lcm(len(bias), len(sink))
+        pairs = -(-max(pairs, 1) // heads) * heads  # as many of every head
         query, key = (root @ source.standard_normal((pairs, root.shape[1], width)) for root in roots)
         query, key = np.concatenate([query, query]), np.concatenate([key, -key])
         split = (examples, keys // examples, examples, keys // examples)
         return cls(
             query.reshape(len(query), examples, -1, width), key.reshape(len(key), examples, -1, width),
-            grams[1].reshape(split), grams[2].reshape(split), scale, bias,
+            grams[1].reshape(split), grams[2].reshape(split), scale, bias, sink if np.isfinite(sink).any() else None,
         )  # fmt: skip
 
     @cached_property
@@ -68,7 +72,8 @@ class HeadPairs:
         """The samples of every example alone."""
         each = range(self.query.shape[1])
         grams = [(self.value[e, :, e], self.key_gram[e, :, e]) for e in each]
-        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, self.bias) for e in each]
+        return [HeadSample(self.query[:, e], self.key[:, e], *grams[e], self.scale, self.bias, sink=self.sink)
+                for e in each]  # fmt: skip
 
     def mix(self) -> tuple[Array, float]:
         """E[a_i^T G a_k] for all queries of all examples, (E*Tq, E*Tq), and its relative standard error."""

@@ -1,6 +1,7 @@
 """What softmax averages do to Gram matrices, forward and backward, given their weights: shared by all attention.
 
-Queries i gather y_i = sum_j a_ij v_j with a_i = softmax of the logits of query i, J_i = diag(a_i) - a_i a_i^T. Values
+Queries i gather y_i = sum_j a_ij v_j with a_i = softmax of the logits of query i, J_i = diag(a_i) - a_i a_i^T (with a
+sink, too, whose logit nothing here changes: then a_i sums to less than one). Values
 have a Gram matrix G (T, T), gradients at the outputs P. With one leading axis for samples, (S, i, j):
 
     values     a^T P a
@@ -26,12 +27,15 @@ def diagonal(matrix: Array) -> Array:
     return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-def softmax_weights(logits: Array, causal: bool) -> Array:
-    """a_ij over the keys j that query i sees."""
+def softmax_weights(logits: Array, causal: bool, sink: Array | None = None) -> Array:
+    """a_ij over the keys j that query i sees; `sink`: a logit beside theirs, (S, 1, 1), whose share goes nowhere."""
     if causal:
         logits = np.where(np.tril(np.ones(logits.shape[-2:], bool)), logits, -np.inf)
-    raw = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raw / raw.sum(axis=-1, keepdims=True))
+    top = logits.max(axis=-1, keepdims=True)
+    top = top if sink is None else np.maximum(top, sink)
+    raw = np.exp(logits - top)
+    lost = 0.0 if sink is None else np.exp(sink - top)
+    return np.asarray(raw / (raw.sum(axis=-1, keepdims=True) + lost))
 
 
 def columns(upstream: Array, left: Array, right: Array) -> Array:

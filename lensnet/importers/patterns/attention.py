@@ -18,14 +18,15 @@ _CAPPED = 10.0  # logits are of order one: a cap this far up does nothing to the
 def attention(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     """matmul(softmax(matmul(q, k^T)*scale + bias), v). `info`: query, key, value; `factor` on the logits; `biases` as
     (tensor, factor); `hidden` and `seen`, masks; `capped`; `tables`, whose products with a signal are added to the
-    logits: relative positions."""
+    logits: relative positions; `sink`: (tensor, factor) of one logit more, whose share is dropped."""
     if computes(root, "scaled_dot_product_attention"):
         return _fused(root, is_signal, look)
     if not computes(root, "matmul", "bmm") or not all(_signal(one, is_signal) for one in arguments(root)[:2]):
         return None
     layout = table()["layout"]
     here, inside = arguments(root)[0], {root}
-    while computes(here, *layout, "dropout"):
+    dropped = None
+    while computes(here, *layout, "dropout") or (dropped is None and (dropped := _dropped(here)) is not None):
         inside.add(here)
         here = arguments(here)[0]
     if not computes(here, "softmax", "_softmax") or argument(here, 1, "dim") not in (-1, here.meta["val"].dim() - 1):
@@ -35,10 +36,22 @@ def attention(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     products = logits.read(arguments(here)[0], inside)
     if products is None or not all(_signal(one, is_signal) for one in products):
         return None
+    if dropped != (None if logits.sink is None else logits.sink[2]):
+        return None
     info = {"query": products[0], "key": products[1], "value": arguments(root)[1], "factor": logits.factor,
             "biases": logits.biases, "hidden": logits.hidden, "seen": logits.seen, "capped": logits.capped,
-            "tables": logits.tables}  # fmt: skip
+            "tables": logits.tables, "sink": logits.sink}  # fmt: skip
     return Cluster("cluster attention", root, inside, products[0], info)
+
+
+def _dropped(node: Any) -> int | None:
+    """The place of the one column that a slice leaves out, 0 or -1."""
+    if not computes(node, "slice", "narrow") or not computes(arguments(node)[0], "softmax", "_softmax"):
+        return None
+    whole, kept = arguments(node)[0].meta["val"].shape, node.meta["val"].shape
+    if whole[:-1] != kept[:-1] or whole[-1] != kept[-1] + 1:
+        return None
+    return 0 if int(argument(node, 2, "start", 0) or 0) else -1
 
 
 def _fused(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
@@ -93,6 +106,7 @@ class _Logits:
         self.seen: list[Any] = []
         self.capped: float | None = None
         self.tables: list[Product] = []
+        self.sink: tuple[Any, float, int] | None = None
 
     def read(self, here: Any, inside: set[Node]) -> tuple[Any, Any] | None:
         """The two factors of the product; None where something else makes the logits."""
@@ -196,10 +210,25 @@ class _Logits:
         if name == "sub" and (shift := _largest_of(args[0], args[1])):
             inside |= shift  # what all keys of a query have in common changes nothing
             return args[0]
+        if name in ("cat", "concat"):
+            return self._beside_keys(node)
         if name == "tanh" and abs(self.factor) >= _CAPPED:
             self.capped = self.factor
             return args[0]
         return None
+
+    def _beside_keys(self, node: Node) -> Any:
+        """Of logits and one number more for every query, the logits."""
+        parts, rank = list(arguments(node)[0]), node.meta["val"].dim()
+        signals = [one for one in parts if _signal(one, self.is_signal)]
+        if len(parts) != 2 or len(signals) != 1 or int(argument(node, 1, "dim", 0)) % rank != rank - 1 or self.sink:
+            return None
+        first = parts[0] is not signals[0]
+        other = parts[not first]
+        if other.meta["val"].shape[-1] != 1 or not self.look.static(other):
+            return None
+        self.sink = other, self.factor, 0 if first else -1
+        return signals[0]
 
     def _floor(self, args: Any) -> float | None:
         """A bound from below that no logit comes near."""

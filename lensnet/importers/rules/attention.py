@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.patterns.attention import trunk
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.layout import turned
-from lensnet.importers.rules.logits import QUIET, Added, on_logits
+from lensnet.importers.rules.logits import QUIET, Added, on_logits, sink_of
 from lensnet.network.windows import Windows
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def written_out(mapper: Mapper, node: Node) -> Value:
     if info["capped"] is not None:
         mapper.notes.append(f"a cap of logits at {info['capped']:g} is left out: they do not come near it")
     added = Added(info["biases"], info["hidden"], info["seen"])
-    return _attend(mapper, node, query, key, value, added, False, factor, tables)
+    sink = info.get("sink")
+    tables |= {} if sink is None else sink_of(mapper, *sink[:2])
+    return _attend(mapper, node, query, key, value, added, False, factor, tables, [sink[0]] if sink else [])
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _led(mapper: Mapper, stem: Any, way: list[Node]) -> Beam:
 
 def _attend(
     mapper: Mapper, node: Node, query: _Tap, key: _Tap, value: Any, added: Added, causal: bool, factor: float,
-    tables: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None, owns: Sequence[Any] = (),
 ) -> Value:  # fmt: skip
     crossed = _crossed(mapper.beam(value))
     query, key, last = (_exchanged(mapper, node, one) for one in (query, key, _Tap(value, mapper.beam(value))))
@@ -157,7 +160,7 @@ def _attend(
     if made.layout.sizes != tuple(node.meta["val"].shape):
         made = made.laid(made.layout.reshaped(tuple(node.meta["val"].shape)))
     taps = [(one.node, mapper.beam(one.node)) for one in (query, key)]
-    return mapper.add(node, "attend", parameters | (tables or {}), [*taps, (value, v)], made)
+    return mapper.add(node, "attend", parameters | (more or {}), [*taps, (value, v)], made, owns=owns)
 
 
 def _crossed(beam: Beam) -> bool:
@@ -258,6 +261,8 @@ def _stretched(
     whole = mapper.before(behind, torch.ops.aten.mul.Tensor, (turned, factor))
     for user in users:
         user.replace_input_with(node, whole)
+    for cluster in mapper.clusters.values():  # what found the rotation before finds the longer one
+        cluster.info = {key: whole if value is node else value for key, value in cluster.info.items()}
     made = mapper.add(turned, "rotary", parameters, [(source, beam)], beam)
     mapper.values[turned] = made
     mapper.values[whole] = mapper.one(whole, "scale", {"factor": factor}, made, turned)

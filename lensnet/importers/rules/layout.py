@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
 
 _SAME = {"contiguous", "clone", "to", "_to_copy", "type_as", "alias", "detach", "lift_fresh_copy", "float", "double",
-         "half", "bfloat16", "cpu", "cuda", "detach_", "requires_grad_"}  # fmt: skip
+         "type", "half", "bfloat16", "cpu", "cuda", "detach_", "requires_grad_"}  # fmt: skip
 _SHAPED = {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "_unsafe_view", "ravel"}
 
 

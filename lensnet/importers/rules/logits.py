@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
+from math import exp, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,13 @@ def on_logits(
         mapper.notes.append("masks have no values here: where there is one, it is taken as causal")
         causal, total = causal or (shape[0] == shape[1] and windows.count == 1), torch.zeros(1, 1, 1, *shape)
     return _named(total, causal, windows, laws, heads)
+
+
+def sink_of(mapper: Mapper, tensor: Any, factor: float) -> dict[str, Any]:
+    """Parameters for one logit more for every head, `factor` times a tensor, whose share of the softmax is dropped."""
+    law = mapper.law(tensor)
+    mean, std = (0.0, 0.0) if law.kind == "unknown" else (factor * law.mean, abs(factor) * law.std)
+    return {"sink": float(f"{exp(mean):.6g}")} | ({"sink_std": float(f"{std:.4g}")} if std > QUIET else {})
 
 
 def _by_window(value: Tensor, count: int, shape: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import RandomLayer, implementation, parameter
 from lensnet.network.graph import Node
-from lensnet.network.windows import logit_bias, windows_of
+from lensnet.network.windows import logit_bias, logit_sink, windows_of
 
 
 class Softmax(nn.Module):
@@ -183,6 +183,7 @@ class Attend(nn.Module):
         try:
             self.windows = [windows_of(node, port) for port in range(3)]
             self.bias = torch.from_numpy(logit_bias(node)).float()
+            self.sink = torch.from_numpy(logit_sink(node)).float() if float(node.parameters["sink"]) else None
             self.offset = self._offset(node)
             self.tables = [self._table(node, f"{port}_table") for port in ("key", "query")]
         except ValueError as error:
@@ -200,10 +201,17 @@ class Attend(nn.Module):
         for rows, relative, text in zip((q, k), self.tables, ("nvhtw,htsw->nvhts", "nvhsw,htsw->nvhts"), strict=True):
             products = products if relative is None else products + torch.einsum(text, rows, relative.to(q))
         logits = products * (self.factor / sqrt(q.shape[-1])) + self.bias.to(q)
-        out = (logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2).flatten(1, 2)
+        out = (self._weights(logits) @ v).transpose(-3, -2).flatten(-2).flatten(1, 2)
         out = out[:, torch.from_numpy(self.windows[0].inverse).to(out.device)]
         places = self.windows[0].positions
         return out if len(places) == 1 else out.unflatten(1, places).movedim(-1, 1)
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        """The softmax over the keys and, where there is one, a sink that gives nothing."""
+        if self.sink is None:
+            return logits.softmax(-1)
+        lost = self.sink.to(logits)[:, None, None].expand(*logits.shape[:-1], 1)
+        return torch.cat([logits, lost], -1).softmax(-1)[..., :-1]
 
     def _offset(self, node: Node) -> Tensor | None:
         """A fixed vector for each head, (heads, 1, head width)."""

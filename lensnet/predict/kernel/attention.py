@@ -49,33 +49,35 @@ def attended_path(
 
 @state_operator("attend_pairs")
 def attend_pairs(
-    environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any
+    environment: Environment, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any, sink: Any
 ) -> Pairs:
-    """Covariance of what two queries gather, from the covariances of queries, keys and values; `bias` as
-    `lensnet.network.windows.logit_bias` has it."""
-    found, error = _heads(environment, (query, key, value), width, scale, bias, 3e9).mix()
+    """Covariance of what two queries gather, from the covariances of queries, keys and values; `bias` and `sink` as
+    `logit_bias` and `logit_sink` of `lensnet.network.windows` have them."""
+    found, error = _heads(environment, (query, key, value), width, scale, bias, sink, 3e9).mix()
     environment.sampled = max(environment.sampled, error)
     return found
 
 
 @state_operator("attend_pairs_back")
 def attend_pairs_back(
-    environment: Environment, port: Any, p: Any, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any
-) -> Pairs:
+    environment: Environment, port: Any, p: Any, query: Any, key: Any, value: Any, width: Any, scale: Any, bias: Any,
+    sink: Any,
+) -> Pairs:  # fmt: skip
     """Covariance of the gradient at the queries (port 0), keys (1) or values (2) of one head."""
-    heads = _heads(environment, (query, key, value), width, scale, bias, _GRADIENT_WORK / 3)
+    heads = _heads(environment, (query, key, value), width, scale, bias, sink, _GRADIENT_WORK / 3)
     upstream = np.array(environment.place.made.whole(p))
     return (heads.to_queries, heads.to_keys, heads.to_values)[round(float(np.max(port)))](upstream)
 
 
 def _heads(
-    environment: Environment, grams: tuple[Any, Any, Any], width: Any, scale: Any, bias: Any, work: float
+    environment: Environment, grams: tuple[Any, Any, Any], width: Any, scale: Any, bias: Any, sink: Any, work: float
 ) -> HeadPairs:
     place = environment.place
     query, key, value = (np.array(port.whole(gram)) for port, gram in zip(place.ports, grams, strict=True))
     return HeadPairs.draw(
         (query, key, value), place.given.examples, round(float(np.max(width))), float(np.max(scale)),
-        everywhere(place.node, bias), np.random.default_rng(crc32(place.node.path.encode())), work,
+        everywhere(place.node, bias), np.atleast_1d(np.asarray(sink, dtype=float)),
+        np.random.default_rng(crc32(place.node.path.encode())), work,
     )  # fmt: skip
 
 
