@@ -38,6 +38,9 @@ _OPERATORS = {
     "window_max_backward": "gradient to the inputs that were the largest",
     "response": "average response of neighbouring channels",
     "response_pair": "the same for a pair",
+    "contracted_mean": "mean of a sum of products of two signals, from their means along the summed axis",
+    "contracted_square": "second moment of it: the sum of the products of both Gram matrices, entry by entry",
+    "contracted_gradient": "gradient through the other signal, summed over what that one brought along",
 }
 
 

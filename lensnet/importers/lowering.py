@@ -36,22 +36,48 @@ def _bare(value: Any) -> Any:
 
 
 def einsum(graph: Graph, node: Node) -> bool:
-    """einsum of two tensors as one matrix product between permutations and views; whether it could be written so."""
-    text, operands = arguments(node)[0], list(arguments(node)[1])
-    if len(operands) != 2 or "." in text or "->" not in text:
+    """einsum as matrix products and products between permutations and views, two operands at a time; whether it could
+    be written so."""
+    text, *operands = arguments(node)
+    text, operands = text.replace(" ", ""), list(operands[0] if isinstance(operands[0], list | tuple) else operands)
+    if len(operands) < 2 or "." in text or "->" not in text:
         return False
-    (left, right), out = text.replace(" ", "").split("->")[0].split(","), text.replace(" ", "").split("->")[1]
-    if any(len(set(side)) < len(side) for side in (left, right, out)) or set(out) - set(left + right):
+    inputs, out = text.split("->")
+    terms = inputs.split(",")
+    if any(len(set(one)) < len(one) for one in (*terms, out)) or set(out) - set(inputs):
         return False
-    if any(index not in right + out for index in left) or any(index not in left + out for index in right):
-        return False
-    write, a, b = Writer(graph, node), *operands
-    size = dict(zip(left, a.meta["val"].shape, strict=True)) | dict(zip(right, b.meta["val"].shape, strict=True))
-    both = [index for index in out if index in left and index in right]
-    rows, columns = ([i for i in out if i in one and i not in two] for one, two in ((left, right), (right, left)))
-    summed = [index for index in left if index in right and index not in out]
+    write, here, have = Writer(graph, node), operands[0], terms[0]
+    for place, (other, letters) in enumerate(zip(operands[1:], terms[1:], strict=True)):
+        later = set("".join(terms[place + 2 :])) | set(out)
+        here, have = _reduced(write, here, have, later | set(letters))
+        other, letters = _reduced(write, other, letters, later | set(have))
+        here, have = _pair(write, here, have, other, letters, later)
+    made = _ordered(write, here, have, list(out))
+    node.replace_all_uses_with(made)
+    graph.erase_node(node)
+    return True
+
+
+def _reduced(write: Writer, node: Node, have: str, wanted: set[str]) -> tuple[Node, str]:
+    """The sum over the indices that nothing else has."""
+    gone = [place for place, index in enumerate(have) if index not in wanted]
+    if not gone:
+        return node, have
+    count = prod(int(node.meta["val"].shape[place]) for place in gone)
+    made = write(ATEN.mul.Tensor, write(ATEN.mean.dim, node, gone), float(count))
+    return made, "".join(index for index in have if index in wanted)
+
+
+def _pair(write: Writer, a: Node, left: str, b: Node, right: str, later: set[str]) -> tuple[Node, str]:
+    """Two operands multiplied and summed over what is not asked for later, and the indices of the result."""
+    summed = [index for index in left if index in right and index not in later]
+    both = [index for index in left if index in right and index in later]
+    rows, columns = ([i for i in one if i not in two] for one, two in ((left, right), (right, left)))
     if not summed:
-        return False
+        want = "".join((left, *columns)) if not columns else "".join((*both, *rows, *columns))
+        first, second = (_spread(write, one, have, want) for one, have in ((a, left), (b, right)))
+        return write(ATEN.mul.Tensor, first, second), want
+    size = dict(zip(left, a.meta["val"].shape, strict=True)) | dict(zip(right, b.meta["val"].shape, strict=True))
     first = _ordered(write, a, left, [*both, *rows, *summed])
     second = _ordered(write, b, right, [*both, *summed, *columns])
     shape = [size[i] for i in both], prod(size[i] for i in rows), prod(size[i] for i in columns)
@@ -59,11 +85,17 @@ def einsum(graph: Graph, node: Node) -> bool:
     first = write(ATEN.reshape.default, first, [*shape[0], shape[1], inner])
     second = write(ATEN.reshape.default, second, [*shape[0], inner, shape[2]])
     made = write(ATEN.matmul.default, first, second)
-    made = write(ATEN.reshape.default, made, [size[index] for index in (*both, *rows, *columns)])
-    made = _ordered(write, made, "".join((*both, *rows, *columns)), list(out))
-    node.replace_all_uses_with(made)
-    graph.erase_node(node)
-    return True
+    order = (*both, *rows, *columns)
+    return write(ATEN.reshape.default, made, [size[index] for index in order]), "".join(order)
+
+
+def _spread(write: Writer, node: Node, have: str, want: str) -> Node:
+    """The axes in the order of `want`, with one place where an index is missing."""
+    node = _ordered(write, node, have, [index for index in want if index in have])
+    for place, index in enumerate(want):
+        if index not in have:
+            node = write(ATEN.unsqueeze.default, node, place)
+    return node
 
 
 def _ordered(write: Writer, node: Node, have: str, want: list[str]) -> Node:

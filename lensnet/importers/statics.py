@@ -14,7 +14,7 @@ from lensnet.importers.capture import Captured
 from lensnet.importers.constants import Evaluator
 from lensnet.importers.draft import Static, Value
 from lensnet.importers.laws import TensorLaw, law_of
-from lensnet.importers.operations import arguments, name_of, table
+from lensnet.importers.operations import arguments, felt, name_of, table
 
 _NOISE = {
     "randn_like": TensorLaw("random", 0.0, 1.0, "normal"), "randn": TensorLaw("random", 0.0, 1.0, "normal"),
@@ -75,6 +75,20 @@ class Statics:
             else:
                 return None
         return self.captured.owned.get(node.name) if isinstance(node, Node) else None
+
+    def drawn(self, node: Any) -> bool:
+        """Whether a static tensor holds numbers that another draw of the weights has otherwise."""
+        todo, seen = [node], set[Node]()
+        while todo:
+            here = todo.pop()
+            if not isinstance(here, Node) or here in seen:
+                continue
+            seen.add(here)
+            owner = self.captured.owned.get(here.name)
+            if owner is not None and isinstance(self.captured.parameters.get(owner), Parameter):
+                return self.laws[owner].kind != "constant"
+            todo += felt(here) if here.op != "placeholder" else []
+        return False
 
     def is_embedding(self, node: Any) -> bool:
         """Whether a weight is the table of an embedding that was drawn before."""

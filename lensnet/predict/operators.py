@@ -46,6 +46,7 @@ from lensnet.network.graph import Node
 from lensnet.network.resampling import weights
 from lensnet.network.windows import logit_bias, logit_sink, windows_of
 from lensnet.predict.codes import code_moments
+from lensnet.predict.contraction import contraction_operators
 from lensnet.predict.neighbour_response import NeighbourResponse
 from lensnet.predict.taps import AxisTaps, BinTaps, StridedTaps, TransposedTaps, WeightedTaps, WindowTaps
 from lensnet.predict.window_maximum import WindowMaximum, maximum_gradient, window_maximum
@@ -203,6 +204,7 @@ def _fixed_operators(node: Node) -> Mapping[str, Callable[..., Field]]:
             "everywhere": operators.everywhere,
             "sum_positions": operators.sum_positions,
             **(window_operators(node) if "window" in node.parameters else {}),
+            **(contraction_operators(node) if "left_over" in node.parameters else {}),
         }
     return known["operators"]
 

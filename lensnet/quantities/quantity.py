@@ -192,6 +192,23 @@ QUANTITIES: dict[str, Quantity] = {
             _kernel(f"{port}_gram", "G", "(E, T, T)", f"E_c x_i x_j for every pair of positions, of the {port} port")
             for port in ("query", "key", "value", "x", "step", "b", "c")
         ),
+        *(
+            _kernel(f"{side}_{name}", sign, "matrix", f"{text} of a contraction, of the {side} signal")
+            for side in ("left", "right")
+            for name, sign, text in (
+                ("gram", "A", "E x_k x_l along the summed axis"),
+                ("profile", "a", "E x_k along the summed axis"),
+                ("free_gram", "F", "E x_f x_g along the axis brought along"),
+            )
+        ),
+        *(
+            _kernel(f"gradient_{side}_gram", "P", "matrix", f"E g_f g_g along the axis that the {side} brought along")
+            for side in ("left", "right")
+        ),
+        _kernel(
+            "gradient_shares_correlation", "rho_g", "examples",
+            "of the gradient at the output of a softmax over positions, between two places that share one unit",
+        ),
         _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),
         _kernel("window_correlation", "rho", "scalar", "average centred correlation between two taps of a window"),
         _kernel("window_gram", "W", "(k, k)", "E_c x_a x_b for every pair of taps, averaged over windows"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import isfinite, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
+from lensnet.importers.inputs import lit
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments, name_of
@@ -167,9 +169,20 @@ def _gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node, law
     sizes = sizes_of(table)
     axes = beam.layout.axes[len(beam.layout.axes) - len(sizes) :]
     along = {atom.role for axis, size in zip(axes, sizes, strict=True) if size > 1 for atom in axis}
+    if along - {CHANNELS} and not mapper.drawn(table):
+        return _known_gain(mapper, node, source, beam, table)
     parameters: dict[str, Any] = {"along": "channels"} if along == {CHANNELS} else {}
     parameters |= {"std": float(f"{law.std:.7g}")} | ({"bias": float(f"{law.mean:.7g}")} if law.mean else {})
     return mapper.one(node, "elementwise_gain", parameters, beam, source, owns=[table])
+
+
+def _known_gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node) -> Value:
+    """A product with a table that is the same in every draw and differs from place to place: a light of its own."""
+    wide = mapper.before(node, torch.ops.aten.expand.default, (table, list(beam.layout.sizes)))
+    node.replace_input_with(table, wide)
+    here = lit(mapper, node, wide, beam.layout, beam.positions)
+    taps = [(source, beam), (here, mapper.beam(here))]
+    return mapper.add(node, "multiply", {}, taps if arguments(node)[0] is source else taps[::-1], beam)
 
 
 @rule("maximum", "fmax")

@@ -13,6 +13,7 @@ from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
+from lensnet.importers.rules.contraction import contracted
 from lensnet.importers.rules.layout import as_grid
 
 if TYPE_CHECKING:
@@ -67,14 +68,22 @@ def addmm(mapper: Mapper, node: Node) -> Value:
     return dense(mapper, node, arguments(node)[1], arguments(node)[2], arguments(node)[0], transposed=True)
 
 
-@rule("matmul", "mm", "bmm")
+@rule("matmul", "mm", "bmm", "mv", "dot")
 def matmul(mapper: Mapper, node: Node) -> Value:
     left, right = arguments(node)[:2]
-    if mapper.static(right) and len(sizes_of(right)) == 2:
+    if mapper.static(right) and len(sizes_of(right)) == 2 and _over_channels(mapper, left, -1, sizes_of(right)[0]):
         return dense(mapper, node, left, right, None, transposed=True)
-    if mapper.static(left) and len(sizes_of(left)) == 2:
+    if mapper.static(left) and len(sizes_of(left)) == 2 and _over_channels(mapper, right, -2, sizes_of(left)[1]):
         return _from_the_left(mapper, node, left, right)
-    raise Unmapped("a product of two signals")
+    return contracted(mapper, node, left, right)
+
+
+def _over_channels(mapper: Mapper, source: Any, axis: int, count: int) -> bool:
+    """Whether an axis of a signal holds all its channels, or (the last one) what a dense layer can be turned to."""
+    beam = mapper.beam(source)
+    if axis == -1 and mapper.static(source):
+        return False
+    return beam.layout.roles(axis) <= {CHANNELS} and beam.channels == count
 
 
 def _from_the_left(mapper: Mapper, node: Node, weight: Any, source: Any) -> Value:

@@ -63,6 +63,20 @@ def _dispersion(g: Tensor, node: Node, power: Tensor) -> Tensor:
     return (arriving / spread).mean(1) * spread.mean(1) / arriving.mean(1).clamp_min(1e-300)
 
 
+@estimator("gradient_shares_correlation", subject="gradient")
+def gradient_shares_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
+    """r with E[(mean of g over the places that share)^2] = (r + (1 - r)/n) E g^2, of the output's gradient, (E,);
+    n places along one axis of the positions, or all."""
+    along, shape = str(node.parameters["along"]), node.shape
+    axes = [axis for axis in range(1, g.dim()) if axis != shape.channel_axis]
+    axes = axes if along == "all" else [axes[("rows", "columns", "slices").index(along)]]
+    count = int(node.parameters["places"])
+    rest = tuple(range(1, g.dim()))
+    common = g.mean(axes, keepdim=True, dtype=torch.float64).square().mean(rest)
+    share = common / g.double().square().mean(rest).clamp_min(1e-300)
+    return (count * share - 1) / max(count - 1, 1)
+
+
 @estimator("token_gram")
 def token_gram(x: Tensor, shape: Shape, node: Node) -> Tensor:
     """E_c[x_i x_j] for all pairs of positions, shape (E, T, T); the positions of an image count row by row."""
