@@ -14,6 +14,7 @@ from lensnet.levels.ladder import Level
 from lensnet.network.build import load_network
 from lensnet.network.graph import Network
 from lensnet.quantities.rows import DEFAULT_ROWS
+from lensnet.report.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,9 +57,14 @@ class Net:
             report = engine.predict(self.network, settings, gradients, levels_of(level), **options)
         return report
 
-    def measure(self, seeds: int = 8, level: str = "moments", **options: Any) -> Report:
+    def measure(
+        self, seeds: int = 8, level: str = "moments", progress: Progress | bool = True, **options: Any
+    ) -> Report:
         """Real forward and backward passes over weight draws; options as for `run`."""
-        report: Report = _engine(self.network).measure_only(self.network, seeds, levels_of(level), **options)
+        with counted(self.name, progress) as bar:
+            report: Report = _engine(self.network).measure_only(
+                self.network, seeds, levels_of(level), progress=bar, **options
+            )
         return report
 
     def run(
@@ -72,7 +78,7 @@ class Net:
         backward: bool = True,
         first_seed: int = 0,
         most_seeds: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
         rows: int = DEFAULT_ROWS,
         weights: Mapping[str, Tensor] | None = None,
     ) -> Report:
@@ -83,32 +89,34 @@ class Net:
         sample matrices that the levels below the moments look at. most_seeds: with undecided rows left, more seeds are
         added up to this number (default 4 * seeds). device: auto, cpu or cuda. dtype: float32, float64, ... (default
         float32; float64 for the steps of an algorithm). weights: tensors of a constructed network, instead of draws.
-        Raises DeviceError for an absent device.
+        progress: a bar where stderr is a terminal, False for none, or your own. Raises DeviceError for an absent
+        device.
         """
         options: dict[str, Any] = {
             "settings": settings, "device": device, "backward": backward, "first_seed": first_seed,
-            "most_seeds": most_seeds, "progress": progress, "rows": rows,
-            "weights": weights,
+            "most_seeds": most_seeds, "rows": rows, "weights": weights,
         }  # fmt: skip
         if dtype is not None:
             options["dtype"] = dtype
         engine = _engine(self.network)
         report: Report
-        if level == AUTO:
-            report = engine.run_down(self.network, seeds, **options)
-        else:
-            report = engine.run(self.network, seeds, levels=levels_of(level), **options)
+        with counted(self.name, progress) as options["progress"]:
+            if level == AUTO:
+                report = engine.run_down(self.network, seeds, **options)
+            else:
+                report = engine.run(self.network, seeds, levels=levels_of(level), **options)
         return report
 
-    def construct(self, out: str | Path | None = None, **options: Any) -> Constructed:
+    def construct(self, out: str | Path | None = None, progress: Progress | bool = True, **options: Any) -> Constructed:
         """Make the layers that are made from data (ReduNet, nearest subspace) from the network's labelled input.
 
         out: a .safetensors file; the beginning of the same construction in it is gone on with. Options as for
-        `lensnet.construct.network.construct_network`: device, dtype, seed, overwrite, progress.
+        `lensnet.construct.network.construct_network`: device, dtype, seed, overwrite; progress as for `run`.
         """
         from lensnet.construct.network import construct_network
 
-        return construct_network(self.network, None if out is None else Path(out), **options)
+        with counted(self.name, progress, "layers") as bar:
+            return construct_network(self.network, None if out is None else Path(out), progress=bar, **options)
 
     def nngp(self, batch: ArrayLike | None = None, mode: PositionMode = "auto") -> NDArray[np.float64]:
         """Covariance of the outputs over weight draws at infinite width, `(N, N)` over examples (times positions).

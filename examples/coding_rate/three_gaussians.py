@@ -13,7 +13,6 @@ import numpy as np
 from figure import figure, level, line_and_dots, rows_of
 
 import lensnet
-from lensnet.cli.progress import SeedBar
 from lensnet.construct.file import read
 from lensnet.predict.labelled_rates import orthogonal_classes_rates
 
@@ -23,8 +22,7 @@ layers = arguments.parse_args().layers
 
 net = lensnet.load("redunet_gaussians", [f"constants.depth={layers}", "constants.eta=0.5"])
 weights = f"three_gaussians_{layers}.safetensors"
-with SeedBar(net.name, counted="layers") as bar:
-    made = net.construct(weights, progress=bar)
+made = net.construct(weights)
 if made.interrupted:
     raise SystemExit(f"{len(made.done)} of {layers} layers are in {weights}; the same command goes on")
 

@@ -48,11 +48,9 @@ def construct(
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {path.absolute().parent}")
     from lensnet.api import load
-    from lensnet.cli.progress import SeedBar
 
     net = load(spec, overrides or ())
-    with SeedBar(net.name, quiet, counted="layers") as bar:
-        made = net.construct(path, device=device.value, seed=seed, overwrite=overwrite, progress=bar)
+    made = net.construct(path, device=device.value, seed=seed, overwrite=overwrite, progress=not quiet)
     if not quiet:
         _show(made, path)
     if tune and not made.interrupted:
@@ -63,9 +61,9 @@ def construct(
 def _tune(made: Constructed, path: Path, epochs: int, quiet: bool) -> None:
     from rich.table import Table
 
-    from lensnet.cli.progress import SeedBar
     from lensnet.construct.network import write
     from lensnet.construct.tuning import fine_tune
+    from lensnet.report.progress import SeedBar
 
     with SeedBar(made.network.name, quiet, counted="epochs of tuning") as bar:
         changes = fine_tune(made, epochs, bar)

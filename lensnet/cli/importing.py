@@ -15,7 +15,6 @@ from lensnet.cli.ending import UsageError
 from lensnet.cli.measuring import settings_of
 from lensnet.cli.options import ForwardOnly, Html, Json, Markdown, MostSeeds, Plot, Quiet, Seeds, Tolerance
 from lensnet.cli.output import Output, console
-from lensnet.cli.progress import SeedBar
 from lensnet.cli.saved import show_beside
 
 if TYPE_CHECKING:
@@ -103,8 +102,7 @@ def import_(
         "measure": not predict_only, "backward": not forward_only, "settings": settings_of(tolerance),
         "components": components or (),
     }  # fmt: skip
-    with SeedBar(type(model).__name__, quiet) as bar:
-        found = summary(model, **call_with(model, input), progress=bar, **options)
+    found = summary(model, **call_with(model, input), progress=not quiet, **options)
     if beside is None:
         _show(found, quiet)
     if out is not None and found.imported is not None:
@@ -132,8 +130,7 @@ def _other(
     if path.suffix == ".json":
         return read_json(path), path.stem
     model = made(factory, meta, path) if path.suffix and path.is_file() else made(beside, meta, None)
-    with SeedBar(type(model).__name__, quiet) as bar:
-        found = summary(model, **call_with(model, given), progress=bar, **options)
+    found = summary(model, **call_with(model, given), progress=not quiet, **options)
     if found.report is None:
         raise UsageError(f"--beside {beside}: {found.reason}")
     return found.report, path.stem if path.is_file() else beside.rpartition(":")[2]

@@ -30,9 +30,9 @@ def ladder(
     """Check every step of the ladder (proven, or verified numerically) and the rates at which what is dropped falls."""
     Output(json=json, markdown=markdown).check()
     from lensnet.catalog.catalog import catalog
-    from lensnet.cli.progress import StepBar
     from lensnet.ladder.check import check_ladder
     from lensnet.language.source import did_you_mean
+    from lensnet.report.progress import StepBar
 
     for name in names or ():
         if name not in catalog():

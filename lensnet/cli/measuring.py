@@ -66,23 +66,21 @@ def run(
     output.check()
     settings = settings_of(tolerance)
     from lensnet.api import load
-    from lensnet.cli.progress import SeedBar
 
     net = load(spec, overrides or ())
-    with SeedBar(net.name, quiet) as bar:
-        report = net.run(
-            seeds,
-            level=level.value,
-            rows=rows,
-            weights=_weights(weights),
-            settings=settings,
-            device=device.value,
-            **({} if dtype is None else {"dtype": dtype.value}),
-            backward=not forward_only,
-            first_seed=first_seed,
-            most_seeds=most_seeds,
-            progress=bar,
-        )
+    report = net.run(
+        seeds,
+        level=level.value,
+        rows=rows,
+        weights=_weights(weights),
+        settings=settings,
+        device=device.value,
+        **({} if dtype is None else {"dtype": dtype.value}),
+        backward=not forward_only,
+        first_seed=first_seed,
+        most_seeds=most_seeds,
+        progress=not quiet,
+    )
     return output.write(report)
 
 
@@ -130,20 +128,18 @@ def measure(
     output = Output("through", False, all_rows, quiet, json, markdown, html, plot)
     output.check()
     from lensnet.api import load
-    from lensnet.cli.progress import SeedBar
 
     net = load(spec, overrides or ())
-    with SeedBar(net.name, quiet) as bar:
-        report = net.measure(
-            seeds,
-            level=level.value,
-            rows=rows,
-            first_seed=first_seed,
-            device=device.value,
-            **({} if dtype is None else {"dtype": dtype.value}),
-            backward=not forward_only,
-            progress=bar,
-        )
+    report = net.measure(
+        seeds,
+        level=level.value,
+        rows=rows,
+        first_seed=first_seed,
+        device=device.value,
+        **({} if dtype is None else {"dtype": dtype.value}),
+        backward=not forward_only,
+        progress=not quiet,
+    )
     return output.write(report)
 
 

@@ -46,7 +46,7 @@ def spectrum(
     """Show how the eigenvalues of the samples are distributed: predicted density, histogram of real weight draws."""
     Output(json=json, plot=plot).check()
     from lensnet.api import load
-    from lensnet.cli.progress import SeedBar
+    from lensnet.report.progress import SeedBar
 
     network = load(spec, overrides or ()).network
     places = _places(network, at or [])

@@ -15,7 +15,8 @@ from lensnet.network.graph import Gate, Network
 Severity = Literal["failure", "doubt", "note"]
 
 SIGNAL_RANGE = (1e-3, 1e3)
-"""Second moments outside of this are called a vanishing or exploding signal."""
+"""Second moments of a neuron, and mean squared singular values of the way to the output, outside of this are called
+vanishing or exploding."""
 
 FLOAT16_RANGE = (6.1e-5, 65504.0)
 """Normal numbers of float16; bfloat16 has the range of float32."""
@@ -66,26 +67,37 @@ def dead_findings(ensemble: Ensemble) -> list[Finding]:
 
 
 def range_findings(network: Network, ensemble: Ensemble, predicted: dict[Key, float]) -> list[Finding]:
-    """The first component, forward and backward, where the signal leaves [1e-3, 1e3], and the range of float16."""
-    forward = [(node.path, Key(node.path, "second_moment", "forward", None)) for node in network]
+    """The first component, forward and backward, where the signal leaves `SIGNAL_RANGE`, and the range of float16.
+
+    Forward this is the second moment per neuron. Backward it is |J^T r|^2/|r|^2, the squared length of the gradient
+    of the whole signal relative to that at the output: the mean squared singular value of the Jacobian from there to
+    the output (Pennington, Schoenholz and Ganguli 2017). A gradient that a pool spreads over its positions is small in
+    every one of them and has not vanished.
+    """
+    forward = [(node.path, Key(node.path, "second_moment", "forward", None), 1.0) for node in network]
     backward = [
-        (node.path, Key(node.path, "second_moment", "backward", port))
+        (
+            node.path,
+            Key(node.path, "second_moment", "backward", port),
+            shape.features / network.nodes[-1].shape.features,
+        )
         for node in reversed(network.nodes)
-        for port in node.ports
+        for port, shape in zip(node.ports, node.shapes_in, strict=True)
     ]
     out = []
     for name, keys in (("signal", forward), ("gradient", backward)):
         told: set[str] = set()
-        for path, key in keys:
+        for path, key, share in keys:
             value = ensemble.typical(key)
             source = "measured, median" if value is not None else "predicted"
             value = predicted.get(key) if value is None else value
             if value is None or not isfinite(value):
                 continue
             low, high = SIGNAL_RANGE
-            if not low <= value <= high and "range" not in told:
-                way = "vanishes" if value < low else "explodes"
-                text = f"{path}: the {name} {way}: second moment {value:.2g} ({source})"
+            if not low <= share * value <= high and "range" not in told:
+                way = "vanishes" if share * value < low else "explodes"
+                whole = f"the whole of it {share * value:.2g} of the output's power, " if name == "gradient" else ""
+                text = f"{path}: the {name} {way}: {whole}second moment {value:.2g} ({source})"
                 out.append(Finding("range", "note", text, path))
                 told.add("range")
             rms = value**0.5

@@ -33,8 +33,7 @@ class Row:
     `error` = measured/predicted - 1, None near zero. Gains compare in logarithms where `functional` says so.
     `seeds_wanted`: for an undecided row, about how many seeds would decide it. `declared`: relative error that the
     formula itself declares.
-    `seeds_wanted`: for an undecided row, about how many seeds would decide it. `band`: predicted interval that holds
-    90 % of the weight draws.
+    `band`: predicted interval that holds 90 % of the weight draws.
     """
 
     component: str
@@ -58,3 +57,14 @@ class Row:
     seeds_wanted: int | None = None
     declared: float = 0.0
     band: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        port = f" at {self.port}" if self.port is not None else ""
+        what = f"{self.quantity} {self.direction}{port}, {self.level}, {self.view}"
+        known = [
+            f"{name} {value:.3g}"
+            for name, value in (("predicted", self.predicted), ("measured", self.measured)) if value is not None
+        ]  # fmt: skip
+        if self.measured is not None and self.standard_error:
+            known[-1] += f" +- {self.standard_error:.1g}"
+        return f"{self.component} ({self.kind}): {what}: {', '.join((*known, self.verdict))}"

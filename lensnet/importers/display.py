@@ -7,6 +7,7 @@ import html as markup
 import io
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import Any
 
 from rich.console import Console, Group
@@ -52,8 +53,9 @@ def tree(items: Sequence[Item]) -> Branch:
 
 
 def text(summary: Summary, width: int | None = None) -> str:
-    """The summary as plain text."""
-    console = Console(file=io.StringIO(), width=width or 100, color_system=None, legacy_windows=False)
+    """The summary as plain text, as wide as the terminal (100 columns where there is none)."""
+    width = width or get_terminal_size((100, 24)).columns
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
     console.print(renderable(summary))
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
@@ -83,6 +85,9 @@ def _parts(summary: Summary) -> Iterator[Any]:
         yield Text(said(summary.reason), style="bold red")
     yield Text("")
     yield _tree_table(summary, items, report)
+    if report is not None and report.kind == "comparison":
+        marks = " ".join(f"{look.symbol} {look.word}" for look in VERDICTS.values())
+        yield Text(f"numbers: from the input on; mark: each component on what entered it ({marks})", style="dim")
     yield from _said_below(summary, items, report)
 
 
@@ -90,7 +95,7 @@ def _facts(summary: Summary) -> str:
     assert summary.imported is not None
     report = summary.report
     how = "the given weights" if summary.imported.built else "fresh weights drawn from the laws of the given ones"
-    facts = [f"{summary.total:,} parameters", how]
+    facts = [f"{summary.total:,} parameters", f"{summary.mode} mode", how]
     if report is not None and report.seeds:
         facts += [
             f"batch {report.batch}",

@@ -22,6 +22,7 @@ from lensnet.importers.measuring import ModelBench
 from lensnet.importers.model import ImportedModel, Weights, import_model
 from lensnet.importers.untouched import sharded, unwrapped
 from lensnet.network.graph import Network
+from lensnet.report.progress import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +38,7 @@ class Summary:
 
     `report`: the report of `lensnet run` on the imported network, None where the model could not be imported (`reason`
     says why). `imported`: network, graph and laws. `parameters`: numbers by component. `structure`: every matrix of
-    given weights beside a random one. `depth`: how deep the tree is shown.
+    given weights beside a random one. `depth`: how deep the tree is shown. `mode`: eval or train, in which it was run.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Summary:
     total: int = 0
     depth: int = 3
     structure: Sequence[Structure] = ()
+    mode: str = "eval"
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -131,7 +133,7 @@ def summary(
     backward: bool = True,
     measure: bool = True,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     components: Sequence[str | Path] = (),
 ) -> Summary:
     """Predict what every component of a torch model does to its signal, measure it, and show both.
@@ -141,18 +143,28 @@ def summary(
     weights from the laws that the given ones were drawn from; `built` measures the given ones; `auto` looks. seeds:
     weight draws (for given weights: draws of the input). measure: off for a prediction alone. components: component
     files (or folders of them) whose `matches:` name modules of this model; raises SpecError where one is wrong.
+    progress: a bar where stderr is a terminal, False for none, or your own.
 
     The model is left as it was, bit for bit. What cannot be imported gives a summary with a `reason` and what is known.
     """
     inner, own = unwrapped(model), components_in(components)
-    out = Summary(type(inner).__name__, depth=depth)
+    out = Summary(type(inner).__name__, depth=depth, mode=mode)
     out.modules, out.total = _modules(inner)
-    try:
-        out.imported = _imported(inner, input_size, input_data, mode, weights, own)
-    except (ImportRefused, InputRefused) as error:
-        out.reason = str(error)
-        return out
-    imported = out.imported
+    with counted(out.name, progress) as bar:
+        try:
+            out.imported = _imported(inner, input_size, input_data, mode, weights, own)
+        except (ImportRefused, InputRefused) as error:
+            out.reason = str(error)
+            return out
+        measure = measure and not out.imported.captured.on_meta
+        _filled(out, inner, out.imported, seeds, most_seeds, backward, measure, settings, bar)
+    return out
+
+
+def _filled(
+    out: Summary, inner: nn.Module, imported: ImportedModel, seeds: int, most: int | None, backward: bool,
+    measure: bool, settings: Settings | None, progress: Progress,
+) -> None:  # fmt: skip
     out.parameters = parameter_counts(imported.draft.items, imported.captured.parameters)
     out.notes = imported.notes
     if packed := _quantised(inner):
@@ -161,11 +173,13 @@ def summary(
             f"quantised modules are not modelled and have no gradients ({', '.join(packed[:6])}): forward alone, with "
             "the weights that they hold"
         )
-    bench = ModelBench(imported)
-    measure = measure and not imported.captured.on_meta
-    _measured(out, bench, seeds, most_seeds, backward, measure, settings, progress)
+    if out.mode == "eval" and (idle := _idle_norms(inner)):
+        imported.notes.append(
+            f"{idle[0]}{f' and {len(idle) - 1} more' * (len(idle) > 1)}: a batch norm that has seen no batch has "
+            "running mean 0 and variance 1 and changes nothing in eval mode; train mode has the batch's own statistics"
+        )
+    _measured(out, ModelBench(imported), seeds, most, backward, measure, settings, progress)
     _structured(out)
-    return out
 
 
 def _imported(
@@ -201,9 +215,18 @@ def _quantised(model: nn.Module) -> list[str]:
     ]  # fmt: skip
 
 
+def _idle_norms(model: nn.Module) -> list[str]:
+    """Paths of the batch norms whose running statistics are those that they were made with."""
+    return [
+        path or type(module).__name__ for path, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.num_batches_tracked is not None
+        and not module.num_batches_tracked.is_meta and module.num_batches_tracked == 0
+    ]  # fmt: skip
+
+
 def _measured(
     out: Summary, bench: ModelBench, seeds: int, most: int | None, backward: bool, measure: bool,
-    settings: Settings | None, progress: Progress | None,
+    settings: Settings | None, progress: Progress,
 ) -> None:  # fmt: skip
     try:
         _reported(out, bench, seeds, most, backward, measure, settings, progress)
@@ -223,7 +246,7 @@ def _structured(out: Summary) -> None:
 
 def _reported(
     out: Summary, bench: ModelBench, seeds: int, most: int | None, backward: bool, measure: bool,
-    settings: Settings | None, progress: Progress | None,
+    settings: Settings | None, progress: Progress,
 ) -> None:  # fmt: skip
     from lensnet.importers.sample import sample_of
     from lensnet.measure.errors import MeasureError

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from math import inf, isfinite, nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import lensnet
 from lensnet.compare import Report, ReportError, Settings
 from lensnet.compare.budget import STRAIN, SUM
 from lensnet.compare.ensemble import Ensemble
@@ -177,6 +179,29 @@ def test_first_component_where_the_signal_leaves_its_range() -> None:
     (finding,) = (f for f in report.findings if f.kind == "range")
     assert finding.component == "fc2" and "vanishes" in finding.text
     assert [f.component for f in report_of([Part("fc", gain=1e10)]).findings if f.kind == "float16"] == ["fc"]
+
+
+def test_a_gradient_that_a_pool_spreads_over_its_positions_has_not_vanished(tmp_path: Path) -> None:
+    """Over P positions a mean leaves 1/P^2 of the power in each of them and 1/P in all: the pool's singular value."""
+
+    def findings(side: int, gain: float) -> list[str | None]:
+        spec = f"""
+network: pooled
+input: {{source: gaussian, channels: 8, positions: [{side}, {side}], batch: 16}}
+body:
+  - {{name: mixed, component: conv2d, filters: 8, kernel: 1, gain: {gain}}}
+  - {{name: pool, component: global_avg_pool}}
+"""
+        file = tmp_path / "pooled.yaml"
+        file.write_text(spec)
+        report = lensnet.load(file).run(seeds=4)
+        spread = one(report, "pool", "second_moment", "backward", "local").measured * side**4
+        assert spread == pytest.approx(1, abs=5 * (2 / (8 * 16 * 4)) ** 0.5)
+        return [f.component for f in report.findings if f.kind == "range" and "gradient" in f.text]
+
+    assert findings(16, 1.0) == []
+    assert findings(16, 0.1) == ["mixed"]
+    assert findings(64, 1.0) == ["pool"]
 
 
 def test_jump_of_the_invariant_across_a_homogeneous_component() -> None:

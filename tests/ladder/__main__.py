@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from lensnet.catalog.catalog import catalog
-from lensnet.cli.progress import StepBar
 from lensnet.ladder.check import LadderReport, check_ladder
 from lensnet.ladder.shown import markdown
+from lensnet.report.progress import StepBar
 
 HEAD = """\
 # The ladder, checked

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from lensnet.measure.ensemble import Progress as Counter
 
 
 class _Bar:
@@ -28,7 +32,11 @@ class _Bar:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console(file=sys.stderr, markup=False), transient=True)
             self._bar.start()
+            self._begin(self._bar)
         return self
+
+    def _begin(self, bar: Progress) -> None:
+        """What is shown before anything is counted."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -44,14 +52,14 @@ class SeedBar(_Bar):
         super().__init__(label, silent)
         self.counted = counted
 
+    def _begin(self, bar: Progress) -> None:
+        self._task = bar.add_task(self.label, total=None)
+
     def start(self, total: int) -> None:
         """`total` more seeds are to be measured (from the beginning again when the batch was halved)."""
-        if self._bar is None:
-            return
-        if self._task is None:
-            self._task = self._bar.add_task(f"{self.label}: {self.counted}", total=total)
-        else:
-            self._bar.update(self._task, total=self._done + total, completed=self._done)
+        if self._bar is not None and self._task is not None:
+            counts = f"{self.label}: {self.counted}"
+            self._bar.update(self._task, total=self._done + total, completed=self._done, description=counts)
 
     def advance(self, seeds: int) -> None:
         self._done += seeds
@@ -74,3 +82,14 @@ class StepBar(_Bar):
             self._task = self._bar.add_task(self.label, total=self.total)
         self._bar.update(self._task, completed=self._done, description=f"{self.label}: {name}")
         self._done += 1
+
+
+@contextmanager
+def counted(label: str, progress: Counter | bool, what: str = "weight seeds") -> Iterator[Counter]:
+    """The bar of a call that takes `progress`: one on stderr where that is a terminal (True), none (False), or the
+    caller's own."""
+    if isinstance(progress, bool):
+        with SeedBar(label, not progress, what) as bar:
+            yield bar
+    else:
+        yield progress
