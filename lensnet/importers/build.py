@@ -45,7 +45,7 @@ def _input(draft: Draft) -> dict[str, Any]:
     value = draft.input_node.meta["val"]
     if draft.input_beam is None:
         sizes = tuple(value.shape)
-        ids = {"length": sizes[-1], "vocabulary": max(draft.vocabulary, 1), "batch": sizes[0]}
+        ids = {"length": sizes[-1] if len(sizes) > 1 else 1, "vocabulary": max(draft.vocabulary, 1), "batch": sizes[0]}
         return {"source": "tokens", **ids, "distribution": "uniform"}
     beam = draft.input_beam
     out: dict[str, Any] = {"source": "gaussian", "channels": beam.channels, "batch": beam.layout.size_of(EXAMPLES)}

@@ -66,7 +66,7 @@ class Evaluator:
             value = self.captured.inputs.get(node.name)
             if torch.is_tensor(value) and value.is_floating_point():
                 raise ValueError("depends on the input")
-            return torch.zeros(value.shape, dtype=value.dtype) if torch.is_tensor(value) and value.is_meta else value
+            return torch.ones(value.shape, dtype=value.dtype) if torch.is_tensor(value) and value.is_meta else value
         args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), self._known)
         args, kwargs = torch.utils._pytree.tree_map(_on_cpu, (args, kwargs))
         if node.op == "call_method":

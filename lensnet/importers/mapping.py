@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from lensnet.catalog.component import Component
 from lensnet.importers.capture import Captured, output_nodes
+from lensnet.importers.counted import Counted
 from lensnet.importers.draft import (
     Beam,
     Draft,
@@ -59,6 +60,7 @@ class Mapper(Statics):
         self.alone = lone_operations(self.graph.nodes)
         self.clusters: dict[Node, Cluster] = {}
         self.inside: set[Node] = set()
+        self.counted = Counted(self)
 
     # --- the walk ----------------------------------------------------------------------------------------------------
 
@@ -103,19 +105,26 @@ class Mapper(Statics):
                 value = node.meta.get("val")
                 if node.name in self.captured.owned or node.name in self.captured.constants:
                     self.values[node] = Static(node)
+                    self.counted.owned(node)
                 elif not torch.is_tensor(value):
                     self.values[node] = None
                 elif not value.is_floating_point():
                     ids.add(node)
             elif node.op in ("call_function", "call_method"):
                 inputs = felt(node)
-                if all(isinstance(self.values.get(one), Static) or self.values.get(one, 0) is None for one in inputs):
-                    tensors = torch.is_tensor(node.meta.get("val")) or isinstance(node.meta.get("val"), tuple | list)
-                    self.values[node] = Static(node) if tensors else None
-                elif all(one in ids or isinstance(self.values.get(one), Static) for one in inputs):
-                    value = node.meta.get("val")
+                held = [one for one in inputs if one not in ids]
+                if not all(isinstance(self.values.get(one), Static) or self.values.get(one, 0) is None for one in held):
+                    continue
+                self.counted.owned(node)
+                value = node.meta.get("val")
+                if any(one in ids or one in self.counted.known for one in inputs):
                     if torch.is_tensor(value) and not value.is_floating_point():
                         ids.add(node)
+                    elif self.counted.static(node, inputs, ids):
+                        self.values[node] = Static(node)
+                else:
+                    tensors = torch.is_tensor(value) or isinstance(value, tuple | list)
+                    self.values[node] = Static(node) if tensors else None
 
     def is_signal(self, node: Node) -> bool:
         """Whether a node's value is a float tensor that depends on the input."""
@@ -142,11 +151,10 @@ class Mapper(Statics):
             return None
         if torch.is_tensor(value) and not value.is_floating_point():
             return self._index(node, name)
-        if not any(isinstance(self.values.get(one), Beam | Lost | Index) for one in node.all_input_nodes):
-            if node not in self.clusters:
-                return Static(node)
         try:
-            return self._mapped(node, name)
+            self.counted.lit(node)
+            felt = any(isinstance(self.values.get(one), Beam | Lost | Index) for one in node.all_input_nodes)
+            return self._mapped(node, name) if felt or node in self.clusters else Static(node)
         except (Unmapped, LayoutError) as reason:
             return opaque(self, node, str(reason))
         except Exception as error:  # a form that a rule has not thought of costs this operation, not the model
@@ -159,9 +167,9 @@ class Mapper(Statics):
         if node in self.clusters:
             cluster = self.clusters[node]
             return RULES[cluster.kind](self, node)
-        from lensnet.importers.rules.layout import rearranged
-
         if name in table()["layout"]:
+            from lensnet.importers.rules.layout import rearranged
+
             return rearranged(self, node, name)
         if name in RULES:
             return RULES[name](self, node)

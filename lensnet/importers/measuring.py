@@ -44,9 +44,11 @@ class ModelBench:
 
     @cached_property
     def plain(self) -> Tensor:
-        """The example input as the network has it: (N, C), (N, T, C) or (N, C, H, W)."""
+        """The example input as the network has it: (N, C), (N, T, C) or (N, C, H, W), or ids (N, T)."""
         beam = self.imported.draft.input_beam
-        return self.given if beam is None else in_order(self.given, beam)
+        if beam is not None:
+            return in_order(self.given, beam)
+        return self.given if self.given.ndim > 1 else self.given[:, None]
 
     def batch(self) -> Tensor:
         """What enters the network."""
@@ -115,7 +117,11 @@ class ModelBench:
         """One forward and backward pass with the weights of `seed`; of given weights another one, with shuffled ones,
         for what weights that have learned nothing do to this input."""
         draft = self.imported.draft
-        given = self.input(batch if draft.input_beam is None else out_of_order(batch, draft.input_beam), seed)
+        if draft.input_beam is not None:
+            batch = out_of_order(batch, draft.input_beam)
+        elif self.given.ndim == 1:
+            batch = batch[:, 0]
+        given = self.input(batch, seed)
         weights = self.weights(seed)
         if not self.imported.built:
             return self._pass(network, given, seed, weights, backward, sides).collect(seed)

@@ -105,7 +105,12 @@ def _drawn(
 ) -> Draft:
     """The network with the examples on the first axis of the input; on the second (torch's default for sequences) where
     that lets more of the model be described."""
-    first = Mapper(captured, laws, 0, components).run()
+    try:
+        first = Mapper(captured, laws, 0, components).run()
+    except Unmapped:
+        if not any(getattr(value, "ndim", 0) == 3 for value in captured.inputs.values()):
+            raise
+        return _second(Mapper(captured, laws, 1, components).run())
     shape = getattr(first.input_node.meta.get("val"), "shape", ())
     if len(shape) != 3 or first.input_beam is None or not any("positions" in item.reason for item in first.items):
         return first
@@ -113,10 +118,12 @@ def _drawn(
         second = Mapper(captured, laws, 1, components).run()
     except (Unmapped, AssertionError):
         return first
-    if _opaque(second) >= _opaque(first):
-        return first
-    second.notes.append("the examples are taken to lie along the second axis of the input")
-    return second
+    return first if _opaque(second) >= _opaque(first) else _second(second)
+
+
+def _second(draft: Draft) -> Draft:
+    draft.notes.append("the examples are taken to lie along the second axis of the input")
+    return draft
 
 
 def _opaque(draft: Draft) -> int:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.fx import Graph, Node
 
+from lensnet.importers.cells import CELLS, bag, cell, single, values_first
 from lensnet.importers.lowering import (
     WITH_PLACES,
     averaged,
@@ -58,6 +59,12 @@ def normalise(graph: Graph) -> None:
             einsum(graph, node)
         elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             recurrence(graph, node)
+        elif name in CELLS:
+            cell(graph, node)
+        elif name == "embedding_bag":
+            bag(graph, node)
+        elif name == "embedding":
+            single(graph, node)
         elif name == "glu":
             gated(graph, node)
         elif name == "sum":
@@ -68,6 +75,9 @@ def normalise(graph: Graph) -> None:
             without_places(node)
         else:
             _functional(node)
+    for node in list(graph.nodes):
+        if node.op == "call_function" and name_of(node) in ("matmul", "bmm"):
+            values_first(graph, node)
     for node in reversed(list(graph.nodes)):
         if node.op == "call_function" and not node.users and name_of(node) in table()["ignored"]:
             graph.erase_node(node)

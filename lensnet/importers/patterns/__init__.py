@@ -28,6 +28,8 @@ def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] |
             if node.op not in ("call_function", "call_method") or node in taken:
                 continue
             found = find(node, is_signal, look)
+            if found is not None and find is attention and not found.members & taken:
+                _opened(found, is_signal)
             if found is not None and not (found.members & taken) and _closed(found, is_signal):
                 taken |= found.members
                 yield found
@@ -36,7 +38,29 @@ def clusters(graph: Graph, is_signal: IsSignal, look: Looker, taken: set[Node] |
 def _closed(cluster: Cluster, is_signal: IsSignal) -> bool:
     """Whether nothing outside looks into the group."""
     inner = cluster.members - {cluster.root}
-    return all(user in cluster.members or not _felt(user, is_signal) for node in inner for user in node.users)
+    return not any(_watched(node, cluster, is_signal) for node in inner)
+
+
+def _opened(cluster: Cluster, is_signal: IsSignal) -> None:
+    """What looks into a group (attention weights that are returned beside what was gathered) gets copies of its own."""
+    inner = [node for node in cluster.root.graph.nodes if node in cluster.members and node is not cluster.root]
+    if not any(_watched(node, cluster, is_signal) for node in inner):
+        return
+    copies: dict[Node, Node] = {}
+    for node in inner:
+        with node.graph.inserting_after(node):
+            copies[node] = node.graph.node_copy(node, lambda one: copies.get(one, one))
+    for node, copy in copies.items():
+        for user in list(node.users):
+            if user not in cluster.members and user not in copies.values():
+                user.replace_input_with(node, copy)
+    for copy in reversed(copies.values()):
+        if not copy.users:
+            copy.graph.erase_node(copy)
+
+
+def _watched(node: Node, cluster: Cluster, is_signal: IsSignal) -> bool:
+    return any(user not in cluster.members and _felt(user, is_signal) for user in node.users)
 
 
 def _felt(node: Node, is_signal: IsSignal) -> bool:

@@ -12,6 +12,7 @@ from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
+from lensnet.importers.rules.layout import alone
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -86,7 +87,7 @@ def taken(mapper: Mapper, node: Node, source: Node, axis: int, start: int, size:
     layout = beam.layout
     atoms = layout.axes[axis]
     if size == layout.sizes[axis] and step == 1 and start == 0:
-        return beam.laid(_dropped(layout, axis) if drop and not atoms else layout)
+        return alone(mapper, node, source, beam, _dropped(layout, axis) if drop and not atoms else layout)
     if atoms and size and {one.role for one in atoms} == {CHANNELS} and (len(atoms) > 1 or step != 1):
         source, beam = _in_order(mapper, node, source, beam, axis, step)
         if beam.layout.sizes[axis] != layout.sizes[axis]:

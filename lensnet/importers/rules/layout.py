@@ -93,6 +93,13 @@ def rearranged(mapper: Mapper, node: Node, name: str) -> Value:
     assert isinstance(source, Node)
     if name in _SHAPED:
         return _drawn(mapper, node, source, beam, layout)
+    return alone(mapper, node, source, beam, layout)
+
+
+def alone(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam:
+    """The signal laid out anew; a sequence of one place that lost its axis is a vector."""
+    if beam.positions == (1,) and len(layout.axes) == 2 < len(beam.layout.axes):
+        return mapper.one(node, "pick", {"index": 0}, Beam("", layout, (), beam.channels), source)
     return beam.laid(layout)
 
 
@@ -112,7 +119,7 @@ def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout)
         if len(beam.positions) > 1 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
             made = Beam("", layout.with_axis(place, 0, prod(beam.positions)), (prod(beam.positions),), beam.channels)
             return mapper.one(node, "tokens", {}, made, source)
-    return _as_picture(mapper, node, source, beam, layout) or beam.laid(layout)
+    return _as_picture(mapper, node, source, beam, layout) or alone(mapper, node, source, beam, layout)
 
 
 def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam | None:

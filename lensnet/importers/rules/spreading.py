@@ -89,6 +89,8 @@ def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) 
     ):
         raise Unmapped(f"{name_of(node)} of tensors whose positions are not each other's")
     shape = [int(n) for n in source.meta["val"].shape]
+    if any(n not in (1, whole) for n, whole in zip(shape[::-1], target.layout.sizes[::-1], strict=False)):
+        raise Unmapped(f"{name_of(node)} of tensors whose positions are not each other's")
     here = mapper.before(node, torch.ops.aten.reshape.default, (source, [1] * (len(seen) - len(shape)) + shape))
     layout = Layout(tuple(_copied(axis, n) for axis, n in zip(seen, here.meta["val"].shape, strict=True)))
     laid = Beam("", layout, tuple(grid), beam.channels)
