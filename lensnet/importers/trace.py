@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.overrides import TorchFunctionMode
 
-_READS = ("__get__", "size", "dim", "stride", "is_floating_point", "numel", "__len__", "item", "__bool__", "__format__",
+_READS = ("size", "dim", "stride", "is_floating_point", "numel", "__len__", "item", "__bool__", "__format__",
           "__repr__", "is_complex", "tolist", "__hash__", "storage_offset", "data_ptr", "get_device", "__int__",
           "__index__", "__float__", "is_contiguous", "has_names", "requires_grad_", "_is_view")  # fmt: skip
+
+
+_PROPERTIES = {
+    "T": torch.ops.aten.numpy_T.default, "mT": torch.ops.aten.mT.default, "H": torch.ops.aten.adjoint.default,
+    "mH": torch.ops.aten.adjoint.default, "data": torch.ops.aten.alias.default,
+}  # fmt: skip
 
 
 class TraceStopped(Exception):
@@ -42,6 +48,10 @@ class _Tracer(TorchFunctionMode):
         tensors = [one for one in torch.utils._pytree.tree_leaves(out) if torch.is_tensor(one)]
         if name == "__setitem__" and torch.is_tensor(args[0]):
             self._written(args)
+        elif tensors and name == "__get__":  # x.T, and the like
+            operation = _PROPERTIES.get(getattr(getattr(func, "__self__", None), "__name__", ""))
+            if operation is not None:
+                self._record(operation, args, kwargs, out)
         elif tensors and name not in _READS:
             self._record(func, args, kwargs, out)
         return out

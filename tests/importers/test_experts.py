@@ -111,3 +111,34 @@ def test_a_mixture_is_a_gate_and_a_bank(kind: Callable[[], nn.Module], wanted: d
     with torch.no_grad():
         torch.testing.assert_close(torch.fx.Interpreter(found.imported.captured.graph).run(*captured.values())[0],
                                    model(x))  # fmt: skip
+
+
+class Inside(Base):
+    """Every expert for all tokens, of which only what their sigmoids let in: that of the best one, and zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(EXPERTS, WIDTH, 192) * WIDTH**-0.5)
+        self.down = nn.Parameter(torch.randn(EXPERTS, 96, WIDTH) * 96**-0.5)
+        nn.init.normal_(self.gate.weight, std=0.02)
+
+    def mix(self, x: Tensor) -> Tensor:
+        ratings = self.gate(x.flatten(0, 1))
+        best, chosen = ratings.topk(1, -1)
+        shares = torch.full_like(ratings, float("-inf")).scatter(1, chosen, best).sigmoid()
+        rows = x.flatten(0, 1).repeat(EXPERTS, 1) * shares.T.reshape(-1, 1)
+        gate, value = torch.bmm(rows.view(EXPERTS, -1, WIDTH), self.up).chunk(2, -1)
+        out = torch.bmm(value * F.silu(gate), self.down)
+        return out.sum(0).reshape(x.shape)
+
+
+def test_shares_that_multiply_what_goes_in() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 6, WIDTH, generator=torch.Generator().manual_seed(1))
+    found = summary(Inside(), input_data=x, seeds=12)
+    assert found.imported is not None and found.report is not None
+    items = {item.component: item for item in found.imported.draft.items}
+    assert not items.keys() & {"opaque", "opaque_merge"}
+    assert items["experts"].parameters["inside"] and items["experts"].parameters["active"] == 1
+    rows = [row for row in found.rows if row.view == "local" and row.component == items["experts"].path]
+    assert len(rows) >= 4 and {row.verdict for row in rows} <= {"agrees", "undecided"}

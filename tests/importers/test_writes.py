@@ -115,3 +115,23 @@ def test_a_traced_copy_to_a_part_is_kept() -> None:
     given = [held[node.name] for node in graph.nodes if node.op == "placeholder"]
     (found,) = torch.fx.Interpreter(torch.fx.GraphModule(nn.Module(), graph)).run(*given)
     torch.testing.assert_close(found, model(x))
+
+
+class Turned(nn.Module):
+    """Weights, and a signal, by the property that exchanges axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(24, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight.T @ x.mT).mT
+
+
+def test_a_traced_transposition_is_no_constant() -> None:
+    model, x = Turned(), torch.randn(3, 5, 24)
+    graph, owned, constants, _ = trace(model, (x,), {})
+    assert not constants and list(owned.values()) == ["weight"]
+    weight = torch.randn(24, 32)
+    (found,) = torch.fx.Interpreter(torch.fx.GraphModule(nn.Module(), graph)).run(weight, x)
+    torch.testing.assert_close(found, x @ weight)

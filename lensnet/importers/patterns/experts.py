@@ -130,7 +130,7 @@ class Finder:
             return False
         given = [one for one in arguments(node)[:3] if isinstance(one, Node)]
         given = given[1:] if name_of(node) == "addmm" else given[:2]
-        return len(given) == 2 and self.look.static(given[0]) != self.look.static(given[1])
+        return len(given) == 2 and (held(given[0], self.look) is None) != (held(given[1], self.look) is None)
 
     def _gathering(self, ratings: Node) -> Iterator[Node]:
         """The operations that everything behind the ratings passes, the first first."""
@@ -193,6 +193,13 @@ class Finder:
             (user,) = node.users
             node = user if computes(user, "mul") and self.look.number(arguments(user)[1]) is not None else node
         return node
+
+
+def held(node: Any, look: Looker) -> Node | None:
+    """The tensor that depends on no input whose entries these are, though the ratings may say which; else None."""
+    while not look.static(node) and computes(node, *table()["layout"], *_TAKING):
+        node = arguments(node)[0]
+    return node if look.static(node) else None
 
 
 def _sizes(node: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import arguments, name_of
 from lensnet.importers.patterns.cluster import Cluster, between
-from lensnet.importers.patterns.experts import Finder, Mixture
+from lensnet.importers.patterns.experts import Finder, Mixture, held
 from lensnet.importers.rerun import before, concrete, run
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.gates import gate_of, spread
@@ -46,8 +46,13 @@ def mixtures(mapper: Mapper) -> Iterator[Cluster]:
 
 def _groups(mapper: Mapper, finder: Finder, found: Mixture) -> Iterator[Cluster]:
     bank = _bank(mapper, found)
-    if any(found.depth.get(user, 2) < 2 for user in found.weighing):
-        raise Unmapped("shares that enter before the experts, or between their layers")
+    entries = {min(found.depth.get(user, 2), 2) for user in found.weighing}
+    inside = entries == {0}
+    if inside and (found.chooses and bank.get("gated") is None or any("bias" in key for key in bank)):
+        raise Unmapped("experts that give something where they are fed nothing")
+    if not inside and entries - {2}:
+        raise Unmapped("shares that enter between the layers of the experts")
+    bank |= {"inside": True} if inside else {}
     rated = sizes_of(found.ratings)
     tokens = prod(rated[:-1])
     gate = gate_of(mapper, found) if found.chooses else None
@@ -60,6 +65,10 @@ def _groups(mapper: Mapper, finder: Finder, found: Mixture) -> Iterator[Cluster]
         members = between(shares, found.ratings) & (found.routing | {shares})
         yield Cluster("cluster gate", shares, members, found.ratings, gate)
         bank |= {} if gate["chosen"] is None else {"active": sizes_of(gate["value"])[-1]}
+        if (
+            inside and gate["chosen"] is None and gate["parameters"]
+        ):  # a closed expert is fed nothing, and feels nothing
+            bank["active"], gate["parameters"]["sparse"] = gate["parameters"]["active"], True
     elif sizes_of(shares) != rated:
         raise Unmapped("shares that are not one number for each expert")
     members, todo = set[Node](), [found.root]
@@ -100,7 +109,7 @@ def _bank(mapper: Mapper, found: Mixture) -> dict[str, Any]:
 def _weight(mapper: Mapper, node: Node) -> Node:
     given = [one for one in arguments(node)[:3] if isinstance(one, Node)]
     given = given[1:] if name_of(node) == "addmm" else given[:2]
-    return next(one for one in given if mapper.static(one))
+    return next(found for one in given if (found := held(one, mapper)) is not None)
 
 
 def _law(mapper: Mapper, node: Node) -> TensorLaw:

@@ -81,8 +81,8 @@ _UNITS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Experts(RandomLayer):
-    """Sum over experts of share * (W_outer activation(W_inner x) [* W_value x]); an expert whose share is
-    zero does not run where fewer are active than there are."""
+    """Sum over experts of share * (W_outer activation(W_inner x) [* W_value x]), or (`inside`) of the same of
+    share * x; an expert whose share is zero does not run where fewer are active than there are."""
 
     inner: Tensor
     inner_bias: Tensor | None
@@ -97,6 +97,7 @@ class Experts(RandomLayer):
         self.closed = int(node.parameters["active"]) < experts
         if node.shapes_in[1].channels != experts:
             raise ImplementationError(f"{node.path}: {experts} experts, but {node.shapes_in[1].channels} shares")
+        self.inside = bool(node.parameters["inside"])
         self.activation, self.gated = _UNITS[str(node.parameters["activation"])], bool(node.parameters["gated"])
         for name in ("inner", "value") if self.gated else ("inner",):
             self.add_weight(name, node.weights[name], (experts, hidden, channels), (experts, hidden), 1)
@@ -104,12 +105,17 @@ class Experts(RandomLayer):
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         rows, share = (one.movedim(axis, -1) for one, axis in zip((x, shares), self.axes, strict=True))
-        made = self.activation(self._layer(rows, "inner", "...c,ehc->...eh"))
+        text = "...c,ehc->...eh"
+        if self.inside:
+            rows, text = rows[..., None, :] * share[..., None], "...ec,ehc->...eh"
+        made = self.activation(self._layer(rows, "inner", text))
         if self.gated:
-            made = made * self._layer(rows, "value", "...c,ehc->...eh")
+            made = made * self._layer(rows, "value", text)
         each = self._layer(made, "outer", "...eh,euh->...eu")
         if self.closed:
             each = torch.where((share != 0)[..., None], each, torch.zeros_like(each))
+        if self.inside:
+            return each.sum(-2).movedim(-1, self.axes[0])
         return torch.einsum("...eu,...e->...u", each, share).movedim(-1, self.axes[0])
 
     def _layer(self, rows: Tensor, name: str, text: str) -> Tensor:
