@@ -284,7 +284,9 @@ class Mapper(Statics):
         return self.add(node, component, parameters, [(source, self.beam(source))], beam, **more)
 
 
-_STRUCTURE = ("tokens", "grid", "flatten", "slice", "take", "frame", "pick", "transpose", "prepend", "unflatten")
+_STRUCTURE = (
+    "tokens", "grid", "flatten", "slice", "take", "frame", "frame3d", "pick", "transpose", "prepend", "unflatten",
+)  # fmt: skip
 _OWN_NAMES = (
     *_STRUCTURE,
     "residual",

@@ -73,17 +73,18 @@ class ChoiceParameter(_Parameter):
 
 
 class PairParameter(_Parameter):
-    """One number for every axis, or a list with one for each: `3` or `[3, 5]`, of a `triple` `[3, 5, 5]`."""
+    """One number for every axis, or a list with one for each: `3` or `[3, 5]`, of a `triple` `[3, 5, 5]`; of `axes` as
+    many as the input has."""
 
-    type: Literal["pair", "triple"]
+    type: Literal["pair", "triple", "axes"]
     min: Number | None = None
     max: Number | None = None
     default: ParameterValue | None = None
 
     @property
     def axes(self) -> int:
-        """How many numbers there are."""
-        return 3 if self.type == "triple" else 2
+        """How many numbers there are at most."""
+        return 2 if self.type == "pair" else 3
 
 
 ParameterSpec = Annotated[

@@ -21,7 +21,7 @@ STAND_INS: dict[str, Any] = {
     "component": "unknown",
 }
 TAGS = {
-    "type": ("integer", "real", "boolean", "choice", "pair", "triple"),
+    "type": ("integer", "real", "boolean", "choice", "pair", "triple", "axes"),
     "source": ("gaussian", "gaussians", "subspaces", "digits", "photos", "tokens", "file"),
 }
 KINDS = {

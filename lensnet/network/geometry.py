@@ -42,7 +42,8 @@ class Window(NamedTuple):
     """A sliding window (convolution, pooling); one entry of each tuple per position axis.
 
     `mode`: what lies outside: zeros that count (`zero`), the other edge (`circular`), or nothing at all (`ignore`:
-    a pool that takes the average or maximum over the real positions only).
+    a pool that takes the average or maximum over the real positions only). `ceil`: the last window may reach beyond the
+    padding, as long as it begins before it.
     """
 
     kernel: tuple[int, ...]
@@ -50,18 +51,23 @@ class Window(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     mode: PaddingMode = "zero"
+    ceil: bool = False
 
     def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
         if len(positions) != len(self.kernel):
             raise GeometryError(
                 f"a window over {len(self.kernel)} position axes was given an input with {len(positions)}"
             )
+        if self.ceil and self.mode != "ignore":
+            raise GeometryError("windows that reach beyond the padding need `padding_mode: ignore`")
         out = []
         for size, k, s, p, d in zip(positions, self.kernel, self.stride, self.padding, self.dilation, strict=True):
             reach = d * (k - 1) + 1
             if size + 2 * p < reach:
                 raise GeometryError(f"a window reaching over {reach} does not fit into {size} + 2*{p} positions")
-            out.append((size + 2 * p - reach) // s + 1)
+            count = (size + 2 * p - reach) // s + 1
+            more = self.ceil and (size + 2 * p - reach) % s > 0 and count * s < size + p
+            out.append(count + more)
         return tuple(out)
 
 

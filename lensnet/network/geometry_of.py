@@ -36,6 +36,7 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
             _per_axis(parameters.get("padding", 0), rank),
             _per_axis(parameters.get("dilation", 1), rank),
             parameters.get("padding_mode", "zero"),
+            bool(parameters.get("ceil", False)),
         )
     if kind == "window_transpose":
         rank = _axes(component, "kernel")

@@ -84,10 +84,11 @@ class ParameterReader:
                     placed, (key,), message, f"inputs with labels: {', '.join(LABELLED)}, file with `labels`"
                 )
             return value
-        if spec.type in ("pair", "triple"):
+        if spec.type in ("pair", "triple", "axes"):
             parts = value if isinstance(value, tuple | list) else (value,) * spec.axes
-            if len(parts) != spec.axes:
-                message = f"`{key}` is one number or a {spec.type}, not {len(parts)} numbers"
+            if len(parts) > spec.axes or (len(parts) < spec.axes and spec.type != "axes"):
+                wanted = "one for each axis" if spec.type == "axes" else f"a {spec.type}"
+                message = f"`{key}` is one number or {wanted}, not {len(parts)} numbers"
                 raise self.refuse(placed, (key,), message)
             return tuple(self._bounded(placed, key, spec, part, scope, integer=True) for part in parts)
         if isinstance(value, tuple | list):

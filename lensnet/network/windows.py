@@ -94,7 +94,7 @@ def windows_of(node: Node, port: int = 0) -> Windows:
     positions = node.shapes_in[port].positions
     rank = len(positions)
     pairs = [node.parameters.get(name, 0) for name in ("window", "shift")]
-    size, shift = (tuple(pair) if isinstance(pair, tuple) else (int(pair),) * 2 for pair in pairs)
+    size, shift = (tuple(pair) if isinstance(pair, tuple) else (int(pair),) * rank for pair in pairs)
     return Windows(positions, size[:rank], bool(node.parameters.get("spread", False)), shift[:rank])
 
 

@@ -206,7 +206,9 @@ QUANTITIES: dict[str, Quantity] = {
             for side in ("left", "right")
         ),
         _kernel(
-            "gradient_shares_correlation", "rho_g", "examples",
+            "gradient_shares_correlation",
+            "rho_g",
+            "examples",
             "of the gradient at the output of a softmax over positions, between two places that share one unit",
         ),
         _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),

@@ -57,6 +57,35 @@ class Film(nn.Module):
         return self.head(F.adaptive_avg_pool3d(F.avg_pool3d(x, 2), 1).flatten(1))
 
 
+class Frames(nn.Module):
+    """Every frame of a film (N, T, C, H, W) is looked at as an image among the examples, then the frames in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 64, 3, 1, 1)
+        self.dense, self.time, self.head = nn.Linear(64, 64), nn.Conv1d(64, 64, 3, 1, 1), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.max_pool2d(F.relu(self.first(x.flatten(0, 1))), 2)
+        y = F.adaptive_avg_pool2d(F.relu(self.second(y)), 2).mean((2, 3))
+        y = self.dense(y).unflatten(0, x.shape[:2])
+        return self.head(F.relu(self.time(y.transpose(1, 2))).mean(2))
+
+
+class Moved(nn.Module):
+    """A film that is rolled, padded and cut; one frame of it, in pools whose last windows reach beyond its edge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.film, self.image, self.head = nn.Conv3d(3, 32, 3, 1, 1), nn.Conv2d(32, 32, 3, 1, 1), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.roll(F.relu(self.film(x)), (1, 1, 2), (2, 3, 4))
+        y = self.image(F.pad(y, (1, 1, 0, 2, 1, 0))[:, :, 1:-1][:, :, 2])
+        y = F.relu(F.max_pool2d(y, 2, 2, ceil_mode=True))
+        return self.head(F.avg_pool2d(y, 3, 3, ceil_mode=True, count_include_pad=False).mean((2, 3)))
+
+
 class Pixels(nn.Module):
     """Channels as pixels and back, and shrinkages."""
 

@@ -23,6 +23,8 @@ from tests.importers.models import (
     DataDependent,
     Decoder,
     Film,
+    Frames,
+    Moved,
     Numpy,
     Pixels,
     Recurrent,
@@ -47,6 +49,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "convnext": (ConvNeXt, (IMAGES,), "export"),
     "pixels": (Pixels, (IMAGES,), "export"),
     "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
+    "frames": (Frames, (torch.randn(4, 6, 3, 16, 16, generator=torch.Generator().manual_seed(9)),), "export"),
+    "moved": (Moved, (torch.randn(4, 3, 5, 8, 9, generator=torch.Generator().manual_seed(10)),), "export"),
     "decoder": (Decoder, (IMAGES,), "export"),
     "crossed": (Crossed, (IMAGES,), "export"),
     "plain recurrence": (lambda: Recurrent(nn.RNN), (STEPS,), "export"),
@@ -76,8 +80,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "film", "pixels", "decoder", "crossed", "plain recurrence", "gqa", "encoder", "twice", "lstm",
-    "gru", "windows", "written out", "sequence", "traced net", "traced tokens",
+    "resnet", "convnext", "film", "frames", "moved", "pixels", "decoder", "crossed", "plain recurrence", "gqa",
+    "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence", "traced net", "traced tokens",
 ]  # fmt: skip
 
 

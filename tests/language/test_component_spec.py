@@ -132,7 +132,7 @@ EFFECTS = C + "implementation: c\neffects: {moments: {"
         (C + "function: x\nlaw: ⟦3⟧", "an integer is not possible here", "kept"),
         (C + "function: x\nhomogeneous: ⟦yes⟧", "true or false is needed here, not the text 'yes'", ""),
         (C + "function: x\nparameters: {a: {type: ⟦int⟧}}", "unknown type 'int'", "did you mean 'integer'?"),
-        (C + "function: x\nparameters: {a: ⟦{min: 3}⟧}", "`type` is missing", "one of: boolean, choice"),
+        (C + "function: x\nparameters: {a: ⟦{min: 3}⟧}", "`type` is missing", "one of: axes, boolean, choice"),
         (C + "function: x\nparameters: {a: ⟦real⟧}", "a mapping is needed here", "type"),
         (C + "function: x\nparameters: {a: {type: real, ⟦mni⟧: 3}}", "unknown key 'mni'", "did you mean 'min'?"),
         (C + "function: x\nparameters: {a: {type: real, min: 3, max: ⟦2⟧}}", "max is below min (3)", ""),

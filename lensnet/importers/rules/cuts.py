@@ -12,7 +12,8 @@ from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
-from lensnet.importers.rules.layout import alone
+from lensnet.importers.rules.layout import alone, regridded
+from lensnet.importers.rules.windows import framed
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -174,15 +175,21 @@ def _positions(
             return mapper.one(node, "pick", {"index": start}, made, source)
         made = Beam("", layout, (size,), beam.channels)
         return mapper.one(node, "take", {"start": start, "step": step, "size": size}, made, source)
-    if drop or len(beam.positions) > 2:
-        raise Unmapped("one row of an image" if drop else "a part of more than two axes of positions")
+    rank = len(beam.positions)
     positions = tuple(size if place == role else n for place, n in enumerate(beam.positions))
     parameters = {
-        "start": [start if place == role else 0 for place in range(2)],
-        "step": [step if place == role else 1 for place in range(2)],
+        "start": [start if place == role else 0 for place in range(rank)],
+        "step": [step if place == role else 1 for place in range(rank)],
         "size": list(positions),
     }
-    return mapper.one(node, "frame", parameters, Beam("", layout, positions, beam.channels), source)
+    made = Beam("", layout, positions, beam.channels)
+    if not drop:
+        return mapper.one(node, framed(rank), parameters, made, source)
+    here = mapper.before(node, torch.ops.aten.slice.Tensor, (source, axis, start, start + 1))
+    name = mapper.name_for(node, "row")
+    mapper.values[here] = mapper.one(here, framed(rank), parameters, made, source, name=name)
+    node.target, node.args, node.kwargs = torch.ops.aten.select.int, (here, axis, 0), {}
+    return regridded(mapper, node, here, _dropped(layout, axis), [place for place in range(rank) if place != role])
 
 
 @rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
@@ -239,12 +246,10 @@ def _framed(mapper: Mapper, node: Node, source: Any, starts: dict[int, int], ste
         layout = layout.with_axis(axis, role, sizes[axis])
     if tuple(size) == beam.positions and not any(start) and set(step) <= {1}:
         return beam
-    if rank > 2:
-        raise Unmapped("more than two axes of positions moved, turned, cut or padded")
     parameters: dict[str, Any] = {"start": start, "step": step, "size": size} if rank > 1 else {
         "start": start[0], "step": step[0], "size": size[0]}  # fmt: skip
     parameters = {key: value for key, value in parameters.items() if key != "step" or value not in (1, [1] * rank)}
     if edge != "dark":
         parameters["edge"] = edge
     made = Beam("", layout, tuple(size), beam.channels)
-    return mapper.one(node, "frame" if rank == 2 else "take", parameters, made, source)
+    return mapper.one(node, framed(rank), parameters, made, source)

@@ -13,6 +13,7 @@ from lensnet.importers.inputs import lit
 from lensnet.importers.layout import CHANNELS, COPIES, Atom, Layout
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import RULES, rule
+from lensnet.importers.rules.windows import framed
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -166,7 +167,7 @@ def _placed(mapper: Mapper, node: Node, part: Node, axis: int, role: int, before
     many = len(size) > 1
     parameters = {"start": start if many else start[0], "size": size if many else size[0]}
     made = Beam("", beam.layout.with_axis(axis, role, total), tuple(size), beam.channels)
-    mapper.values[here] = mapper.one(here, "frame" if many else "take", parameters, made, part)
+    mapper.values[here] = mapper.one(here, framed(len(size)), parameters, made, part)
     return here
 
 

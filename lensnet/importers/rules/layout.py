@@ -6,6 +6,7 @@ sequence, a sequence that becomes an image, and positions that become channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,13 @@ def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> 
     ):
         return source, beam
     wanted = tuple(sizes[axis] for axis in axes)
+    kept = [role for role, size in enumerate(beam.positions) if size > 1]
+    if len(kept) == rank < len(beam.positions) and all(
+        beam.layout.roles(axis) == {role} and sizes[axis] == beam.positions[role]
+        for role, axis in zip(kept, axes, strict=True)
+    ):
+        here = mapper.between(node, source)
+        return here, regridded(mapper, here, source, beam.layout, kept)
     if rank > 1 and len(beam.positions) == 1 and prod(wanted) == beam.positions[0]:
         layout = beam.layout
         order = [atom for axis in axes for atom in layout.axes[axis]]
@@ -165,6 +173,17 @@ def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> 
         kind, parameters = ("tokens", {}) if rank == 1 else ("grid", named(wanted))
         return here, mapper.one(here, kind, parameters, made, source)
     raise Unmapped(f"a tensor {sizes} whose axes {axes} are not the positions {beam.positions}")
+
+
+def regridded(mapper: Mapper, node: Node, source: Node, layout: Layout, kept: Sequence[int]) -> Beam:
+    """The signal at `source`, laid out as `layout` at `node`, with the position axes `kept`: others are one long."""
+    beam = mapper.beam(source)
+    new: dict[Role, Role] = {role: place for place, role in enumerate(kept)}
+    axes = (tuple(Atom(new.get(a.role, a.role), a.size, a.stride) for a in axis) for axis in layout.axes)
+    positions = tuple(beam.positions[role] for role in kept)
+    made = Beam("", Layout(tuple(axes)), positions, beam.channels)
+    kind, parameters = ("grid", named(positions)) if len(positions) > 1 else ("tokens", {})
+    return mapper.one(node, kind, parameters, made, source)
 
 
 def unflattened(mapper: Mapper, node: Node, source: Node, beam: Beam, axes: tuple[int, ...]) -> Beam:

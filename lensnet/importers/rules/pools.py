@@ -13,7 +13,8 @@ from lensnet.importers.inputs import named
 from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.rulebook import rule
-from lensnet.importers.rules.layout import as_grid
+from lensnet.importers.rules.layout import as_grid, regridded
+from lensnet.importers.rules.windows import ground
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -23,17 +24,25 @@ _MOST_TAPS = 256
 
 
 def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]) -> Value:
-    source = arguments(node)[0]
+    source, out = arguments(node)[0], sizes_of(node)
     assert isinstance(source, Node)
-    out = sizes_of(node)
-    axes = tuple(range(2, len(out)))
-    source, beam = as_grid(mapper, node, source, axes)
+    under = ground(mapper, node, source, tuple(range(2, len(out))))
+    beam = under.beam
     if not beam.layout.roles(1) <= {CHANNELS}:
         raise Unmapped("a pool whose second axis is not the channels")
-    layout = beam.layout
-    for role, axis in enumerate(axes):
-        layout = layout.with_axis(axis, role, out[axis])
-    return mapper.one(node, component, parameters, Beam("", layout, tuple(out[2:]), beam.channels), source)
+    layout, positions = under.made(out[2:])
+    if under.rank > len(out) - 2:
+        if component == "resample":
+            parameters = parameters | named(positions)
+        elif component[-1] != "d" or "kernel" not in parameters:
+            raise Unmapped("unequal windows over frames that stand among the examples")
+        component = f"{component[:-2]}{under.rank}d" if component[-1] == "d" else component
+        parameters = {key: under.each(value, _STILL[key]) if key in _STILL else value
+                      for key, value in parameters.items()}  # fmt: skip
+    return mapper.one(node, component, parameters, Beam("", layout, positions, beam.channels), under.source)
+
+
+_STILL = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
 def _pair(value: Any, default: Any = None) -> Any:
@@ -43,27 +52,27 @@ def _pair(value: Any, default: Any = None) -> Any:
     return values[0] if len(set(values)) == 1 else values
 
 
-def _rounded_up(node: Node, kernel: Any, padding: Any) -> bool:
-    """Whether the last window reaches beyond the picture."""
-    stride = argument(node, 2, "stride") or kernel
-    source = arguments(node)[0]
-    lists = [list(one) if isinstance(one, list | tuple) else [one] for one in (kernel, stride, padding or 0)]
-    places = sizes_of(source)[2:]
-    sizes = zip(places, *((each * len(places))[: len(places)] for each in lists), strict=True)
-    return any((size + 2 * around - width) % step for size, width, step, around in sizes)
+def _rounded_up(node: Node, parameters: dict[str, Any]) -> bool:
+    """Whether the last window of a pool reaches beyond the picture and its padding."""
+    before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
+    rank = len(before)
+    defaults = {"kernel": 1, "stride": parameters["kernel"], "padding": 0, "dilation": 1}
+    each = ((_two(parameters.get(name, default)) * rank)[:rank] for name, default in defaults.items())
+    sizes = zip(before, after, *each, strict=True)
+    return any((out - 1) * step + far * (width - 1) + 1 > size + 2 * around
+               for size, out, width, step, around, far in sizes)  # fmt: skip
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
       "max_pool3d_with_indices")  # fmt: skip
 def max_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
-    if argument(node, 5, "ceil_mode", False) and _rounded_up(node, kernel, argument(node, 3, "padding")):
-        raise Unmapped("a pool that rounds its size up")
     parameters = {"kernel": kernel}
     for place, name, default in ((2, "stride", kernel), (3, "padding", 0), (4, "dilation", 1)):
         value = _pair(argument(node, place, name), default)
         if value != default:
             parameters[name] = value
+    parameters |= {"ceil": True} if _rounded_up(node, parameters) else {}
     return _pooled(mapper, node, name_of(node).removesuffix("_with_indices"), parameters)
 
 
@@ -71,16 +80,18 @@ def max_pool(mapper: Mapper, node: Node) -> Value:
 def avg_pool(mapper: Mapper, node: Node) -> Value:
     kernel = _pair(argument(node, 1, "kernel_size"))
     padding = _pair(argument(node, 3, "padding"), 0)
-    up = bool(argument(node, 4, "ceil_mode", False)) and _rounded_up(node, kernel, padding)
-    if up or argument(node, 6, "divisor_override") is not None:
-        raise Unmapped("a pool that rounds its size up or divides by another number")
+    if argument(node, 6, "divisor_override") is not None:
+        raise Unmapped("a pool that divides by another number")
     parameters = {"kernel": kernel}
     stride = _pair(argument(node, 2, "stride"), kernel)
     parameters |= {"stride": stride} if stride != kernel else {}
-    if padding:
-        parameters["padding"] = padding
-        if not argument(node, 5, "count_include_pad", True):
-            parameters["padding_mode"] = "ignore"
+    parameters |= {"padding": padding} if padding else {}
+    if padding and not argument(node, 5, "count_include_pad", True):
+        parameters["padding_mode"] = "ignore"
+    if _rounded_up(node, parameters):
+        if padding and "padding_mode" not in parameters:
+            raise Unmapped("a pool that counts its padding, but not what lies beyond")
+        parameters |= {"padding_mode": "ignore", "ceil": True}
     return _pooled(mapper, node, name_of(node), parameters)
 
 
@@ -92,8 +103,15 @@ def adaptive(mapper: Mapper, node: Node) -> Value:
     if set(out) == {1}:
         source = arguments(node)[0]
         assert isinstance(source, Node)
-        source, beam = as_grid(mapper, node, source, axes)
-        return _collapsed(mapper, node, source, beam, beam.layout.without(axes, keep=True))
+        under = ground(mapper, node, source, axes)
+        layout = under.beam.layout.without(axes, keep=True)
+        if under.rank > len(axes):
+            return _along(mapper, node, under.source, under.beam, layout, set(under.roles))
+        return _collapsed(mapper, node, under.source, under.beam, layout)
+    before = sizes_of(arguments(node)[0])[2:]
+    if all(large % small == 0 for large, small in zip(before, out, strict=True)) and before != out:
+        steps = _pair([large // small for large, small in zip(before, out, strict=True)])
+        return _pooled(mapper, node, f"avg_pool{len(out)}d", {"kernel": steps})
     if len(out) != 2:
         return resample(mapper, node, "area")
     return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
@@ -173,8 +191,14 @@ def _along(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout,
         raise Unmapped("an average over a part of an axis of positions")
     kernel = [size if role in gone else 1 for role, size in enumerate(beam.positions)]
     positions = tuple(1 if role in gone else size for role, size in enumerate(beam.positions))
-    pool = f"avg_pool{len(kernel)}d"
-    return mapper.one(node, pool, {"kernel": kernel}, Beam("", layout, positions, beam.channels), source)
+    places = [axis for axis, pieces in enumerate(beam.layout.axes) if {atom.role for atom in pieces} & gone]
+    pooled = mapper.before(node, torch.ops.aten.mean.dim, (source, places, True))
+    made = Beam("", beam.layout.without(places, True), positions, beam.channels)
+    pool, name = f"avg_pool{len(kernel)}d", mapper.name(node, "average")
+    mapper.values[pooled] = mapper.one(pooled, pool, {"kernel": kernel}, made, source, name=name)
+    node.target, node.args, node.kwargs = torch.ops.aten.reshape.default, (pooled, list(sizes_of(node))), {}
+    left = [role for role, size in enumerate(beam.positions) if role not in gone]
+    return regridded(mapper, node, pooled, layout, left)
 
 
 @rule("amax")

@@ -15,6 +15,7 @@ from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.contraction import contracted
 from lensnet.importers.rules.layout import as_grid
+from lensnet.importers.rules.windows import ground
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -165,7 +166,8 @@ def conv(mapper: Mapper, node: Node) -> Value:
     assert isinstance(source, Node)
     if not mapper.beam(source).positions and set(sizes[2:]) == {1} and groups == 1:
         return _after_pool(mapper, node, source, weight, bias)
-    source, beam = as_grid(mapper, node, source, tuple(range(2, 2 + rank)))
+    under = ground(mapper, node, source, tuple(range(2, 2 + rank)))
+    beam = under.beam
     if not beam.layout.roles(1) <= {CHANNELS} or beam.channels != sizes[1] * groups:
         raise Unmapped("a convolution whose second axis is not the channels")
     kernel = list(sizes[2:])
@@ -177,23 +179,20 @@ def conv(mapper: Mapper, node: Node) -> Value:
             [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)] if padding == "same" else [0] * rank
         )
     laws = mapper.law(weight), None if bias is None else mapper.law(bias)
-    out = sizes_of(node)
     parameters = {
         "filters": sizes[0],
-        "kernel": _plain(kernel),
-        "stride": _plain(_each(stride, rank)),
-        "padding": _plain(_each(padding, rank)),
-        "dilation": _plain(_each(dilation, rank)),
+        "kernel": under.each(kernel, 1),
+        "stride": under.each(stride, 1),
+        "padding": under.each(padding, 0),
+        "dilation": under.each(dilation, 1),
         "groups": groups,
     }
     defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     parameters = {key: value for key, value in parameters.items() if defaults.get(key) != value}
     parameters |= initial(*laws, prod(sizes[1:])) | _centred(mapper, weight)
-    layout = beam.layout.with_axis(1, CHANNELS, sizes[0])
-    for role in range(rank):
-        layout = layout.with_axis(2 + role, role, out[2 + role])
-    made = Beam("", layout, tuple(out[2:]), sizes[0])
-    return mapper.one(node, f"conv{rank}d", parameters, made, source, owns=[weight, bias])
+    layout, positions = under.made(sizes_of(node)[2:])
+    made = Beam("", layout.with_axis(1, CHANNELS, sizes[0]), positions, sizes[0])
+    return mapper.one(node, f"conv{under.rank}d", parameters, made, under.source, owns=[weight, bias])
 
 
 def _centred(mapper: Mapper, weight: Any) -> dict[str, bool]:

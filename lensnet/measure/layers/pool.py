@@ -38,7 +38,7 @@ class AveragePool(Pool):
         window = self.window
         average = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(window.kernel)]
         counts = window.mode == "zero"
-        return average(x, window.kernel, window.stride, window.padding, count_include_pad=counts)
+        return average(x, window.kernel, window.stride, window.padding, window.ceil, counts)
 
 
 class MaxPool(Pool):
@@ -47,7 +47,7 @@ class MaxPool(Pool):
     def pool(self, x: Tensor) -> Tensor:
         window = self.window
         largest = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(window.kernel)]
-        return largest(x, window.kernel, window.stride, window.padding, window.dilation)
+        return largest(x, window.kernel, window.stride, window.padding, window.dilation, window.ceil)
 
 
 @implementation("avg_pool1d", "avg_pool2d", "avg_pool3d")
