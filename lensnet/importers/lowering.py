@@ -221,6 +221,36 @@ def bracketed(graph: Graph, node: Node) -> bool:
     return True
 
 
+def looked_up(graph: Graph, node: Node) -> None:
+    """Rows of a table at ids that were laid side by side, or cut out of a sequence: rows that are laid so, or cut."""
+    made = _rows(Writer(graph, node), arguments(node)[0], argument(node, 1, "indices"))
+    if name_of(made) == "embedding" and arguments(made)[1] is argument(node, 1, "indices"):
+        graph.erase_node(made)
+        return
+    node.replace_all_uses_with(made)
+    graph.erase_node(node)
+
+
+def _rows(write: Writer, table: Any, ids: Node) -> Node:
+    """Operations that give the rows of a table at `ids`."""
+    name = name_of(ids) if ids.op == "call_function" and ids.meta["val"].dim() == 2 else ""
+    if name in ("cat", "concat") and argument(ids, 1, "dim", 0) in (1, -1):
+        parts = [one for one in arguments(ids)[0] if 0 not in one.meta["val"].shape]
+        return write(ATEN.cat.default, [_rows(write, table, one) for one in parts], 1)
+    if name in ("pad", "constant_pad_nd") and len(arguments(ids)[1]) == 2 and min(arguments(ids)[1]) >= 0:
+        source, value = arguments(ids)[0], argument(ids, 2 + (name == "pad"), "value", 0)
+        sizes = [(len(source.meta["val"]), amount) for amount in arguments(ids)[1]]
+        ends = [write(ATEN.full.default, list(size), int(value or 0)) if size[1] else None for size in sizes]
+        parts = [one for one in (ends[0], source, ends[1]) if one is not None]
+        return write(ATEN.cat.default, [_rows(write, table, one) for one in parts], 1)
+    if name == "slice" and argument(ids, 1, "dim", 0) == 1:
+        rows = _rows(write, table, arguments(ids)[0])
+        if rows.meta["val"].shape[:2] == ids.meta["val"].shape:
+            return rows
+        return write(ATEN.slice.Tensor, rows, 1, *arguments(ids)[2:])
+    return write(ATEN.embedding.default, table, ids)
+
+
 def smaller(graph: Graph, node: Node) -> None:
     """min(a, b) = -max(-a, -b)."""
     write = Writer(graph, node)

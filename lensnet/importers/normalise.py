@@ -23,6 +23,7 @@ from lensnet.importers.lowering import (
     bracketed,
     einsum,
     gated,
+    looked_up,
     recurrence,
     smaller,
     without_places,
@@ -69,6 +70,8 @@ def normalise(graph: Graph) -> None:
             gated(graph, node)
         elif name == "sum":
             averaged(graph, node)
+        elif name == "embedding":
+            looked_up(graph, node)
         elif name == "minimum":
             smaller(graph, node)
         elif name in WITH_PLACES:

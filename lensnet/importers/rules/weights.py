@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
 from lensnet.importers.inputs import light
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS
+from lensnet.importers.layout import CHANNELS, Layout
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.contraction import contracted
@@ -261,7 +262,9 @@ def embedding(mapper: Mapper, node: Node) -> Value:
     table, ids = argument(node, 0, "weight"), argument(node, 1, "indices")
     value = mapper.values.get(ids)
     if isinstance(value, Index) and not value.ids:
-        return Static(node)  # positions or segments that were computed: a table added to every example
+        if (layout := _of_tokens(mapper, ids)) is None:
+            return Static(node)  # positions or segments that were computed: a table added to every example
+        value = Index(layout, ids=True)
     if not isinstance(value, Index) or value.layout is None:
         raise Unmapped("an embedding of something else than token ids")
     rows, units = sizes_of(table)
@@ -288,6 +291,22 @@ def embedding(mapper: Mapper, node: Node) -> Value:
     source = mapper.input
     assert source is not None
     return mapper.add(node, "embedding", parameters, [(source, None)], made, owns=[table])
+
+
+def _of_tokens(mapper: Mapper, ids: Node) -> Layout | None:
+    """How numbers that were computed from the token ids one by one (hashes) are laid out; None for all others."""
+    start = _beginning(ids)
+    begun, given, found = mapper.values.get(start), mapper.captured.inputs.get(start.name), mapper.value_of(ids)
+    if start is not mapper.input or not isinstance(begun, Index) or given is None or found is None:
+        return None
+    if given.is_meta or given.shape != found.shape or found.unique().numel() <= _FEW:
+        return None
+    pairs = torch.stack((given.flatten().cpu(), found.flatten()), 1).unique(dim=0)
+    return begun.layout if len(pairs) == given.unique().numel() else None
+
+
+_FEW = 3
+"""Numbers of so few values are segments, not tokens."""
 
 
 def _beginning(node: Any) -> Any:
