@@ -40,6 +40,10 @@ def einsum(graph: Graph, node: Node) -> bool:
     be written so."""
     text, *operands = arguments(node)
     text, operands = text.replace(" ", ""), list(operands[0] if isinstance(operands[0], list | tuple) else operands)
+    terms = text.split("->")[0].split(",")
+    if text.count("...") == len(terms) + 1:  # axes that all of them have
+        others = {one.meta["val"].dim() - len(term) + 3 for one, term in zip(operands, terms, strict=True)}
+        text = text.replace("...", "αβγδεζηθ"[: max(others)]) if len(others) == 1 else text
     if len(operands) < 2 or "." in text or "->" not in text:
         return False
     inputs, out = text.split("->")
@@ -222,7 +226,7 @@ def bracketed(graph: Graph, node: Node) -> bool:
 
 
 def looked_up(graph: Graph, node: Node) -> None:
-    """Rows of a table at ids that were laid side by side, or cut out of a sequence: rows that are laid so, or cut."""
+    """Rows of a table at ids that were laid side by side: rows that are laid so."""
     made = _rows(Writer(graph, node), arguments(node)[0], argument(node, 1, "indices"))
     if name_of(made) == "embedding" and arguments(made)[1] is argument(node, 1, "indices"):
         graph.erase_node(made)
@@ -243,11 +247,8 @@ def _rows(write: Writer, table: Any, ids: Node) -> Node:
         ends = [write(ATEN.full.default, list(size), int(value or 0)) if size[1] else None for size in sizes]
         parts = [one for one in (ends[0], source, ends[1]) if one is not None]
         return write(ATEN.cat.default, [_rows(write, table, one) for one in parts], 1)
-    if name == "slice" and argument(ids, 1, "dim", 0) == 1:
-        rows = _rows(write, table, arguments(ids)[0])
-        if rows.meta["val"].shape[:2] == ids.meta["val"].shape:
-            return rows
-        return write(ATEN.slice.Tensor, rows, 1, *arguments(ids)[2:])
+    if name == "slice" and arguments(ids)[0].meta["val"].shape == ids.meta["val"].shape:
+        return _rows(write, table, arguments(ids)[0])
     return write(ATEN.embedding.default, table, ids)
 
 

@@ -13,10 +13,11 @@ from lensnet.importers.rules import (
     pools,
     recurrent,
     scan,
+    tables,
     weights,
 )
 
 __all__ = [
     "activations", "attention", "cuts", "experts", "joins", "layout", "merges", "modules", "norms", "pools",
-    "recurrent", "scan", "weights",
+    "recurrent", "scan", "tables", "weights",
 ]  # fmt: skip

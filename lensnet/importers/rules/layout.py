@@ -94,6 +94,8 @@ def rearranged(mapper: Mapper, node: Node, name: str) -> Value:
     assert isinstance(source, Node)
     if name in _SHAPED:
         return _drawn(mapper, node, source, beam, layout)
+    if name == "repeat_interleave" and (repeated := _each_repeated(mapper, node, source, beam)) is not None:
+        return repeated
     return alone(mapper, node, source, beam, layout)
 
 
@@ -102,6 +104,17 @@ def alone(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) 
     if beam.positions == (1,) and len(layout.axes) == 2 < len(beam.layout.axes):
         return mapper.one(node, "pick", {"index": 0}, Beam("", layout, (), beam.channels), source)
     return beam.laid(layout)
+
+
+def _each_repeated(mapper: Mapper, node: Node, source: Node, beam: Beam) -> Beam | None:
+    """Whole positions, each as many times: an interpolation by the nearest; None where something else is repeated."""
+    axis = int(argument(node, 2, "dim")) % len(beam.layout.axes)
+    role = next(iter(beam.layout.roles(axis)), 0 if beam.positions == (1,) else None)
+    if not isinstance(role, int) or beam.layout.axes[axis] not in ((), (Atom(role, beam.positions[role]),)):
+        return None
+    layout = beam.layout.with_axis(axis, role, sizes_of(node)[axis])
+    positions = tuple(layout.sizes[axis] if place == role else n for place, n in enumerate(beam.positions))
+    return mapper.one(node, "resample", dict(named(positions)), Beam("", layout, positions, beam.channels), source)
 
 
 def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam:

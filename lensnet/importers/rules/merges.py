@@ -149,6 +149,8 @@ def mul(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a product without a signal")
     number = mapper.number(other)
     beam = mapper.beam(source)
+    if number is None and not divided and _ones(mapper, other) and sizes_of(node) == beam.layout.sizes:
+        return beam
     if number is None:
         if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
             raise Unmapped("a product with a mask or a larger table")
@@ -162,6 +164,12 @@ def mul(mapper: Mapper, node: Node) -> Value:
         return beam
     owns = [other] if isinstance(other, Node) else []
     return mapper.one(node, "scale", {"factor": float(f"{number:.9g}")}, beam, source, owns=owns)
+
+
+def _ones(mapper: Mapper, mask: Any) -> bool:
+    """Whether a mask that was made of whole numbers hides nothing."""
+    found = mapper.value_of(mask) if isinstance(mapper.values.get(mask), Index) else None
+    return found is not None and bool((found == 1).all())
 
 
 def _gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node, law: TensorLaw) -> Value:
