@@ -227,6 +227,8 @@ def bracketed(graph: Graph, node: Node) -> bool:
 
 def looked_up(graph: Graph, node: Node) -> None:
     """Rows of a table at ids that were laid side by side: rows that are laid so."""
+    if not node.users:  # it was replaced before
+        return
     made = _rows(Writer(graph, node), arguments(node)[0], argument(node, 1, "indices"))
     if name_of(made) == "embedding" and arguments(made)[1] is argument(node, 1, "indices"):
         graph.erase_node(made)

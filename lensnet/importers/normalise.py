@@ -66,12 +66,11 @@ def normalise(graph: Graph) -> None:
             bag(graph, node)
         elif name == "embedding":
             single(graph, node)
+            looked_up(graph, node)
         elif name == "glu":
             gated(graph, node)
         elif name == "sum":
             averaged(graph, node)
-        elif name == "embedding":
-            looked_up(graph, node)
         elif name == "minimum":
             smaller(graph, node)
         elif name in WITH_PLACES:
