@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ _MOST = 1 << 26  # numbers in one tensor
 
 
 class Evaluator:
-    """Evaluates nodes from parameters, constants and the example's whole numbers, each once; gives CPU tensors."""
+    """Evaluates nodes from parameters (`weights` in their place), constants and the example's whole numbers, each once;
+    gives CPU tensors."""
 
-    def __init__(self, captured: Captured) -> None:
-        self.captured = captured
+    def __init__(self, captured: Captured, weights: Mapping[str, Tensor] | None = None) -> None:
+        self.captured, self.weights = captured, weights or {}
         self.known: dict[Node, Any] = {}
 
     def __call__(self, node: Any) -> Tensor | None:
@@ -57,7 +59,7 @@ class Evaluator:
         if node.op == "placeholder":
             owned = self.captured.owned.get(node.name)
             if owned is not None:
-                value: Any = self.captured.parameters[owned].detach()
+                value: Any = self.weights.get(owned, self.captured.parameters[owned]).detach()
                 if value.is_meta:
                     raise ValueError("no values on the meta device")
                 return value

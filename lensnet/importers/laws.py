@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lensnet.network.weights import EXCESS_KURTOSIS, Distribution
+from lensnet.measure.draw import draw_weight, generator
+from lensnet.network.weights import EXCESS_KURTOSIS, Distribution, WeightLaw
 
 _SAMPLE = 1 << 17
 _SIGMAS = 5.0
@@ -79,6 +80,13 @@ def law_of(tensor: Tensor) -> TensorLaw:
         std, known = _known(std, shape, count, kurtosis)
         return TensorLaw("random", mean, std, distribution, known)
     return TensorLaw("random", mean, std, distribution)
+
+
+def draw(law: TensorLaw, like: Tensor, seed: int, name: str) -> Tensor:
+    """Fresh numbers from a law in the shape and type of a tensor."""
+    source = generator(seed, name, "weight")
+    made = draw_weight(WeightLaw(1, 1, law.std**2, law.distribution), tuple(like.shape), source, torch.float32)
+    return (made + law.mean).to(like)
 
 
 def with_biases(laws: dict[str, TensorLaw], parameters: Mapping[str, Tensor]) -> dict[str, TensorLaw]:

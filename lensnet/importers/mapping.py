@@ -44,9 +44,9 @@ class Mapper(Statics):
 
     def __init__(
         self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int = 0,
-        components: Mapping[str, Component] | None = None,
+        components: Mapping[str, Component] | None = None, fresh: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(captured, laws)
+        super().__init__(captured, laws, fresh)
         self.batch_axis = batch_axis
         self.components = dict(components or {})
         self.names = Names()

@@ -9,19 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensnet.importers.laws import TensorLaw
+from lensnet.importers.laws import draw
 from lensnet.importers.model import ImportedModel
 from lensnet.importers.probe import ModelProbe, PortGraph, in_order, out_of_order
 from lensnet.importers.shuffling import shuffled
 from lensnet.importers.untouched import untouched
 from lensnet.measure.device import is_out_of_memory, quiet_state
-from lensnet.measure.draw import draw_weight, generator
 from lensnet.measure.ensemble import Progress
 from lensnet.measure.errors import MeasureError
 from lensnet.measure.passes import cotangent
 from lensnet.measure.statistics import Measurement, SeedStatistics, Shuffled
 from lensnet.network.graph import Network
-from lensnet.network.weights import WeightLaw
 
 
 class ModelBench:
@@ -65,7 +63,7 @@ class ModelBench:
                 if is_buffer or imported.built or law.kind != "random":
                     drawn[id(tensor)] = tensor.detach().clone() if is_buffer else tensor.detach()
                 else:
-                    drawn[id(tensor)] = _draw(law, tensor, seed, name)
+                    drawn[id(tensor)] = draw(law, tensor, seed, name)
             out[name] = drawn[id(tensor)]
         return out
 
@@ -173,9 +171,3 @@ class ModelBench:
 def _shuffled(batch: Tensor, source: torch.Generator) -> Tensor:
     """A bootstrap sample of the examples."""
     return batch[torch.randint(len(batch), (len(batch),), generator=source)]
-
-
-def _draw(law: TensorLaw, like: Tensor, seed: int, name: str) -> Tensor:
-    source = generator(seed, name, "weight")
-    drawn = draw_weight(WeightLaw(1, 1, law.std**2, law.distribution), tuple(like.shape), source, torch.float32)
-    return (drawn + law.mean).to(like)

@@ -66,7 +66,7 @@ def import_model(
     built = weights == "built" or (weights == "auto" and trained(laws, captured.parameters))
     name = name or type(model).__name__
     try:
-        draft = _drawn(captured, laws, components)
+        draft = _drawn(captured, laws, components, fresh=not built)
         spec, network = _written(draft, name, _about(model, captured, built))
     except (Unmapped, SpecError) as error:
         if bad := _not_finite(captured.parameters):
@@ -101,21 +101,22 @@ def _written(draft: Draft, name: str, about: str) -> tuple[dict[str, Any], Netwo
 
 
 def _drawn(
-    captured: Captured, laws: Mapping[str, TensorLaw], components: Mapping[str, Component] | None = None
-) -> Draft:
+    captured: Captured, laws: Mapping[str, TensorLaw], components: Mapping[str, Component] | None = None,
+    fresh: bool = True,
+) -> Draft:  # fmt: skip
     """The network with the examples on the first axis of the input; on the second (torch's default for sequences) where
     that lets more of the model be described."""
     try:
-        first = Mapper(captured, laws, 0, components).run()
+        first = Mapper(captured, laws, 0, components, fresh).run()
     except Unmapped:
         if not any(getattr(value, "ndim", 0) == 3 for value in captured.inputs.values()):
             raise
-        return _second(Mapper(captured, laws, 1, components).run())
+        return _second(Mapper(captured, laws, 1, components, fresh).run())
     shape = getattr(first.input_node.meta.get("val"), "shape", ())
     if len(shape) != 3 or first.input_beam is None or not any("positions" in item.reason for item in first.items):
         return first
     try:
-        second = Mapper(captured, laws, 1, components).run()
+        second = Mapper(captured, laws, 1, components, fresh).run()
     except (Unmapped, AssertionError):
         return first
     return first if _opaque(second) >= _opaque(first) else _second(second)

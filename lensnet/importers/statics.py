@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import copysign, sqrt
 from typing import Any
 
 from torch import Tensor
@@ -13,21 +14,23 @@ from torch.nn import Parameter
 from lensnet.importers.capture import Captured
 from lensnet.importers.constants import Evaluator
 from lensnet.importers.draft import Static, Value
-from lensnet.importers.laws import TensorLaw, law_of
+from lensnet.importers.laws import TensorLaw, draw, law_of
 from lensnet.importers.operations import arguments, felt, name_of, table
 
 _NOISE = {
     "randn_like": TensorLaw("random", 0.0, 1.0, "normal"), "randn": TensorLaw("random", 0.0, 1.0, "normal"),
     "rand_like": TensorLaw("random", 0.5, 12**-0.5, "uniform"), "rand": TensorLaw("random", 0.5, 12**-0.5, "uniform"),
 }  # fmt: skip
+_DRAWS = 64  # of the weights that a factor is computed from
 
 
 class Statics:
-    """`values`: what each node was found to be; `tables`: the parameters that embeddings have read."""
+    """`values`: what each node was found to be; `tables`: the parameters that embeddings have read. `fresh`: whether
+    every draw has weights of its own."""
 
-    def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw]) -> None:
+    def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw], fresh: bool = True) -> None:
         self.captured = captured
-        self.laws = laws
+        self.laws, self.fresh = laws, fresh
         self.values: dict[Node, Value] = {}
         self.tables: list[str] = []
         self.evaluator = Evaluator(captured)
@@ -49,6 +52,21 @@ class Statics:
         if number is None and self.static(value) and (found := self.evaluator(value)) is not None:
             number = float(found.double().square().mean().sqrt())
         return number
+
+    def over_draws(self, node: Any, number: float) -> float:
+        """A factor that is computed from parameters: its root mean square over their draws, with the sign that it has
+        here; `number` where there are none, or the weights are given."""
+        names = {self.captured.owned[one.name] for one in _before(node) if one.name in self.captured.owned}
+        held = {name: self.captured.parameters[name] for name in names}
+        random = [name for name, one in held.items() if isinstance(one, Parameter) and self.laws[name].kind == "random"]
+        if not random or not self.fresh or self.captured.on_meta or self.owner(node) is not None:
+            return number
+        found = []
+        for seed in range(_DRAWS):
+            weights = {name: draw(self.laws[name], held[name], seed, name) for name in random}
+            found.append(Evaluator(self.captured, weights)(node))
+        squares = [float(value) ** 2 for value in found if value is not None]
+        return copysign(sqrt(sum(squares) / len(squares)), number) if squares else number
 
     def law(self, node: Any) -> TensorLaw:
         """The law of a static tensor: of its parameter, or read off its value."""
@@ -108,3 +126,14 @@ class Statics:
     def value_of(self, node: Any) -> Tensor | None:
         """A static tensor in numbers; None on the meta device."""
         return self.evaluator(node)
+
+
+def _before(node: Node) -> set[Node]:
+    """A node and all that it is made of."""
+    seen, todo = set[Node](), [node]
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            todo += here.all_input_nodes
+    return seen

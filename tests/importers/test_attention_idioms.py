@@ -58,6 +58,24 @@ class Sunk(nn.Module):
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 
 
+class Differential(nn.Module):
+    """Two maps of attention of the same values, one taken from the other by a factor that is made of weights."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(200, width), nn.Linear(width // 2, width)
+        self.qk, self.v = nn.Linear(width, 2 * width), nn.Linear(width, width // 2)
+        self.one, self.two = (nn.Parameter(torch.randn(16) * 0.3) for _ in range(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        q, k = self.qk(x).view(*x.shape[:2], 2, 4, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(x).view(*x.shape[:2], 2, -1).transpose(1, 2).repeat(1, 2, 1, 1)
+        first, second = F.scaled_dot_product_attention(q, k, v, is_causal=True).chunk(2, 1)
+        made = first - (self.one * self.two).sum().exp() * second
+        return self.out(made.transpose(1, 2).flatten(2))
+
+
 class Bent(nn.Module):
     """An activation in two pieces, written out."""
 
@@ -120,6 +138,16 @@ def test_a_sink_is_a_parameter_of_attention() -> None:
     (attend,) = (item for item in found.imported.draft.items if item.component == "attend")
     assert attend.parameters["causal"] and attend.parameters["sink"] == pytest.approx(math.exp(1.25), rel=1e-5)
     assert attend.parameters["sink_std"] == pytest.approx(0.4910, rel=1e-3)
+
+
+def test_differential_attention_and_a_factor_made_of_weights() -> None:
+    """E exp(2 sum a b) over the draws, not what it is in one: (1 - 4 Var a Var b)^(-n/2) for Gaussian a and b."""
+    found = _checked(Differential(), IDS)
+    assert found.imported is not None
+    (scale,) = (item for item in found.imported.draft.items if item.component == "scale")
+    first, second = (found.imported.laws[name].std for name in ("one", "two"))
+    law = (1 - 4 * first**2 * second**2) ** -8.0
+    assert scale.parameters["factor"] ** 2 == pytest.approx(law, rel=0.35)  # of 64 draws of what scatters by its size
 
 
 def test_an_activation_in_pieces_is_a_function() -> None:

@@ -138,9 +138,10 @@ def _attend(
 ) -> Value:  # fmt: skip
     crossed = _crossed(mapper.beam(value))
     query, key, last = (_exchanged(mapper, node, one) for one in (query, key, _Tap(value, mapper.beam(value))))
-    value = last.node
-    q, k, v = query.seen, key.seen, mapper.beam(value)
+    q, k = query.seen, key.seen
     heads, key_heads, windows = _heads(q), _heads(k), _windows(q)
+    value = _for_all(mapper, node, last.node, key_heads)
+    v = mapper.beam(value)
     if _heads(v) != key_heads or q.layout.sizes[-1] != k.layout.sizes[-1]:
         raise Unmapped("attention whose heads have different widths")
     if _windows(k) != _windows(v) or windows.count != _windows(k).count:
@@ -161,6 +162,23 @@ def _attend(
         made = made.laid(made.layout.reshaped(tuple(node.meta["val"].shape)))
     taps = [(one.node, mapper.beam(one.node)) for one in (query, key)]
     return mapper.add(node, "attend", parameters | (more or {}), [*taps, (value, v)], made, owns=owns)
+
+
+def _for_all(mapper: Mapper, node: Node, value: Node, heads: int) -> Node:
+    """Values that are repeated so that there are as many heads of them as of the keys (differential attention), as
+    heads of their own."""
+    beam = mapper.beam(value)
+    times = heads // max(_heads(beam), 1)
+    copies = [(place, atom) for place, axis in enumerate(beam.layout.axes) for atom in axis if atom.role == COPIES]
+    if times < 2 or not copies or copies[0][1].size != times:
+        return value
+    place, first = copies[0]
+    axis = tuple(Atom(CHANNELS, times, beam.channels) if one is first else one for one in beam.layout.axes[place])
+    made = Beam("", Layout((*beam.layout.axes[:place], axis, *beam.layout.axes[place + 1 :])), beam.positions,
+                beam.channels * times)  # fmt: skip
+    here = mapper.between(node, value)
+    mapper.values[here] = mapper.add(here, "tile", {"times": times, "compared": True}, [(value, beam)], made)
+    return here
 
 
 def _crossed(beam: Beam) -> bool:

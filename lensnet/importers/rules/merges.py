@@ -151,6 +151,8 @@ def mul(mapper: Mapper, node: Node) -> Value:
     beam = mapper.beam(source)
     if number is None and not divided and _ones(mapper, other) and sizes_of(node) == beam.layout.sizes:
         return beam
+    if number is not None and isinstance(other, Node) and not divided:
+        number = mapper.over_draws(other, number)
     if number is None:
         if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
             raise Unmapped("a product with a mask or a larger table")
