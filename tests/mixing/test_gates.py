@@ -104,7 +104,29 @@ def test_shares_by_sigmoids_against_draws(count: int, kept: int, whole: bool) ->
     made = shares(ratings)
     slopes = torch.vmap(torch.func.jacrev(shares))(ratings)
     measured = made.sum(-1), made.square().sum(-1), slopes.square().sum((-1, -2))
-    given = (np.array(0.3), np.array(1.44), *(np.array(float(one)) for one in (count, kept, whole, 1, 1)))
+    given = (np.array(0.3), np.array(1.44), *(np.array(float(one)) for one in (count, kept, whole, 1, 0, 1)))
+    for function, values in zip((share_sum, share_square_sum, share_jacobian), measured, strict=True):
+        error = 4 * float(values.std()) / len(values) ** 0.5 + 0.01 * float(values.mean())
+        assert abs(float(function(*given)) - float(values.mean())) <= error, function.__name__
+
+
+def test_shares_of_a_sparsemixer_against_draws() -> None:
+    """The best of three with those near it, by their definition written out for one row, and its own derivatives."""
+    import torch
+
+    from lensnet.algebra.mixing.top_k_gates import share_jacobian, share_square_sum, share_sum
+
+    near, count = 0.5, 3
+    ratings = 1.2 * torch.randn(4096, count, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+
+    def share(x: torch.Tensor) -> torch.Tensor:
+        best = x.max()
+        meet = (best - x) / torch.maximum(x.abs(), best) <= near
+        return torch.where(x == best, torch.where(meet, x.exp(), 0.0) / torch.where(meet, x.exp(), 0.0).sum(), 0.0)
+
+    made, slopes = torch.vmap(share)(ratings), torch.vmap(torch.func.jacrev(share))(ratings)
+    measured = made.sum(-1), made.square().sum(-1), slopes.square().sum((-1, -2))
+    given = (np.array(0.0), np.array(1.44), *(np.array(float(one)) for one in (count, 1, 0, 0, near, 1)))
     for function, values in zip((share_sum, share_square_sum, share_jacobian), measured, strict=True):
         error = 4 * float(values.std()) / len(values) ** 0.5 + 0.01 * float(values.mean())
         assert abs(float(function(*given)) - float(values.mean())) <= error, function.__name__

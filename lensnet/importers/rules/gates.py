@@ -15,11 +15,13 @@ from lensnet.importers.layout import CHANNELS
 from lensnet.importers.patterns.experts import Mixture
 from lensnet.importers.rerun import before, run
 from lensnet.importers.rulebook import rule
+from lensnet.measure.layers.experts import sparsemixer
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
 
 _ATEN = torch.ops.aten
+_NEAR = (0.02, 0.002, 0.01, 0.04, 0.1, 0.2)  # twice the jitter of people's sparsemixers
 
 
 def gate_of(mapper: Mapper, found: Mixture) -> dict[str, Any]:
@@ -73,6 +75,9 @@ def _like_known(ratings: Tensor, shares: Tensor) -> dict[str, Any]:
             out |= {"factor": float(f"{factor:.6g}")} if abs(factor - 1) > 1e-4 else {}
             best = ratings >= ratings.topk(kept, -1).values[..., -1:]
             return out if bool((best == used).all()) else out | {"grouped": True}
+    for near in _NEAR:
+        if torch.allclose(shares, sparsemixer(ratings, kept, near), rtol=1e-4, atol=1e-5):
+            return {"active": kept, "score": "sparsemixer", "renormalize": False, "near": near}
     return {}
 
 

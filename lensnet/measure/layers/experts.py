@@ -62,12 +62,27 @@ class TopKGate(nn.Module):
         self.axis, self.active = node.shapes_in[0].channel_axis, int(node.parameters["active"])
         self.soft, self.whole = node.parameters["score"] == "softmax", bool(node.parameters["renormalize"])
         self.factor = float(node.parameters["factor"])
+        self.near = float(node.parameters["near"]) if node.parameters["score"] == "sparsemixer" else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.near:
+            return self.factor * sparsemixer(x.movedim(self.axis, -1), self.active, self.near).movedim(-1, self.axis)
         score = x.softmax(self.axis) if self.soft else x.sigmoid()
         lowest = x.topk(self.active, dim=self.axis).values.narrow(self.axis, self.active - 1, 1)
         share = torch.where(x >= lowest, score, torch.zeros_like(score))
         return self.factor * (share / share.sum(self.axis, keepdim=True) if self.whole else share)
+
+
+def sparsemixer(ratings: Tensor, active: int, near: float) -> Tensor:
+    """Shares of the best of the last axis in turn: each in a softmax with what is left and no further away than `near`
+    times the larger of the two (Liu et al. 2024, without noise)."""
+    left, out = ratings, torch.zeros_like(ratings)
+    for _ in range(active):
+        best, place = left.max(-1, keepdim=True)
+        away = (best - ratings) / torch.maximum(ratings.abs(), best) > near
+        share = left.masked_fill(away, float("-inf")).softmax(-1).gather(-1, place)
+        out, left = out.scatter(-1, place, share), left.scatter(-1, place, float("-inf"))
+    return out
 
 
 @implementation("top_k_gate")
