@@ -65,7 +65,8 @@ class Counted:
 
     def _light(self, node: Node, one: Node) -> None:
         mapper = self.mapper
-        assert mapper.input is not None
+        if mapper.batch_axis is None or mapper.input is None:
+            return
         sizes, examples = sizes_of(one), int(mapper.input.meta["val"].shape[mapper.batch_axis])
         if not sizes or sizes[0] != examples:
             return

@@ -27,7 +27,7 @@ def placeholder(mapper: Mapper, node: Node) -> Value:
         mapper.input = node
     if not value.is_floating_point():
         roles: list[Any] = [None] * len(sizes)
-        if sizes:
+        if sizes and mapper.batch_axis is not None:
             roles[min(mapper.batch_axis, len(sizes) - 1)] = EXAMPLES
         for place, axis in enumerate(axis for axis in range(len(sizes)) if roles[axis] is None):
             roles[axis] = place
@@ -125,7 +125,10 @@ def _read(name: str, layout: Layout, sizes: Sequence[int]) -> tuple[int, list[in
     early = name.startswith("conv") or name in ("batch_norm", "im2col")
     place = 1 if early else len(layout.axes) - 1
     seen = [atom for axis in layout.axes[place : place + 1] for atom in axis]
-    if any(not isinstance(atom.role, int) or atom.size != sizes[atom.role] for atom in seen) or len(seen) > 1:
+    if len(seen) > 1:  # a patch: its channels are the one axis that is there as a whole
+        seen = [atom for atom in seen if isinstance(atom.role, int) and atom.size == sizes[atom.role]]
+        return (int(seen[0].role), [a for a in range(1, len(sizes)) if a != seen[0].role]) if len(seen) == 1 else None
+    if any(not isinstance(atom.role, int) or atom.size != sizes[atom.role] for atom in seen):
         return None
     if not seen and not (name.startswith("conv") and len(layout.axes) == len(sizes) + 1):
         return None
@@ -152,13 +155,15 @@ def _image(node: Node) -> bool:
     return False
 
 
-def beam_of(batch_axis: int, path: str, sizes: Sequence[int], image: bool) -> Beam:
-    """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W), (N, C, D, H, W)."""
+def beam_of(batch_axis: int | None, path: str, sizes: Sequence[int], image: bool) -> Beam:
+    """A tensor read by its rank: (N, C), (N, T, C), (N, C, H, W), (N, C, D, H, W); without an axis of examples
+    (`batch_axis` None) the places of a single one: (T, C)."""
     rank = len(sizes)
     if not 2 <= rank <= 5:
         raise Unmapped(f"a tensor of {rank} axes; signals are (N, C), (N, T, C), (N, C, H, W) or (N, C, D, H, W)")
     roles: list[Any] = [None] * rank
-    roles[batch_axis if rank > 2 else 0] = EXAMPLES
+    if batch_axis is not None:
+        roles[batch_axis if rank > 2 else 0] = EXAMPLES
     rest = [axis for axis in range(rank) if roles[axis] is None]
     channel = rest[0] if image else rest[-1]
     roles[channel] = CHANNELS

@@ -39,11 +39,11 @@ from lensnet.importers.statics import Statics
 
 
 class Mapper(Statics):
-    """One walk through a captured graph. `laws`: the law of every parameter and buffer by name. `components`: those
-    beside the catalogue's, whose `matches:` come first."""
+    """One walk through a captured graph. `laws`: the law of every parameter and buffer by name. `batch_axis`: where the
+    examples lie, None for a single one without an axis. `components`: those whose `matches:` come first."""
 
     def __init__(
-        self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int = 0,
+        self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int | None = 0,
         components: Mapping[str, Component] | None = None, fresh: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(captured, laws, fresh)

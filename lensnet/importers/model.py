@@ -104,27 +104,41 @@ def _drawn(
     captured: Captured, laws: Mapping[str, TensorLaw], components: Mapping[str, Component] | None = None,
     fresh: bool = True,
 ) -> Draft:  # fmt: skip
-    """The network with the examples on the first axis of the input; on the second (torch's default for sequences) where
-    that lets more of the model be described."""
-    try:
-        first = Mapper(captured, laws, 0, components, fresh).run()
-    except Unmapped:
-        if not any(getattr(value, "ndim", 0) == 3 for value in captured.inputs.values()):
-            raise
-        return _second(Mapper(captured, laws, 1, components, fresh).run())
-    shape = getattr(first.input_node.meta.get("val"), "shape", ())
-    if len(shape) != 3 or first.input_beam is None or not any("positions" in item.reason for item in first.items):
-        return first
-    try:
-        second = Mapper(captured, laws, 1, components, fresh).run()
-    except (Unmapped, AssertionError):
-        return first
-    return first if _opaque(second) >= _opaque(first) else _second(second)
+    """The network with the examples on the first axis of the input; on the second (torch's default for sequences), or
+    with a single example that has no axis (packed patches), where that lets more of the model be described."""
+
+    def read(axis: int | None, said: str) -> Draft:
+        draft = Mapper(captured, laws, axis, components, fresh).run()
+        draft.notes += [said] if said else []
+        return draft
+
+    ranks = {value.ndim for value in captured.inputs.values() if torch.is_tensor(value) and value.is_floating_point()}
+    best, last, first = None, None, None
+    for axis, rank, said in _READINGS:
+        if rank and rank not in ranks:
+            continue
+        last = axis, said
+        try:
+            draft = read(*last)
+        except (Unmapped, AssertionError) as error:
+            first = first or error
+            continue
+        if best is None or _opaque(draft) < _opaque(best[0]):
+            best = draft, last
+        if not any("positions" in item.reason or "tokens" in item.reason for item in best[0].items):
+            break
+    if best is None:
+        assert first is not None
+        raise first
+    return best[0] if best[1] == last else read(*best[1])  # a walk rewrites the graph: the last one has to be this
 
 
-def _second(draft: Draft) -> Draft:
-    draft.notes.append("the examples are taken to lie along the second axis of the input")
-    return draft
+_READINGS: tuple[tuple[int | None, int, str], ...] = (
+    (0, 0, ""),
+    (1, 3, "the examples are taken to lie along the second axis of the input"),
+    (None, 2, "the input is taken as the places of a single example"),
+)
+"""Axis of the examples, rank of a float input that may be read so, and what is said of it."""
 
 
 def _opaque(draft: Draft) -> int:

@@ -60,6 +60,8 @@ def normalise(graph: Graph) -> None:
             einsum(graph, node)
         elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             recurrence(graph, node)
+        elif name == "broadcast_tensors":
+            _expanded(graph, node)
         elif name in CELLS:
             cell(graph, node)
         elif name == "embedding_bag":
@@ -104,6 +106,21 @@ def _apart(graph: Graph, node: Node, name: str) -> None:
         user.replace_all_uses_with(made)
         graph.erase_node(user)
     graph.erase_node(node)
+
+
+def _expanded(graph: Graph, node: Node) -> None:
+    """broadcast_tensors(xs)[i] becomes xs[i].expand(...)."""
+    sources = arguments(node)[0] if isinstance(arguments(node)[0], list | tuple) else arguments(node)
+    for user in list(node.users):
+        if user.target is operator.getitem:
+            size = [int(n) for n in user.meta["val"].shape]
+            with graph.inserting_before(user):
+                made = graph.call_function(_ATEN.expand.default, (sources[int(arguments(user)[1])], size))
+            made.meta = dict(user.meta)
+            user.replace_all_uses_with(made)
+            graph.erase_node(user)
+    if not node.users:
+        graph.erase_node(node)
 
 
 def _reordered(node: Node) -> None:

@@ -49,14 +49,15 @@ def opaque(mapper: Mapper, node: Node, reason: str) -> Value:
         return Lost(tuple(sources), reason, tuple(operations))
 
 
-def _guess(batch_axis: int, node: Node, beams: Sequence[Beam]) -> Beam:
+def _guess(batch_axis: int | None, node: Node, beams: Sequence[Beam]) -> Beam:
     """How an unknown operation's value is laid out: as one of its inputs of the same shape, else by rank."""
     sizes = sizes_of(node)
     examples = beams[0].layout.size_of(EXAMPLES)
     for beam in beams:
         if beam.layout.sizes == sizes:
             return beam
-    if len(sizes) < 2 or sizes[batch_axis if len(sizes) > 2 else 0] != examples:
+    first = 0 if batch_axis is None or len(sizes) == 2 else batch_axis
+    if len(sizes) < 2 or (batch_axis is not None and sizes[first] != examples):
         raise Unmapped("a shape that does not begin with the examples")
     for beam in beams:
         if beam.layout.sizes[:-1] == sizes[:-1] and beam.layout.roles(-1) <= {CHANNELS}:

@@ -73,7 +73,7 @@ class Statics:
         owner = self.owner(node)
         if owner is not None and owner in self.laws:
             law, drawn = self.laws[owner], isinstance(self.captured.parameters.get(owner), Parameter)
-            value = None if drawn or law.kind != "random" else self.evaluator(node)
+            value = None if drawn or law.kind == "constant" else self.evaluator(node)
             if value is not None:  # a buffer is not drawn again: its numbers are what they are
                 return replace(law, mean=float(value.double().mean()), std=float(value.double().std(correction=0)))
             return law

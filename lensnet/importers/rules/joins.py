@@ -31,7 +31,8 @@ def cat(mapper: Mapper, node: Node) -> Value:
     if len(signals) == len(parts):
         parts = [_tiled(mapper, node, one, parts) for one in parts]
         beams = [mapper.beam(one) for one in parts]
-        if all(beam.layout.roles(axis) <= {CHANNELS} for beam in beams) and beams[0].layout.roles(axis):
+        lone = all(not beam.positions and beam.channels == 1 for beam in beams)
+        if all(beam.layout.roles(axis) <= {CHANNELS} for beam in beams) and (beams[0].layout.roles(axis) or lone):
             return _channels(mapper, node, parts, beams, axis)
         return _positions(mapper, node, parts, axis)
     if len(signals) == 1 and parts[-1] is signals[0]:

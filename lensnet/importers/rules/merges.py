@@ -16,7 +16,7 @@ from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import defined
 from lensnet.importers.rules.layout import as_grid, turned
-from lensnet.importers.rules.spreading import broadcast, spread_like
+from lensnet.importers.rules.spreading import broadcast, spread_like, wider
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -45,8 +45,14 @@ def add(mapper: Mapper, node: Node) -> Value:
             f"{'x' if sign == 1 else '-x'} + {shift!r}" if shift >= 0 else f"{'x' if sign == 1 else '-x'} - {-shift!r}"
         )
         return defined(mapper, node, source, "shift", text)
+    if mapper.static(other) and sizes_of(node) != mapper.beam(source).layout.sizes:
+        other = wider(mapper, node, other, mapper.beam(source))
+        return _sum(mapper, node, *((source, other) if signals[0] else (other, source)), alpha)
     if sign != 1:
-        raise Unmapped("a signal taken from a table")
+        beam = mapper.beam(source)
+        here = mapper.before(node, torch.ops.aten.mul.Tensor, (source, sign))
+        mapper.values[here] = mapper.one(here, "scale", {"factor": sign}, beam, source)
+        node.target, node.args, node.kwargs, source = torch.ops.aten.add.Tensor, (other, here), {}, here
     return _table(mapper, node, source, other)
 
 
@@ -153,6 +159,8 @@ def mul(mapper: Mapper, node: Node) -> Value:
         return beam
     if number is not None and isinstance(other, Node) and not divided:
         number = mapper.over_draws(other, number)
+    if number is None and mapper.static(other) and not divided and sizes_of(node) != beam.layout.sizes:
+        return _product(mapper, node, source, wider(mapper, node, other, beam))
     if number is None:
         if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
             raise Unmapped("a product with a mask or a larger table")

@@ -13,6 +13,7 @@ from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import module_name
 from lensnet.importers.rules.layout import turned
+from lensnet.importers.rules.patches import windowed
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
@@ -37,9 +38,8 @@ def _over_channels(mapper: Mapper, source: Any, shape: Any) -> Beam:
 
 @rule("layer_norm")
 def layer_norm(mapper: Mapper, node: Node) -> Value:
-    source, shape = arguments(node)[0], argument(node, 1, "normalized_shape")
-    beam = mapper.beam(source)
-    assert isinstance(source, Node)
+    source, beam = windowed(mapper, node, arguments(node)[0])
+    shape = argument(node, 1, "normalized_shape")
     weight, bias = argument(node, 2, "weight"), argument(node, 3, "bias")
     if len(shape) == 1 and beam.channels != shape[0] == beam.layout.sizes[-1]:
         parameters = {"eps": argument(node, 4, "eps", 1e-5), **_affine(mapper, weight, bias)}
@@ -51,14 +51,13 @@ def layer_norm(mapper: Mapper, node: Node) -> Value:
 
 @rule("rms_norm")
 def rms_norm(mapper: Mapper, node: Node) -> Value:
-    source, shape = arguments(node)[0], argument(node, 1, "normalized_shape")
+    source, shape = windowed(mapper, node, arguments(node)[0])[0], argument(node, 1, "normalized_shape")
     weight, eps = argument(node, 2, "weight"), argument(node, 3, "eps")
     eps = 1.1920929e-07 if eps is None else eps
     if len(shape) == 1 and mapper.beam(source).channels != shape[0] == mapper.beam(source).layout.sizes[-1]:
         parameters = {"eps": eps, **_affine(mapper, weight, None)}
         return _per_head(mapper, node, source, mapper.beam(source), -1, parameters, False, [weight])
     beam = _over_channels(mapper, source, shape)
-    assert isinstance(source, Node)
     return mapper.one(node, "rmsnorm", {"eps": eps, **_affine(mapper, weight, None)}, beam, source, owns=[weight])
 
 

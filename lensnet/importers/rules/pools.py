@@ -13,7 +13,7 @@ from lensnet.importers.inputs import named
 from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.rulebook import rule
-from lensnet.importers.rules.layout import as_grid, regridded
+from lensnet.importers.rules.layout import alone, as_grid, regridded
 from lensnet.importers.rules.windows import ground
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def mean(mapper: Mapper, node: Node) -> Value:
     layout = beam.layout.without(places, keep)
     roles = {atom.role for place in places for atom in beam.layout.axes[place]}
     if not roles:
-        return beam.laid(layout)
+        return alone(mapper, node, source, beam, layout)
     if roles == {CHANNELS} and beam.layout.without(places, True).channels == 1:
         return mapper.one(node, "channel_mean", {}, Beam("", layout, beam.positions, 1), source)
     if not all(isinstance(role, int) for role in roles):

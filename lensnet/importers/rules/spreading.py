@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Unmapped
-from lensnet.importers.inputs import named
+from lensnet.importers.draft import Beam, Static, Unmapped
+from lensnet.importers.inputs import lit, named
 from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Axis, Layout
 from lensnet.importers.operations import name_of
 
@@ -40,6 +40,34 @@ def spread_like(mapper: Mapper, node: Node, source: Node, beam: Beam, other: Bea
     return made
 
 
+def wider(mapper: Mapper, node: Node, table: Node, beam: Beam) -> Node:
+    """A tensor that depends on no input, as a light at places that a signal without places of its own meets there; the
+    node of it. Raises Unmapped where the signal has places, or the table is no picture of its channels."""
+    sizes, layout = [int(n) for n in table.meta["val"].shape], beam.layout
+    sizes = [1] * (len(layout.axes) - len(sizes)) + sizes
+    if len(sizes) != len(layout.axes) or any(n > 1 for n in beam.positions):
+        raise Unmapped("a table that is larger than the signal")
+    axes: list[Axis] = []
+    positions: list[int] = []
+    for mine, size in zip(layout.axes, sizes, strict=True):
+        if not mine and size > 1:
+            positions.append(size)
+            axes.append((Atom(len(positions) - 1, size),))
+        elif {atom.role for atom in mine} == {EXAMPLES}:
+            axes.append(mine)
+        elif size == layout.sizes[len(axes)]:
+            axes.append(mine)
+        else:
+            raise Unmapped("a table that is larger than the signal")
+    made = Layout(tuple(axes))
+    if made.channels != beam.channels:
+        raise Unmapped("a table that is larger than the signal")
+    whole = mapper.before(node, torch.ops.aten.expand.default, (table, list(made.sizes)))
+    mapper.values[whole] = Static(whole)
+    node.replace_input_with(table, whole)
+    return lit(mapper, node, whole, made, tuple(positions))
+
+
 def _plain(layout: Layout, rank: int) -> tuple[Axis, ...]:
     """The axes of a tensor broadcast to `rank` axes, expansions left out."""
     axes = tuple(tuple(atom for atom in axis if atom.role != COPIES) for axis in layout.axes)
@@ -69,6 +97,8 @@ def _joint(node: Node, a: Beam, b: Beam, rank: int) -> Beam:
 
 
 def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
+    if beam.channels == 1 < target.channels:
+        source, beam = _tiled(mapper, node, source, beam, target)
     if beam.layout.like(target.layout) and beam.positions == target.positions:
         return source, beam
     grid = [1] * len(target.positions)
@@ -103,6 +133,20 @@ def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) 
     made = Beam("", target.layout, target.positions, target.channels)
     name = mapper.name_for(node, "spread")
     return wide, mapper.one(wide, "resample", dict(named(target.positions)), made, here, name=name)
+
+
+def _tiled(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
+    """One number that meets all channels, as that many alike."""
+    axes, rank = target.layout.axes_of(CHANNELS), len(target.layout.axes)
+    if len(axes) != 1 or len(beam.layout.axes) != rank or beam.layout.axes[axes[0]] or beam.layout.copies > 1:
+        return source, beam
+    if target.layout.roles(axes[0]) != {CHANNELS}:
+        return source, beam
+    layout = beam.layout.with_axis(axes[0], CHANNELS, target.channels)
+    here = mapper.before(node, torch.ops.aten.expand.default, (source, list(layout.sizes)))
+    made = Beam("", layout, beam.positions, target.channels)
+    name = mapper.name_for(node, "tile")
+    return here, mapper.one(here, "tile", {"times": target.channels}, made, source, name=name)
 
 
 def _copied(axis: Axis, size: int) -> Axis:

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Static, Unmapped, Value, sizes_of
 from lensnet.importers.inputs import light
-from lensnet.importers.layout import CHANNELS, Layout
+from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
 from lensnet.importers.operations import argument
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.weights import short
@@ -24,8 +24,10 @@ def embedding(mapper: Mapper, node: Node) -> Value:
     table, ids = argument(node, 0, "weight"), argument(node, 1, "indices")
     value = mapper.values.get(ids)
     if isinstance(value, Index) and not value.ids:
-        if (layout := _of_tokens(mapper, ids)) is None:
+        layout = _of_tokens(mapper, ids)
+        if layout is None and not _different(mapper, ids):
             return Static(node)  # positions or segments that were computed: a table added to every example
+        layout = layout or Layout.of([EXAMPLES, 0], sizes_of(ids))
         value = Index(layout, ids=True)
     if not isinstance(value, Index) or value.layout is None:
         raise Unmapped("an embedding of something else than token ids")
@@ -41,17 +43,16 @@ def embedding(mapper: Mapper, node: Node) -> Value:
     law = mapper.law(table)
     std = sqrt(law.second_moment) if law.kind != "unknown" else 1.0
     made = Beam("", layout, positions, units)
-    if _beginning(ids) is not mapper.input:
+    first, source = _beginning(ids), mapper.input
+    if first is source and not mapper.vocabulary:
+        mapper.vocabulary = rows
+    if source is None or first is not source or sizes_of(first) not in (sizes_of(ids), sizes_of(ids)[:1]):
         return light(mapper, node, made, 0.0, short(std), owns=[table])
     parameters: dict[str, Any] = {"units": units, "std": short(std)}
     if law.kind == "random" and law.distribution != "normal":
         parameters["init"] = law.distribution if law.distribution != "orthogonal" else "normal"
-    if not mapper.vocabulary:
-        mapper.vocabulary = rows
-    elif mapper.vocabulary != rows:
+    if mapper.vocabulary != rows:
         parameters["vocabulary"] = rows
-    source = mapper.input
-    assert source is not None
     return mapper.add(node, "embedding", parameters, [(source, None)], made, owns=[table])
 
 
@@ -69,6 +70,18 @@ def _of_tokens(mapper: Mapper, ids: Node) -> Layout | None:
 
 _FEW = 3
 """Numbers of so few values are segments, not tokens."""
+
+
+def _different(mapper: Mapper, ids: Any) -> bool:
+    """Whether ids that were computed from those of the call are others in every example. Raises Unmapped where a signal
+    chose them."""
+    found = mapper.value_of(ids)
+    if found is None and not mapper.captured.on_meta:
+        raise Unmapped("a table that is looked up at places which the signal chooses")
+    if found is None or found.dim() != 2 or mapper.batch_axis != 0 or mapper.input is None:
+        return False
+    many = found.unique().numel() > _FEW
+    return many and len(found) == sizes_of(mapper.input)[0] and bool((found != found[:1]).any())
 
 
 def _beginning(node: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Operations with weight matrices: dense layers, convolutions, embeddings."""
+"""Operations with weight matrices: dense layers and convolutions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.contraction import contracted
 from lensnet.importers.rules.layout import as_grid
+from lensnet.importers.rules.patches import windowed
 from lensnet.importers.rules.windows import ground
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, trans
         raise Unmapped("weights that depend on the input")
     if bias is not None and not mapper.static(bias):
         raise Unmapped("a bias that depends on the input")
-    beam = mapper.beam(source)
+    source, beam = windowed(mapper, node, source)
     rows = sizes_of(weight)
     fan_in, units = (rows[0], rows[1]) if transposed else (rows[1], rows[0])
     last = beam.layout.axes[-1]
@@ -163,8 +164,10 @@ def conv(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a convolution whose weights depend on the input, or over more than three axes")
     source = arguments(node)[0]
     assert isinstance(source, Node)
-    if not mapper.beam(source).positions and set(sizes[2:]) == {1} and groups == 1:
-        return _after_pool(mapper, node, source, weight, bias)
+    if groups == 1 and _covered(mapper.beam(source), sizes) and set(_each(padding, rank)) <= {0, "valid"}:
+        return _whole(mapper, node, source, weight, bias)
+    if rank == 2 and (made := _along_tokens(mapper, node, source, weight, bias)) is not None:
+        return made
     under = ground(mapper, node, source, tuple(range(2, 2 + rank)))
     beam = under.beam
     if not beam.layout.roles(1) <= {CHANNELS} or beam.channels != sizes[1] * groups:
@@ -203,16 +206,52 @@ def _centred(mapper: Mapper, weight: Any) -> dict[str, bool]:
     return {"centred": True} if bool((rows.mean(1).abs() < 1e-4 * rows.std(1)).all()) else {}
 
 
-def _after_pool(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:
-    """A 1x1 convolution where no positions are left: a dense layer."""
-    beam = mapper.beam(source)
-    units, inputs = sizes_of(weight)[:2]
-    if inputs != beam.channels or not beam.layout.roles(1) <= {CHANNELS}:
-        raise Unmapped("a convolution whose second axis is not the channels")
+def _covered(beam: Beam, sizes: tuple[int, ...]) -> bool:
+    """Whether a kernel is as large as what lies along its axes, and all of that are the channels of one place."""
+    axes = range(1, len(sizes))
+    channels = all(beam.layout.roles(axis) <= {CHANNELS} for axis in axes)
+    return channels and beam.layout.sizes[2:] == sizes[2:] and prod(sizes[1:]) == beam.channels
+
+
+def _whole(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:
+    """A convolution that sees everything at once, behind a pool or over patches that were cut before: a dense layer."""
+    beam, sizes = mapper.beam(source), sizes_of(weight)
     laws = mapper.law(weight), None if bias is None else mapper.law(bias)
-    made = Beam("", beam.layout.with_axis(1, CHANNELS, units), (), units)
-    parameters = {"units": units, **initial(*laws, inputs)}
+    layout = beam.layout.with_axis(1, CHANNELS, sizes[0])
+    for axis in range(2, len(sizes)):
+        layout = layout.with_axis(axis, None, 1)
+    parameters = {"units": sizes[0], **initial(*laws, prod(sizes[1:]))}
+    made = Beam("", layout, beam.positions, sizes[0])
     return mapper.one(node, "linear", parameters, made, source, owns=[weight, bias])
+
+
+def _along_tokens(mapper: Mapper, node: Node, source: Node, weight: Any, bias: Any) -> Value:
+    """A convolution over a sequence that is read as a picture of one colour, whose filters are as wide as its channels:
+    one along the tokens. None where it is anything else."""
+    beam, sizes = mapper.beam(source), sizes_of(weight)
+    stride, padding, dilation = (
+        _each(argument(node, 3 + place, name, default), 2)
+        for place, (name, default) in enumerate((("stride", 1), ("padding", 0), ("dilation", 1)))
+    )
+    layout = beam.layout
+    if len(beam.positions) != 1 or sizes[1] != 1 or layout.axes[1] or "same" in padding:
+        return None
+    for along, across in ((2, 3), (3, 2)):
+        whole = layout.roles(across) == {CHANNELS} and layout.roles(along) == {0}
+        if whole and sizes[across] == beam.channels == layout.sizes[across]:
+            if padding[across - 2] not in (0, "valid"):
+                return None
+            place, out = along - 2, sizes_of(node)[along]
+            given = {"stride": stride[place], "padding": padding[place], "dilation": dilation[place]}
+            laws = mapper.law(weight), None if bias is None else mapper.law(bias)
+            made = layout.with_axis(1, CHANNELS, sizes[0]).with_axis(along, 0, out).with_axis(across, None, 1)
+            parameters = {"filters": sizes[0], "kernel": sizes[along], **initial(*laws, prod(sizes[1:]))}
+            parameters |= {key: n for key, n in given.items() if n not in (0, "valid") and (key, n) not in _USUAL}
+            return mapper.one(node, "conv1d", parameters, Beam("", made, (out,), sizes[0]), source, owns=[weight, bias])
+    return None
+
+
+_USUAL = (("stride", 1), ("dilation", 1))
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -245,9 +284,10 @@ def conv_transpose(mapper: Mapper, node: Node) -> Value:
     return mapper.one(node, f"conv_transpose{rank}d", parameters, made, source, owns=[weight, bias])
 
 
-def _each(value: Any, rank: int) -> list[int]:
+def _each(value: Any, rank: int) -> list[Any]:
+    """One number for each axis, or what torch says instead."""
     values = list(value) if isinstance(value, list | tuple) else [value]
-    return [int(one) for one in (values * rank if len(values) == 1 else values)]
+    return [one if isinstance(one, str) else int(one) for one in (values * rank if len(values) == 1 else values)]
 
 
 def _plain(values: Any) -> Any:
