@@ -209,7 +209,7 @@ QUANTITIES: dict[str, Quantity] = {
             "gradient_shares_correlation",
             "rho_g",
             "examples",
-            "of the gradient at the output of a softmax over positions, between two places that share one unit",
+            "of the gradient at the output of a softmax, between two places (or channels) that share one unit",
         ),
         _kernel("gradient_gram", "P", "(E, T, T)", "E_c g_i g_j of the gradient at the output, for every pair"),
         _kernel("window_correlation", "rho", "scalar", "average centred correlation between two taps of a window"),

@@ -202,9 +202,10 @@ def softmax(mapper: Mapper, node: Node) -> Value:
             along = "all" if len(places) == len(beam.positions) else ("rows", "columns", "slices")[int(places[0].role)]
             if along == "all" or len(places) == 1:
                 return _with(mapper, node, "position_softmax", {"along": along, "places": prod(sizes)})
-    if beam.layout.roles(axis) != {CHANNELS} or beam.layout.sizes[axis] != beam.channels:
-        raise Unmapped("a softmax over something else than all channels")
-    return _with(mapper, node, name_of(node).removeprefix("_"), {})
+    groups = beam.channels // beam.layout.sizes[axis]
+    if beam.layout.roles(axis) != {CHANNELS} or (groups > 1 and "log" in name_of(node)):
+        raise Unmapped("a softmax over something else than channels")
+    return _with(mapper, node, name_of(node).removeprefix("_"), {"groups": groups} if groups > 1 else {})
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout")

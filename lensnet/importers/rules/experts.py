@@ -20,7 +20,7 @@ from lensnet.importers.patterns.experts import Finder, Mixture, held
 from lensnet.importers.rerun import before, concrete, run
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.gates import gate_of, spread
-from lensnet.importers.rules.weights import initial
+from lensnet.importers.rules.initial import initial
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper

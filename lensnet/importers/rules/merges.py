@@ -146,9 +146,9 @@ def mul(mapper: Mapper, node: Node) -> Value:
         raise Unmapped("a rounded quotient")
     signals = [isinstance(mapper.values.get(one), Beam) if isinstance(one, Node) else False for one in (left, right)]
     divided = name_of(node) == "div"
+    if divided and isinstance(mapper.values.get(right), Beam):
+        return _quotient(mapper, node, left, right)
     if all(signals):
-        if divided:
-            raise Unmapped("a quotient of two signals")
         return _product(mapper, node, left, right)
     source, other = (left, right) if signals[0] else (right, left)
     if not isinstance(source, Node) or not any(signals) or (divided and not signals[0]):
@@ -180,6 +180,20 @@ def _ones(mapper: Mapper, mask: Any) -> bool:
     """Whether a mask that was made of whole numbers hides nothing."""
     found = mapper.value_of(mask) if isinstance(mapper.values.get(mask), Index) else None
     return found is not None and bool((found == 1).all())
+
+
+def _quotient(mapper: Mapper, node: Node, left: Any, right: Node) -> Value:
+    """A signal, or a constant, times the reciprocal of a signal."""
+    here = mapper.before(node, torch.ops.aten.reciprocal.default, (right,))
+    mapper.one(here, "reciprocal", {}, mapper.beam(right), right, name=mapper.name_for(node, "reciprocal"))
+    node.target, node.args, node.kwargs = torch.ops.aten.mul.Tensor, (left, here), {}
+    return mul(mapper, node)
+
+
+@rule("reciprocal")
+def reciprocal(mapper: Mapper, node: Node) -> Value:
+    source = arguments(node)[0]
+    return mapper.one(node, "reciprocal", {}, mapper.beam(source), source)
 
 
 def _gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node, law: TensorLaw) -> Value:

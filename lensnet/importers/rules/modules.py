@@ -15,7 +15,7 @@ from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.layout import CHANNELS
 from lensnet.importers.patterns import Cluster
 from lensnet.importers.rulebook import rule
-from lensnet.importers.rules.weights import initial
+from lensnet.importers.rules.initial import initial
 from lensnet.language.formula import FormulaError, evaluate_number
 from lensnet.language.source import did_you_mean
 

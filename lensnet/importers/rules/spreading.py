@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -96,9 +97,30 @@ def _joint(node: Node, a: Beam, b: Beam, rank: int) -> Beam:
     return Beam("", layout, tuple(positions), layout.size_of(CHANNELS))
 
 
+def _tiled(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
+    """A signal of which every channel meets several of the target's, in axes that it lacks, copied along these."""
+    rank = len(target.layout.axes)
+    mine = _plain(beam.layout, rank)
+    pairs = list(zip(mine, target.layout.axes, strict=True))
+    channels = [{atom.role for atom in theirs} == {CHANNELS} for _, theirs in pairs]
+    missing = [theirs for (own, theirs), of in zip(pairs, channels, strict=True) if of and not own]
+    times = prod(atom.size for axis in missing for atom in axis)
+    fits = all(not of or not own or [(a.role, a.size) for a in own] == [(a.role, a.size) for a in theirs]
+               for (own, theirs), of in zip(pairs, channels, strict=True))  # fmt: skip
+    if not missing or not fits or beam.channels * times != target.channels:
+        return source, beam
+    shape = [int(n) for n in source.meta["val"].shape]
+    shape = [1] * (rank - len(shape)) + shape
+    here = mapper.before(node, torch.ops.aten.reshape.default, (source, shape))
+    sizes = [n if not of else whole for n, of, whole in zip(shape, channels, target.layout.sizes, strict=True)]
+    here = mapper.before(node, torch.ops.aten.expand.default, (here, sizes))
+    axes = tuple(theirs if of else own for (own, theirs), of in zip(pairs, channels, strict=True))
+    made = Beam("", Layout(axes), beam.positions, target.channels)
+    return here, mapper.one(here, "tile", {"times": times}, made, source, name=mapper.name_for(node, "tile"))
+
+
 def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
-    if beam.channels == 1 < target.channels:
-        source, beam = _tiled(mapper, node, source, beam, target)
+    source, beam = _tiled(mapper, node, source, beam, target)
     if beam.layout.like(target.layout) and beam.positions == target.positions:
         return source, beam
     grid = [1] * len(target.positions)
@@ -133,20 +155,6 @@ def _spread(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) 
     made = Beam("", target.layout, target.positions, target.channels)
     name = mapper.name_for(node, "spread")
     return wide, mapper.one(wide, "resample", dict(named(target.positions)), made, here, name=name)
-
-
-def _tiled(mapper: Mapper, node: Node, source: Node, beam: Beam, target: Beam) -> tuple[Node, Beam]:
-    """One number that meets all channels, as that many alike."""
-    axes, rank = target.layout.axes_of(CHANNELS), len(target.layout.axes)
-    if len(axes) != 1 or len(beam.layout.axes) != rank or beam.layout.axes[axes[0]] or beam.layout.copies > 1:
-        return source, beam
-    if target.layout.roles(axes[0]) != {CHANNELS}:
-        return source, beam
-    layout = beam.layout.with_axis(axes[0], CHANNELS, target.channels)
-    here = mapper.before(node, torch.ops.aten.expand.default, (source, list(layout.sizes)))
-    made = Beam("", layout, beam.positions, target.channels)
-    name = mapper.name_for(node, "tile")
-    return here, mapper.one(here, "tile", {"times": target.channels}, made, source, name=name)
 
 
 def _copied(axis: Axis, size: int) -> Axis:

@@ -9,51 +9,18 @@ from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS
+from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.contraction import contracted
+from lensnet.importers.rules.heads import each_head, on_heads
+from lensnet.importers.rules.initial import initial
 from lensnet.importers.rules.layout import as_grid
 from lensnet.importers.rules.patches import windowed
 from lensnet.importers.rules.windows import ground
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
-
-
-def initial(weight: TensorLaw, bias: TensorLaw | None, fan_in: int, prefix: str = "") -> dict[str, Any]:
-    """The initialisation keys of a spec for a weight tensor and its bias, from their laws."""
-    default = sqrt(1.0 / (3.0 * fan_in))
-    if weight.kind == "unknown":
-        weight = TensorLaw("random", 0.0, default, "uniform", "torch")
-    out: dict[str, Any] = {}
-    std = sqrt(weight.second_moment)
-    if weight.kind == "random" and weight.distribution == "orthogonal":
-        out |= {"init": "orthogonal", "std": std}
-    elif weight.kind == "random" and weight.distribution == "uniform":
-        if weight.known == "torch" and abs(weight.std / default - 1) < 1e-6 and _torch_bias(bias, default):
-            return {f"{prefix}init": "torch"}
-        out |= {"init": "uniform", "std": std}
-    elif weight.kind == "random" and weight.distribution == "truncated_normal":
-        out |= {"init": "truncated_normal", "std": std}
-    else:
-        out["std"] = std
-    if bias is not None and bias.kind != "unknown":
-        if abs(bias.mean) > 0:
-            out["bias"] = bias.mean
-        if bias.std > 0:
-            out["bias_std"] = bias.std
-    return {f"{prefix}{key}": short(value) for key, value in out.items()}
-
-
-def _torch_bias(bias: TensorLaw | None, default: float) -> bool:
-    return bias is not None and (
-        bias.kind == "unknown" or (bias.kind == "random" and abs(bias.std / default - 1) < 1e-6)
-    )
-
-
-def short(value: Any) -> Any:
-    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 @rule("linear")
@@ -76,6 +43,8 @@ def matmul(mapper: Mapper, node: Node) -> Value:
         return dense(mapper, node, left, right, None, transposed=True)
     if mapper.static(left) and len(sizes_of(left)) == 2 and _over_channels(mapper, right, -2, sizes_of(left)[1]):
         return _from_the_left(mapper, node, left, right)
+    if mapper.static(right) and mapper.drawn(right) and each_head(mapper.beam(left).layout, sizes_of(right)):
+        return on_heads(mapper, node, left, right, None, sizes_of(right)[-1], tied=False)
     return contracted(mapper, node, left, right)
 
 
@@ -111,6 +80,8 @@ def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, trans
     if roles and roles <= set(range(9)) and len(beam.positions) == 1 and fan_in == beam.positions[0]:
         source, beam = _turned(mapper, node, source, beam)
         roles = {CHANNELS}
+    if roles <= {CHANNELS} and 1 < beam.channels > fan_in == beam.layout.sizes[-1]:
+        return on_heads(mapper, node, source, weight, bias, units)
     if not roles <= {CHANNELS} or fan_in != beam.channels:
         raise Unmapped("a dense layer over something else than all channels")
     laws = mapper.law(weight), None if bias is None else mapper.law(bias)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -65,13 +67,16 @@ def _dispersion(g: Tensor, node: Node, power: Tensor) -> Tensor:
 
 @estimator("gradient_shares_correlation", subject="gradient")
 def gradient_shares_correlation(g: Tensor, x: Tensor, node: Node) -> Tensor:
-    """r with E[(mean of g over the places that share)^2] = (r + (1 - r)/n) E g^2, of the output's gradient, (E,);
-    n places along one axis of the positions, or all."""
-    along, shape = str(node.parameters["along"]), node.shape
-    axes = [axis for axis in range(1, g.dim()) if axis != shape.channel_axis]
-    axes = axes if along == "all" else [axes[("rows", "columns", "slices").index(along)]]
-    count = int(node.parameters["places"])
-    rest = tuple(range(1, g.dim()))
+    """r with E[(mean of g over the n that share)^2] = (r + (1 - r)/n) E g^2, of the gradient at the output of a
+    softmax, (E,): places along one axis of the positions, or all, or the channels of a group."""
+    channel, along = node.shape.channel_axis, node.parameters.get("along")
+    if along is None:
+        g = g.unflatten(channel, (int(node.parameters["groups"]), -1))
+        axes = [channel + 1]
+    else:
+        axes = [axis for axis in range(1, g.dim()) if axis != channel]
+        axes = axes if along == "all" else [axes[("rows", "columns", "slices").index(str(along))]]
+    count, rest = prod(g.shape[axis] for axis in axes), tuple(range(1, g.dim()))
     common = g.mean(axes, keepdim=True, dtype=torch.float64).square().mean(rest)
     share = common / g.double().square().mean(rest).clamp_min(1e-300)
     return (count * share - 1) / max(count - 1, 1)

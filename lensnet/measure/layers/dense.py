@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,3 +53,27 @@ class Bilinear(RandomLayer):
 @implementation("bilinear")
 def bilinear(node: Node) -> Bilinear:
     return Bilinear(node)
+
+
+class HeadLinear(RandomLayer):
+    """y = W x + b for every head of the channels, with one matrix or one for each."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.axis, self.heads = node.shape.channel_axis, int(node.parameters["heads"])
+        width, units = node.shapes_in[0].channels // self.heads, node.shape.channels // self.heads
+        count = 1 if node.parameters["tied"] else self.heads
+        self.add_weight("weight", node.weights["weight"], (count, units, width), (count, units), output_axis=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.movedim(self.axis, -1).unflatten(-1, (self.heads, -1))
+        out = torch.einsum("...hc,huc->...hu", rows, self.weight.expand(self.heads, -1, -1))
+        return (out if self.bias is None else out + self.bias).flatten(-2).movedim(-1, self.axis)
+
+
+@implementation("head_linear")
+def head_linear(node: Node) -> HeadLinear:
+    return HeadLinear(node)

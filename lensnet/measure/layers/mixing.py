@@ -16,19 +16,21 @@ from lensnet.network.windows import logit_bias, logit_sink, windows_of
 
 
 class Softmax(nn.Module):
-    """Softmax over the channels of any layout, or its logarithm."""
+    """Softmax over the channels of any layout, or of each group of them, or its logarithm."""
 
-    def __init__(self, axis: int, logarithm: bool) -> None:
+    def __init__(self, axis: int, groups: int, logarithm: bool) -> None:
         super().__init__()
-        self.axis, self.logarithm = axis, logarithm
+        self.axis, self.groups, self.logarithm = axis, groups, logarithm
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.log_softmax(self.axis) if self.logarithm else x.softmax(self.axis)
+        cut, axis = x.unflatten(self.axis, (self.groups, -1)), self.axis + 1
+        return (cut.log_softmax(axis) if self.logarithm else cut.softmax(axis)).flatten(self.axis, axis)
 
 
 @implementation("softmax", "log_softmax")
 def softmax(node: Node) -> Softmax:
-    return Softmax(node.shapes_in[0].channel_axis, node.component.implementation == "log_softmax")
+    groups, logarithm = int(parameter(node, "groups", 1)), node.component.implementation == "log_softmax"
+    return Softmax(node.shapes_in[0].channel_axis, groups, logarithm)
 
 
 class PositionSoftmax(nn.Module):
