@@ -286,6 +286,7 @@ class Mapper(Statics):
 
 _STRUCTURE = (
     "tokens", "grid", "flatten", "slice", "take", "frame", "frame3d", "pick", "transpose", "prepend", "unflatten",
+    "stack",
 )  # fmt: skip
 _OWN_NAMES = (
     *_STRUCTURE,

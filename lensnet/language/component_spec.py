@@ -26,7 +26,7 @@ from lensnet.language.shape_spec import FitsSpec, ShapeSpec, listed
 
 GeometryName = Literal[
     "pointwise", "window", "window_transpose", "adaptive", "collapse", "flatten", "patches", "merge",
-    "strided", "pick", "regrid", "resample", "unflatten",
+    "strided", "pick", "regrid", "resample", "unflatten", "stack",
 ]  # fmt: skip
 
 

@@ -215,6 +215,18 @@ class Unflatten(NamedTuple):
         return self.size
 
 
+class Stack(NamedTuple):
+    """One axis of the positions becomes channels, `places` of them for each."""
+
+    axis: int
+    places: int
+
+    def out_positions(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(positions) <= self.axis or positions[self.axis] != self.places:
+            raise GeometryError(f"{'x'.join(map(str, positions))} positions have no axis {self.axis} of {self.places}")
+        return (*positions[: self.axis], *positions[self.axis + 1 :])
+
+
 Geometry = (
     Pointwise
     | Window
@@ -225,6 +237,7 @@ Geometry = (
     | Patches
     | Strided
     | Pick
+    | Stack
     | Regrid
     | Resample
     | Unflatten

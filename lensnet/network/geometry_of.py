@@ -17,6 +17,7 @@ from lensnet.network.geometry import (
     Pointwise,
     Regrid,
     Resample,
+    Stack,
     Strided,
     Unflatten,
     Window,
@@ -60,6 +61,8 @@ def make_geometry(component: Component, parameters: Mapping[str, Any]) -> Geomet
         return Pick(int(parameters["index"]))
     if kind == "resample":
         return Resample(_sizes(parameters), parameters["filter"], bool(parameters["corners"]))
+    if kind == "stack":
+        return Stack(("rows", "columns", "slices").index(parameters["along"]), int(parameters["places"]))
     if kind == "unflatten":
         return Unflatten(_sizes(parameters))
     if kind == "regrid":

@@ -37,6 +37,7 @@ from lensnet.network.geometry import (
     Pointwise,
     Regrid,
     Resample,
+    Stack,
     Strided,
     Unflatten,
     Window,
@@ -73,6 +74,8 @@ class FieldOperators:
             return field[:, self.geometry.place]
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions_out)
+        if isinstance(self.geometry, Stack):
+            return field.sum(axis=1 + self.geometry.axis)
         if isinstance(self.geometry, Unflatten):
             return self._spread(field, self.positions_out)
         gathered = reduce(lambda x, at: at[1].gather(x, at[0] + 1), enumerate(self._axes), field)
@@ -89,6 +92,9 @@ class FieldOperators:
             return out
         if isinstance(self.geometry, Regrid):
             return field.reshape(len(field), *self.positions)
+        if isinstance(self.geometry, Stack):
+            wide = np.expand_dims(field, 1 + self.geometry.axis)
+            return np.broadcast_to(wide, (len(field), *self.positions)).copy()
         if isinstance(self.geometry, Unflatten):
             return field.sum(axis=tuple(range(1, field.ndim)))
         if isinstance(self.geometry, Patches):

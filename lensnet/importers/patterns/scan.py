@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from lensnet.importers.operations import arguments, name_of, table
+from lensnet.importers.operations import arguments, felt, name_of, table
 from lensnet.importers.patterns.cluster import Cluster, IsSignal, Looker, computes, through
 
 _INSIDE = frozenset({
@@ -34,7 +34,7 @@ def scan(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
                 return None
             continue
         members.add(node)
-        todo += node.all_input_nodes
+        todo += felt(node)
     names = {name_of(node) for node in members}
     if not {"exp", "softplus"} <= names or not names & {"cumsum", "stack", "cat"}:
         return None

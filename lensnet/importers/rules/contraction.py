@@ -66,7 +66,7 @@ def _lights(mapper: Mapper, node: Node, left: Node, right: Node) -> tuple[Node, 
     one, other = (left, right) if mapper.static(left) else (right, left)
     theirs = _bare(mapper.beam(other).layout)
     batch = theirs[: -2 if len(theirs) > 1 else -1]
-    apart = next((len(batch) - place for place, axis in enumerate(batch) if {a.role for a in axis} == {EXAMPLES}), 0)
+    apart = next((len(batch) - place for place, axis in enumerate(batch) if any(a.role == EXAMPLES for a in axis)), 0)
     if not apart:
         raise Unmapped("a product with a constant in which examples stand elsewhere than at first")
     sizes = sizes_of(one)
@@ -74,7 +74,7 @@ def _lights(mapper: Mapper, node: Node, left: Node, right: Node) -> tuple[Node, 
     outer = (1,) * (apart - len(outer)) + outer
     if outer[-apart] != 1 or len(sizes) < 2:
         raise Unmapped("a constant that differs from example to example")
-    examples = theirs[len(batch) - apart][0].size
+    examples = prod(atom.size for atom in theirs[len(batch) - apart])
     full = (*outer[: len(outer) - apart], examples, *outer[len(outer) - apart + 1 :], *inner)
     wide = mapper.before(node, ATEN.reshape.default, (one, [*outer, *inner]))
     wide = mapper.before(node, ATEN.expand.default, (wide, list(full)))
@@ -83,8 +83,9 @@ def _lights(mapper: Mapper, node: Node, left: Node, right: Node) -> tuple[Node, 
     for place, size in enumerate(full):
         away = len(full) - place - 2
         mine = batch[len(batch) - away] if 0 < away <= len(batch) else ()
-        if size > 1 and len(mine) == 1 and mine[0].size == size and mine[0].role in (CHANNELS, EXAMPLES):
-            axes.append((Atom(mine[0].role, size),))
+        own = prod(atom.size for atom in mine) == size and {a.role for a in mine} <= {CHANNELS, EXAMPLES}
+        if size > 1 and mine and own:
+            axes.append(tuple(Atom(atom.role, atom.size) for atom in mine))
         elif size > 1:
             axes.append((Atom(len(positions), size),))
             positions.append(size)

@@ -194,7 +194,10 @@ def _positions(
 
 @rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 def pad(mapper: Mapper, node: Node) -> Value:
-    source, amounts = arguments(node)[0], [int(amount) for amount in arguments(node)[1]]
+    source, given = arguments(node)[0], [mapper.number(amount) for amount in arguments(node)[1]]
+    amounts = [int(amount) for amount in given if amount is not None]
+    if len(amounts) < len(given):
+        raise Unmapped("padding that depends on the data")
     mode, value = argument(node, 2, "mode", "constant"), argument(node, 3, "value", None)
     if isinstance(mode, int | float):
         mode, value = "constant", mode

@@ -30,7 +30,7 @@ def initial(weight: TensorLaw, bias: TensorLaw | None, fan_in: int, prefix: str 
             out["bias"] = bias.mean
         if bias.std > 0:
             out["bias_std"] = bias.std
-    return {f"{prefix}{key}": _short(value) for key, value in out.items()}
+    return {f"{prefix}{key}": short(value) for key, value in out.items()}
 
 
 def _torch_bias(bias: TensorLaw | None, default: float) -> bool:
@@ -39,5 +39,6 @@ def _torch_bias(bias: TensorLaw | None, default: float) -> bool:
     )
 
 
-def _short(value: Any) -> Any:
+def short(value: Any) -> Any:
+    """A number with seven digits; anything else as it is."""
     return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -129,11 +129,27 @@ def _drawn(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout)
                 flat = layout.with_axis(place, CHANNELS, beam.channels * prod(beam.positions))
                 made = Beam("", flat, (), beam.channels * prod(beam.positions))
                 return mapper.one(node, "flatten", {}, made, source)
+        if CHANNELS in roles and len(grid) == 1 and whole and len(beam.positions) > 1 and EXAMPLES not in roles:
+            all_there = prod(atom.size for atom in axis if atom.role == CHANNELS) == beam.channels
+            if layout.axes_of(CHANNELS) == [place] and all_there:
+                return _stacked(mapper, node, source, beam, layout, place)
         ordered = [atom.role for atom in axis] == sorted(roles, key=str) and all(isinstance(r, int) for r in roles)
         if len(beam.positions) > 1 and ordered and layout.sizes[place] == prod(beam.positions) > max(beam.positions):
             made = Beam("", layout.with_axis(place, 0, prod(beam.positions)), (prod(beam.positions),), beam.channels)
             return mapper.one(node, "tokens", {}, made, source)
     return _as_picture(mapper, node, source, beam, layout) or alone(mapper, node, source, beam, layout)
+
+
+def _stacked(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, place: int) -> Beam:
+    """One position axis becomes channels; the others are numbered anew."""
+    (gone,) = (int(atom.role) for atom in layout.axes[place] if isinstance(atom.role, int))
+    length = beam.positions[gone]
+    axes = [tuple(Atom(int(a.role) - (int(a.role) > gone), a.size, a.stride) if isinstance(a.role, int) else a
+                  for a in axis) for axis in layout.axes]  # fmt: skip
+    made = Layout(tuple(axes)).with_axis(place, CHANNELS, beam.channels * length)
+    positions = (*beam.positions[:gone], *beam.positions[gone + 1 :])
+    parameters = {"along": ("rows", "columns", "slices")[gone], "places": length}
+    return mapper.one(node, "stack", parameters, Beam("", made, positions, beam.channels * length), source)
 
 
 def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam | None:

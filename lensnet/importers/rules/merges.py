@@ -11,7 +11,7 @@ from torch.fx import Node
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
 from lensnet.importers.inputs import lit
 from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS
+from lensnet.importers.layout import CHANNELS, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of
 from lensnet.importers.rulebook import rule
 from lensnet.importers.rules.activations import defined
@@ -162,8 +162,10 @@ def mul(mapper: Mapper, node: Node) -> Value:
     if number is None and mapper.static(other) and not divided and sizes_of(node) != beam.layout.sizes:
         return _product(mapper, node, source, wider(mapper, node, other, beam))
     if number is None:
-        if sizes_of(node) != beam.layout.sizes or isinstance(mapper.values.get(other), Index):
-            raise Unmapped("a product with a mask or a larger table")
+        if isinstance(mapper.values.get(other), Index):
+            raise Unmapped("a product with a mask")
+        if sizes_of(node) != beam.layout.sizes:
+            return _larger_table(mapper, node, source, beam, other, divided)
         law = mapper.law(other)
         if law.kind in ("random", "structured") and not divided:
             return _gain(mapper, node, source, beam, other, law)
@@ -206,6 +208,24 @@ def _gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node, law
     parameters: dict[str, Any] = {"along": "channels"} if along == {CHANNELS} else {}
     parameters |= {"std": float(f"{law.std:.7g}")} | ({"bias": float(f"{law.mean:.7g}")} if law.mean else {})
     return mapper.one(node, "elementwise_gain", parameters, beam, source, owns=[table])
+
+
+def _larger_table(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Any, divided: bool) -> Value:
+    """A product with a constant that has positions where the signal has none: the signal is copied there."""
+    sizes, places = sizes_of(node), 0
+    mine = [()] * (len(sizes) - len(beam.layout.axes)) + list(beam.layout.axes)
+    axes: list[Any] = []
+    for axis, size in zip(mine, sizes, strict=True):
+        fixed = axis and {atom.role for atom in axis} <= {CHANNELS, EXAMPLES}
+        axes.append(axis if fixed else (Atom(places, size),) if size > 1 else ())
+        places += not fixed and size > 1
+    positions = tuple(axis[0].size for axis in axes if axis and isinstance(axis[0].role, int))
+    if divided or not 0 < places < 4:
+        raise Unmapped("a product with a larger table")
+    wide = mapper.before(node, torch.ops.aten.expand.default, (table, list(sizes)))
+    node.replace_input_with(table, wide)
+    here = lit(mapper, node, wide, Layout(tuple(axes)), positions)
+    return _product(mapper, node, *((source, here) if arguments(node)[0] is source else (here, source)))
 
 
 def _known_gain(mapper: Mapper, node: Node, source: Node, beam: Beam, table: Node) -> Value:

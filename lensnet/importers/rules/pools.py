@@ -178,11 +178,24 @@ def mean(mapper: Mapper, node: Node) -> Value:
         return alone(mapper, node, source, beam, layout)
     if roles == {CHANNELS} and beam.layout.without(places, True).channels == 1:
         return mapper.one(node, "channel_mean", {}, Beam("", layout, beam.positions, 1), source)
+    if roles == {CHANNELS}:
+        return _grouped(mapper, node, source, beam, layout)
     if not all(isinstance(role, int) for role in roles):
         raise Unmapped("an average over something else than positions or channels")
     if any(isinstance(atom.role, int) for atom in layout.atoms):
         return _along(mapper, node, source, beam, layout, {int(role) for role in roles})
     return _collapsed(mapper, node, source, beam, layout)
+
+
+def _grouped(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Value:
+    """An average over a part of the channels: what is left of them is numbered anew."""
+    left = sorted({atom for atom in layout.atoms if atom.role == CHANNELS}, key=lambda atom: atom.stride)
+    new, groups = dict[Atom, Atom](), 1
+    for atom in left:
+        new[atom] = Atom(CHANNELS, atom.size, groups)
+        groups *= atom.size
+    made = Layout(tuple(tuple(new.get(atom, atom) for atom in axis) for axis in layout.axes))
+    return mapper.one(node, "channel_mean", {"groups": groups}, Beam("", made, beam.positions, groups), source)
 
 
 def _along(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, gone: set[int]) -> Value:

@@ -13,7 +13,7 @@ from lensnet.importers.inputs import light
 from lensnet.importers.layout import CHANNELS, EXAMPLES, Layout
 from lensnet.importers.operations import argument
 from lensnet.importers.rulebook import rule
-from lensnet.importers.rules.weights import short
+from lensnet.importers.rules.initial import short
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
-from lensnet.importers.laws import TensorLaw
-from lensnet.importers.layout import CHANNELS, Atom, Layout
+from lensnet.importers.layout import CHANNELS
 from lensnet.importers.operations import argument, arguments
-from lensnet.importers.rulebook import rule
+from lensnet.importers.rulebook import RULES, rule
 from lensnet.importers.rules.contraction import contracted
 from lensnet.importers.rules.heads import each_head, on_heads
-from lensnet.importers.rules.initial import initial
+from lensnet.importers.rules.initial import initial, short
 from lensnet.importers.rules.layout import as_grid
 from lensnet.importers.rules.patches import windowed
 from lensnet.importers.rules.windows import ground
@@ -46,6 +46,20 @@ def matmul(mapper: Mapper, node: Node) -> Value:
     if mapper.static(right) and mapper.drawn(right) and each_head(mapper.beam(left).layout, sizes_of(right)):
         return on_heads(mapper, node, left, right, None, sizes_of(right)[-1], tied=False)
     return contracted(mapper, node, left, right)
+
+
+@rule("baddbmm")
+def baddbmm(mapper: Mapper, node: Node) -> Value:
+    """A batch of products and what is added to them."""
+    added, left, right = arguments(node)[:3]
+    if any(node.kwargs.get(name, 1) != 1 for name in ("alpha", "beta")):
+        raise Unmapped("a scaled product")
+    if mapper.static(right) and mapper.static(added) and each_head(mapper.beam(left).layout, sizes_of(right)):
+        return on_heads(mapper, node, left, right, added, sizes_of(right)[-1], tied=False)
+    here = mapper.before(node, torch.ops.aten.bmm.default, (left, right))
+    mapper.values[here] = matmul(mapper, here)
+    node.target, node.args = torch.ops.aten.add.Tensor, (here, added)
+    return RULES["add"](mapper, node)
 
 
 def _over_channels(mapper: Mapper, source: Any, axis: int, count: int) -> bool:

@@ -157,15 +157,16 @@ def flatten(node: Node) -> Flatten:
 
 
 class OverChannels(nn.Module):
-    """The average of all channels, or the largest of each group of neighbouring ones."""
+    """The average of each group of neighbouring channels (of all of them), or the largest of each group."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.axis, self.pieces = node.shape.channel_axis, int(node.parameters.get("pieces", 0))
+        self.groups = int(node.parameters.get("groups", 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.pieces:
-            return x.mean(self.axis, keepdim=True)
+            return x.unflatten(self.axis, (self.groups, -1)).mean(self.axis + 1)
         return x.unflatten(self.axis, (-1, self.pieces)).amax(self.axis + 1)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lensnet.measure.errors import ImplementationError
 from lensnet.measure.layers.registry import RandomLayer, implementation
-from lensnet.network.geometry import Strided, Unflatten
+from lensnet.network.geometry import Stack, Strided, Unflatten
 from lensnet.network.graph import Node
 
 
@@ -214,3 +214,20 @@ class Source(RandomLayer):
 @implementation("source")
 def source(node: Node) -> Source:
     return Source(node)
+
+
+class Stacked(nn.Module):
+    """One position axis as channels: of every channel its places one after the other."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        assert isinstance(node.geometry, Stack)
+        self.axis, self.after = 2 + node.geometry.axis, node.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(self.axis, 2).flatten(1, 2).movedim(1, self.after.channel_axis)
+
+
+@implementation("stack")
+def stack(node: Node) -> Stacked:
+    return Stacked(node)
