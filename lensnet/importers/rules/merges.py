@@ -159,11 +159,11 @@ def mul(mapper: Mapper, node: Node) -> Value:
         return beam
     if number is not None and isinstance(other, Node) and not divided:
         number = mapper.over_draws(other, number)
-    if number is None and mapper.static(other) and not divided and sizes_of(node) != beam.layout.sizes:
-        return _product(mapper, node, source, wider(mapper, node, other, beam))
     if number is None:
         if isinstance(mapper.values.get(other), Index):
             raise Unmapped("a product with a mask")
+        if sizes_of(node) != beam.layout.sizes and not divided and all(n == 1 for n in beam.positions):
+            return _product(mapper, node, source, wider(mapper, node, other, beam))
         if sizes_of(node) != beam.layout.sizes:
             return _larger_table(mapper, node, source, beam, other, divided)
         law = mapper.law(other)
