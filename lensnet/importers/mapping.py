@@ -6,7 +6,7 @@ describes becomes an `opaque` component that is measured and claimed nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,19 +34,26 @@ from lensnet.importers.layout import LayoutError
 from lensnet.importers.opaque import opaque
 from lensnet.importers.operations import felt, name_of, table
 from lensnet.importers.patterns import Cluster, clusters
+from lensnet.importers.patterns.attended import attended
 from lensnet.importers.rulebook import RULES
 from lensnet.importers.statics import Statics
 
 
+class Ungrouped(Unmapped):
+    """Nothing that was left undescribed could be told by its answers."""
+
+
 class Mapper(Statics):
     """One walk through a captured graph. `laws`: the law of every parameter and buffer by name. `batch_axis`: where the
-    examples lie, None for a single one without an axis. `components`: those whose `matches:` come first."""
+    examples lie, None for a single one without an axis. `components`: those whose `matches:` come first. `failed`:
+    operations that an earlier walk left undescribed."""
 
     def __init__(
         self, captured: Captured, laws: Mapping[str, TensorLaw], batch_axis: int | None = 0,
-        components: Mapping[str, Component] | None = None, fresh: bool = True,
+        components: Mapping[str, Component] | None = None, fresh: bool = True, failed: Collection[Node] = (),
     ) -> None:  # fmt: skip
         super().__init__(captured, laws, fresh)
+        self.failed = set(failed)
         self.batch_axis = batch_axis
         self.components = dict(components or {})
         self.names = Names()
@@ -65,7 +72,8 @@ class Mapper(Statics):
     # --- the walk ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Draft:
-        """Raises Unmapped where the model has no float output, or none that the input reaches."""
+        """Raises Unmapped where the model has no float output, or none that the input reaches; Ungrouped before anything
+        is drawn."""
         self._classify()
         from lensnet.importers.rules.experts import mixtures
         from lensnet.importers.rules.modules import module_clusters
@@ -73,9 +81,10 @@ class Mapper(Statics):
         found = [*module_clusters(self.graph, self), *mixtures(self)]
         inside = {node for cluster in found for node in cluster.members}
         for cluster in [*found, *clusters(self.graph, self.is_signal, self, inside)]:
-            self.clusters[cluster.root] = cluster
-            self.inside |= cluster.members - {cluster.root}
-        live = self._live()
+            self._known(cluster)
+        if self.failed:
+            self._in_groups()
+        live = self.live()
         for node in self.graph.nodes:
             if node.op == "placeholder":
                 if node not in self.values:
@@ -96,6 +105,21 @@ class Mapper(Statics):
             sum(item.component not in ("tokens", "grid", "flatten", "opaque", "opaque_merge") for item in self.items),
             self.notes,
         )
+
+    def _known(self, cluster: Cluster) -> None:
+        self.clusters[cluster.root] = cluster
+        self.inside |= cluster.members - {cluster.root}
+
+    def _in_groups(self) -> None:
+        """Attention that is known by its answers, where it was found in no form that is written down."""
+        whole = [one for one in self.clusters.values() if one.kind != "cluster attention"]
+        groups = list(attended(self, self.failed, whole))
+        if not groups:
+            raise Ungrouped
+        for group in groups:
+            for root in [root for root in self.clusters if root in group.members]:
+                self.inside -= self.clusters.pop(root).members
+            self._known(group)
 
     def _classify(self) -> None:
         """What does not depend on a float input or on token ids is static; whole numbers are indices."""
@@ -131,7 +155,7 @@ class Mapper(Statics):
         value = node.meta.get("val")
         return torch.is_tensor(value) and value.is_floating_point() and not isinstance(self.values.get(node), Static)
 
-    def _live(self) -> set[Node]:
+    def live(self) -> set[Node]:
         """Everything that the outputs are made of."""
         live: set[Node] = set()
         todo = [node for node in self.graph.nodes if node.op == "output"]

@@ -15,7 +15,7 @@ from lensnet.importers.build import network_of, spec_of, text_of
 from lensnet.importers.capture import Captured, ImportRefused, capture
 from lensnet.importers.draft import Draft, Unmapped
 from lensnet.importers.laws import TensorLaw, law_of, with_biases
-from lensnet.importers.mapping import Mapper
+from lensnet.importers.mapping import Mapper, Ungrouped
 from lensnet.importers.untouched import unwrapped
 from lensnet.language.source import SpecError
 from lensnet.network.graph import Network
@@ -108,7 +108,7 @@ def _drawn(
     with a single example that has no axis (packed patches), where that lets more of the model be described."""
 
     def read(axis: int | None, said: str) -> Draft:
-        draft = Mapper(captured, laws, axis, components, fresh).run()
+        draft = _walked(captured, laws, axis, components, fresh)
         draft.notes += [said] if said else []
         return draft
 
@@ -139,6 +139,26 @@ _READINGS: tuple[tuple[int | None, int, str], ...] = (
     (None, 2, "the input is taken as the places of a single example"),
 )
 """Axis of the examples, rank of a float input that may be read so, and what is said of it."""
+
+
+def _walked(
+    captured: Captured, laws: Mapping[str, TensorLaw], axis: int | None, components: Mapping[str, Component] | None,
+    fresh: bool,
+) -> Draft:  # fmt: skip
+    """Once operation by operation; what nothing describes there a second time by what it answers."""
+    first = Mapper(captured, laws, axis, components, fresh).run()
+    failed = [item.output for item in first.items if item.component.startswith("opaque")]
+    if not failed:
+        return first
+    try:
+        second = Mapper(captured, laws, axis, components, fresh, failed).run()
+        if _opaque(second) < _opaque(first):
+            return second
+    except Ungrouped:
+        return first
+    except (Unmapped, AssertionError):
+        pass
+    return Mapper(captured, laws, axis, components, fresh).run()  # a walk rewrites the graph
 
 
 def _opaque(draft: Draft) -> int:

@@ -2,6 +2,7 @@
 
 from lensnet.importers.rules import (
     activations,
+    attended,
     attention,
     cuts,
     experts,
@@ -18,6 +19,6 @@ from lensnet.importers.rules import (
 )
 
 __all__ = [
-    "activations", "attention", "cuts", "experts", "joins", "layout", "merges", "modules", "norms", "pools",
+    "activations", "attended", "attention", "cuts", "experts", "joins", "layout", "merges", "modules", "norms", "pools",
     "recurrent", "scan", "tables", "weights",
 ]  # fmt: skip

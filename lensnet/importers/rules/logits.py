@@ -57,7 +57,7 @@ def on_logits(
             raise Unmapped("logits with a bias that depends on the input")
         mapper.notes.append("masks have no values here: where there is one, it is taken as causal")
         causal, total = causal or (shape[0] == shape[1] and windows.count == 1), torch.zeros(1, 1, 1, *shape)
-    return _named(total, causal, windows, laws, heads)
+    return named_bias(total, windows, heads, causal, laws)
 
 
 def sink_of(mapper: Mapper, tensor: Any, factor: float) -> dict[str, Any]:
@@ -78,7 +78,9 @@ def _by_window(value: Tensor, count: int, shape: tuple[int, int]) -> Tensor:
     return value.reshape(1, 1, -1, *shape) if len(lead) < 2 else value[:1].reshape(1, 1, -1, *shape)
 
 
-def _named(total: Tensor, causal: bool, windows: Windows, laws: float, heads: int) -> dict[str, Any]:
+def named_bias(total: Tensor, windows: Windows, heads: int, causal: bool = False, laws: float = 0.0) -> dict[str, Any]:
+    """Parameters for what is added to the logits, (copies, windows, heads, queries, keys), minus infinity where a key
+    is hidden; `laws`: second moment of tables without numbers. Raises Unmapped where a mask is of no known kind."""
     out: dict[str, Any] = {}
     away = total < -50.0
     total = total.masked_fill(away, 0.0)

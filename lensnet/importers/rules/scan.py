@@ -13,17 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-from lensnet.importers.draft import Beam, Unmapped, Value, sizes_of
+from lensnet.importers.box import Box
+from lensnet.importers.draft import Beam, Unmapped, Value
 from lensnet.importers.layout import LayoutError
 from lensnet.importers.operations import name_of
-from lensnet.importers.probe import in_order, out_of_order
+from lensnet.importers.probe import in_order
 from lensnet.importers.rulebook import rule
 
 if TYPE_CHECKING:
     from lensnet.importers.mapping import Mapper
 
-_MOST = 1 << 25
-"""Numbers in one tensor of a scan that is tried out."""
 _SHORT = -3.0
 """A step before its softplus that lets the slowest and the fastest state be seen."""
 
@@ -66,47 +65,14 @@ class _Scan:
         return torch.stack(out, 1).flatten(-2) + self.skip * x
 
 
-class _Box:
+class _Box(Box):
     """The operations of a scan as a function of four signals (N, T, C)."""
 
     def __init__(self, mapper: Mapper, root: Node, ends: Sequence[Node]) -> None:
-        self.mapper, self.root, self.ends = mapper, root, list(ends)
-        self.beams = [mapper.beam(one) for one in ends]
-        members = mapper.clusters[root].members
-        self.order = [node for node in mapper.graph.nodes if node in members]
-        if any(node.meta["val"].numel() > _MOST for node in self.order):
-            raise Unmapped("a scan that is too large to be tried out")
+        super().__init__(mapper, root, ends, "a scan")
         self.softplus = next(node for node in self.order if name_of(node) == "softplus")
-        if any(len(beam.positions) != 1 or beam.positions != self.beams[0].positions for beam in self.beams):
+        if any(beam.positions != self.beams[0].positions for beam in self.beams):
             raise Unmapped("a scan over something else than one sequence")
-
-    def made(self, like: Beam) -> Beam:
-        """How the output is laid out: as the input, or that in another shape."""
-        sizes = sizes_of(self.root)
-        return like if like.layout.sizes == sizes else like.laid(like.layout.reshaped(sizes))
-
-    def __call__(self, plain: Sequence[Tensor], order: Sequence[int], at: Node | None = None) -> Tensor:
-        """The output for inputs in the order of ports; `at`: what goes into another node instead."""
-        given = {self.ends[place]: out_of_order(value, self.beams[place])
-                 for place, value in zip(order, plain, strict=True)}  # fmt: skip
-        values: dict[Node, Any] = dict(given)
-
-        def of(one: Node) -> Any:
-            if one not in values:
-                values[one] = self.mapper.value_of(one)
-                if values[one] is None:
-                    raise Unmapped("a scan whose parameters have no values here")
-            return values[one]
-
-        for node in self.order:
-            args = torch.fx.node.map_arg(node.args, of)
-            if node is at:
-                return torch.as_tensor(args[0])
-            assert callable(node.target)
-            values[node] = node.target(*args, **torch.fx.node.map_arg(dict(node.kwargs), of))
-        out = values[self.root]
-        assert torch.is_tensor(out)
-        return out
 
     def read(self, beams: Sequence[Beam], order: Sequence[int]) -> dict[str, Any] | None:
         """The component's parameters where the four signals, in this order, are x, step, b and c; else None."""
