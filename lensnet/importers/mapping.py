@@ -72,8 +72,8 @@ class Mapper(Statics):
     # --- the walk ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Draft:
-        """Raises Unmapped where the model has no float output, or none that the input reaches; Ungrouped before anything
-        is drawn."""
+        """Raises Unmapped where the model has no float output, or none that the input reaches; Ungrouped before
+        anything is drawn."""
         self._classify()
         from lensnet.importers.rules.experts import mixtures
         from lensnet.importers.rules.modules import module_clusters
