@@ -89,12 +89,16 @@ class Windows:
 
 
 def windows_of(node: Node, port: int = 0) -> Windows:
-    """The windows of an attention component at one of its ports; one window of everything where it has none. Raises
-    ValueError where they do not tile the positions."""
+    """The windows of an attention component at one of its ports; one window of everything where it has none. Keys and
+    values are cut into as many as the queries. Raises ValueError where they do not tile the positions."""
     positions = node.shapes_in[port].positions
     rank = len(positions)
     pairs = [node.parameters.get(name, 0) for name in ("window", "shift")]
     size, shift = (tuple(pair) if isinstance(pair, tuple) else (int(pair),) * rank for pair in pairs)
+    asked = node.shapes_in[0].positions
+    if asked != positions and len(asked) == rank:
+        sizes = zip(size, positions, asked, strict=False)
+        size = tuple(own * part // whole if part and own * part % whole == 0 else part for part, own, whole in sizes)
     return Windows(positions, size[:rank], bool(node.parameters.get("spread", False)), shift[:rank])
 
 

@@ -86,6 +86,25 @@ class Moved(nn.Module):
         return self.head(F.avg_pool2d(y, 3, 3, ceil_mode=True, count_include_pad=False).mean((2, 3)))
 
 
+class Merged(nn.Module):
+    """Patches cut by views; attention among the places of a block, for its largest queries; blocks that are merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.qkv = nn.Linear(48, 32), nn.LayerNorm(32), nn.Linear(32, 96)
+        self.out, self.merge = nn.Linear(32, 64), nn.Sequential(nn.LayerNorm(256), nn.Linear(256, 64, bias=False))
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(x)
+        x = self.patches(x.view(n, 3, 8, 4, 8, 4).permute(0, 2, 4, 3, 5, 1).reshape(n, 64, 48))
+        x = x.view(n, 4, 2, 4, 2, 32).permute(0, 2, 4, 1, 3, 5).reshape(n, 64, 32)
+        q, k, v = self.qkv(self.norm(x)).view(n, 4, 16, 3, 2, 16).permute(3, 0, 4, 2, 1, 5)
+        y = F.scaled_dot_product_attention(q.amax(3, keepdim=True), k, v).transpose(1, 3).reshape(n, 16, 32)
+        y = (self.out(y) + self.out(x).view(n, 4, 16, 64).amax(1)).view(n, 2, 2, 2, 2, 64)
+        return self.head(self.merge(y.permute(0, 1, 3, 4, 2, 5).flatten(3)).mean((1, 2)))
+
+
 class Pixels(nn.Module):
     """Channels as pixels and back, and shrinkages."""
 

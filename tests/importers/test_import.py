@@ -24,6 +24,7 @@ from tests.importers.models import (
     Decoder,
     Film,
     Frames,
+    Merged,
     Moved,
     Numpy,
     Pixels,
@@ -51,6 +52,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "film": (Film, (torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(8)),), "export"),
     "frames": (Frames, (torch.randn(4, 6, 3, 16, 16, generator=torch.Generator().manual_seed(9)),), "export"),
     "moved": (Moved, (torch.randn(4, 3, 5, 8, 9, generator=torch.Generator().manual_seed(10)),), "export"),
+    "merged": (Merged, (torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(11)),), "export"),
     "decoder": (Decoder, (IMAGES,), "export"),
     "crossed": (Crossed, (IMAGES,), "export"),
     "plain recurrence": (lambda: Recurrent(nn.RNN), (STEPS,), "export"),
@@ -80,8 +82,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "sequence": (Sequence, (torch.randn(16, 8, 24, generator=torch.Generator().manual_seed(6)),), "export"),
 }
 STANDARD = [
-    "resnet", "convnext", "film", "frames", "moved", "pixels", "decoder", "crossed", "plain recurrence", "gqa",
-    "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence", "traced net", "traced tokens",
+    "resnet", "convnext", "film", "frames", "moved", "merged", "pixels", "decoder", "crossed", "plain recurrence",
+    "gqa", "encoder", "twice", "lstm", "gru", "windows", "written out", "sequence", "traced net", "traced tokens",
 ]  # fmt: skip
 
 

@@ -15,10 +15,11 @@ from lensnet.importers.rules import (
     recurrent,
     scan,
     tables,
+    unfolding,
     weights,
 )
 
 __all__ = [
     "activations", "attended", "attention", "cuts", "experts", "joins", "layout", "merges", "modules", "norms", "pools",
-    "recurrent", "scan", "tables", "weights",
+    "recurrent", "scan", "tables", "unfolding", "weights",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from lensnet.importers.layout import CHANNELS, COPIES, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of, table
 from lensnet.importers.patterns.attention import trunk
 from lensnet.importers.rulebook import rule
+from lensnet.importers.rules.blocks import run_of
 from lensnet.importers.rules.layout import turned
 from lensnet.importers.rules.logits import QUIET, Added, on_logits, sink_of
 from lensnet.network.windows import Windows
@@ -153,6 +154,9 @@ def _attend(
         parameters["window"] = list(windows.sizes) if len(windows.sizes) > 1 else windows.sizes[0]
         if windows.spread:
             parameters["spread"] = True
+    marked = causal or added.biases or added.hidden or added.seen
+    if k.layout.axes[-2] != v.layout.axes[-2] or (marked and not (_ordered(q) and _ordered(k))):
+        raise Unmapped("attention over positions in another order")
     parameters |= on_logits(mapper, added, causal, windows, _windows(k), heads)
     if abs(factor - 1) > 1e-6:
         parameters["factor"] = float(f"{factor:.7g}")
@@ -222,24 +226,28 @@ def _heads(beam: Beam) -> int:
     return outside.size_of(CHANNELS)
 
 
+def _ordered(beam: Beam) -> bool:
+    """Whether the places of a window lie row by row along the axis before the last."""
+    pieces = beam.layout.axes[-2]
+    return [a.role for a in pieces] == sorted({a.role for a in pieces}, key=str)
+
+
 def _windows(beam: Beam) -> Windows:
     """The windows that a tensor (..., T, width) is cut into: its axis before the last holds the places of one."""
     sizes, kinds = [], set()
     for role, whole in enumerate(beam.positions):
-        mine = [atom for atom in beam.layout.axes[-2] if atom.role == role]
-        size = prod(atom.size for atom in mine)
-        if len(mine) > 1:
+        found = run_of(atom for atom in beam.layout.axes[-2] if atom.role == role)
+        if found is None:
             raise Unmapped("attention over a part of the positions that is no window")
+        size, stride = found
         if 1 < size < whole:
-            kinds.add(mine[0].stride)
-            if mine[0].stride not in (1, whole // size):
+            kinds.add(stride)
+            if stride not in (1, whole // size):
                 raise Unmapped("attention over a part of the positions that is no window")
         sizes.append(size)
     spread = any(stride > 1 for stride in kinds)
     if spread and 1 in kinds:
         raise Unmapped("attention in windows that are near along one axis and spread along another")
-    if [a.role for a in beam.layout.axes[-2]] != sorted({a.role for a in beam.layout.axes[-2]}, key=str):
-        raise Unmapped("attention over positions in another order")
     return Windows(beam.positions, tuple(sizes), spread)
 
 

@@ -153,8 +153,10 @@ def _stacked(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layou
 
 
 def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout) -> Beam | None:
-    """A sequence whose axis is cut into rows and columns is a picture from there on."""
+    """A sequence whose axis is cut into rows and columns, or both into windows, is a picture from there on."""
     places = layout.axes_of(0)
+    if len(beam.positions) == 1 and len(places) == 4:
+        return _as_windows(mapper, node, source, beam, layout, places)
     if len(beam.positions) != 1 or len(places) != 2 or any(len(layout.axes[place]) != 1 for place in places):
         return None
     size = tuple(layout.sizes[place] for place in places)
@@ -163,6 +165,22 @@ def _as_picture(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: La
     for role, place in enumerate(places):
         layout = layout.with_axis(place, role, size[role])
     return mapper.one(node, "grid", named(size), Beam("", layout, size, beam.channels), source)
+
+
+def _as_windows(
+    mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, places: list[int]
+) -> Beam | None:  # fmt: skip
+    """A sequence cut into (rows, rows of a window, columns, columns of a window)."""
+    outer, rows, across, columns = (layout.sizes[place] for place in places)
+    strides = [atom.stride for place in places for atom in layout.axes[place]]
+    if strides != [rows * across * columns, across * columns, columns, 1]:
+        return None
+    size = outer * rows, across * columns
+    pieces = (Atom(0, outer, rows), Atom(0, rows), Atom(1, across, columns), Atom(1, columns))
+    axes = list(layout.axes)
+    for place, piece in zip(places, pieces, strict=True):
+        axes[place] = (piece,)
+    return mapper.one(node, "grid", named(size), Beam("", Layout(tuple(axes)), size, beam.channels), source)
 
 
 def as_grid(mapper: Mapper, node: Node, source: Node, axes: tuple[int, ...]) -> tuple[Node, Beam]:

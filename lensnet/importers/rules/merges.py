@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from lensnet.importers.draft import Beam, Index, Unmapped, Value, sizes_of
-from lensnet.importers.inputs import lit
+from lensnet.importers.inputs import lit, named
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import CHANNELS, EXAMPLES, Atom, Layout
 from lensnet.importers.operations import argument, arguments, name_of
@@ -91,6 +91,12 @@ def _met(mapper: Mapper, node: Node, left: Node, right: Node) -> Met:
 def _like_picture(mapper: Mapper, node: Node, source: Node, other: Beam) -> tuple[Node, Beam]:
     """A sequence read as the picture that it meets."""
     places = [other.layout.axes_of(role) for role in range(len(other.positions))]
+    beam, seen = mapper.beam(source), [Atom(role, size) for role, size in enumerate(other.positions)]
+    for place in other.layout.axes_of(0):
+        if list(other.layout.axes[place]) == seen and beam.layout.axes[place] == (Atom(0, prod(beam.positions)),):
+            axes = (*beam.layout.axes[:place], tuple(seen), *beam.layout.axes[place + 1 :])
+            made, here = Beam("", Layout(axes), other.positions, beam.channels), mapper.between(node, source)
+            return here, mapper.one(here, "grid", dict(named(other.positions)), made, source)
     if any(len(axes) != 1 for axes in places):
         raise Unmapped(f"{name_of(node)} across layouts")
     return as_grid(mapper, node, source, tuple(axes[0] for axes in places))

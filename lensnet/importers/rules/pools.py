@@ -13,6 +13,7 @@ from lensnet.importers.inputs import named
 from lensnet.importers.layout import CHANNELS, Atom, Layout
 from lensnet.importers.operations import argument, arguments, axes_of, name_of
 from lensnet.importers.rulebook import rule
+from lensnet.importers.rules.blocks import pooled, within
 from lensnet.importers.rules.layout import alone, as_grid, regridded
 from lensnet.importers.rules.windows import ground
 
@@ -26,7 +27,10 @@ _MOST_TAPS = 256
 def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, Any]) -> Value:
     source, out = arguments(node)[0], sizes_of(node)
     assert isinstance(source, Node)
-    under = ground(mapper, node, source, tuple(range(2, len(out))))
+    axes = tuple(range(2, len(out)))
+    if (found := within(mapper, node, source, axes, component, parameters)) is not None:
+        return found
+    under = ground(mapper, node, source, axes)
     beam = under.beam
     if not beam.layout.roles(1) <= {CHANNELS}:
         raise Unmapped("a pool whose second axis is not the channels")
@@ -45,7 +49,8 @@ def _pooled(mapper: Mapper, node: Node, component: str, parameters: dict[str, An
 _STILL = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
-def _pair(value: Any, default: Any = None) -> Any:
+def pair_of(value: Any, default: Any = None) -> Any:
+    """One number where all axes have the same, else a list."""
     if value is None or value == []:
         value = default
     values = list(value) if isinstance(value, list | tuple) else [value]
@@ -57,7 +62,7 @@ def _rounded_up(node: Node, parameters: dict[str, Any]) -> bool:
     before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
     rank = len(before)
     defaults = {"kernel": 1, "stride": parameters["kernel"], "padding": 0, "dilation": 1}
-    each = ((_two(parameters.get(name, default)) * rank)[:rank] for name, default in defaults.items())
+    each = ((two_of(parameters.get(name, default)) * rank)[:rank] for name, default in defaults.items())
     sizes = zip(before, after, *each, strict=True)
     return any((out - 1) * step + far * (width - 1) + 1 > size + 2 * around
                for size, out, width, step, around, far in sizes)  # fmt: skip
@@ -66,10 +71,10 @@ def _rounded_up(node: Node, parameters: dict[str, Any]) -> bool:
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
       "max_pool3d_with_indices")  # fmt: skip
 def max_pool(mapper: Mapper, node: Node) -> Value:
-    kernel = _pair(argument(node, 1, "kernel_size"))
+    kernel = pair_of(argument(node, 1, "kernel_size"))
     parameters = {"kernel": kernel}
     for place, name, default in ((2, "stride", kernel), (3, "padding", 0), (4, "dilation", 1)):
-        value = _pair(argument(node, place, name), default)
+        value = pair_of(argument(node, place, name), default)
         if value != default:
             parameters[name] = value
     parameters |= {"ceil": True} if _rounded_up(node, parameters) else {}
@@ -78,12 +83,12 @@ def max_pool(mapper: Mapper, node: Node) -> Value:
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def avg_pool(mapper: Mapper, node: Node) -> Value:
-    kernel = _pair(argument(node, 1, "kernel_size"))
-    padding = _pair(argument(node, 3, "padding"), 0)
+    kernel = pair_of(argument(node, 1, "kernel_size"))
+    padding = pair_of(argument(node, 3, "padding"), 0)
     if argument(node, 6, "divisor_override") is not None:
         raise Unmapped("a pool that divides by another number")
     parameters = {"kernel": kernel}
-    stride = _pair(argument(node, 2, "stride"), kernel)
+    stride = pair_of(argument(node, 2, "stride"), kernel)
     parameters |= {"stride": stride} if stride != kernel else {}
     parameters |= {"padding": padding} if padding else {}
     if padding and not argument(node, 5, "count_include_pad", True):
@@ -110,11 +115,11 @@ def adaptive(mapper: Mapper, node: Node) -> Value:
         return _collapsed(mapper, node, under.source, under.beam, layout)
     before = sizes_of(arguments(node)[0])[2:]
     if all(large % small == 0 for large, small in zip(before, out, strict=True)) and before != out:
-        steps = _pair([large // small for large, small in zip(before, out, strict=True)])
+        steps = pair_of([large // small for large, small in zip(before, out, strict=True)])
         return _pooled(mapper, node, f"avg_pool{len(out)}d", {"kernel": steps})
     if len(out) != 2:
         return resample(mapper, node, "area")
-    return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": _pair(out)})
+    return _pooled(mapper, node, "adaptive_avg_pool2d", {"output": pair_of(out)})
 
 
 _FILTERS = {
@@ -153,7 +158,7 @@ def shuffled(mapper: Mapper, node: Node) -> Value:
     if not beam.layout.roles(1) <= {CHANNELS} or beam.layout.sizes[1] != beam.channels:
         raise Unmapped("a shuffle whose second axis is not the channels")
     layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
-    parameters = {"factor": int(arguments(node)[1]), "output": _pair(out[2:])}
+    parameters = {"factor": int(arguments(node)[1]), "output": pair_of(out[2:])}
     return mapper.one(node, name_of(node), parameters, Beam("", layout, tuple(out[2:]), out[1]), source)
 
 
@@ -200,18 +205,21 @@ def _grouped(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layou
 
 def _along(mapper: Mapper, node: Node, source: Node, beam: Beam, layout: Layout, gone: set[int]) -> Value:
     """An average over some of the position axes: a pool whose window is as long as they are."""
-    if any(atom.role in gone for atom in layout.atoms) or not 1 < len(beam.positions) < 4:
-        raise Unmapped("an average over a part of an axis of positions")
+    if any(atom.role in gone for atom in layout.atoms):
+        places = [place for place, axis in enumerate(beam.layout.axes) if axis and axis not in layout.axes]
+        return pooled(mapper, node, source, places, layout, "avg")
+    if not 1 < len(beam.positions) < 4:
+        raise Unmapped("an average over one of more than three axes of positions")
     kernel = [size if role in gone else 1 for role, size in enumerate(beam.positions)]
     positions = tuple(1 if role in gone else size for role, size in enumerate(beam.positions))
     places = [axis for axis, pieces in enumerate(beam.layout.axes) if {atom.role for atom in pieces} & gone]
-    pooled = mapper.before(node, torch.ops.aten.mean.dim, (source, places, True))
+    here = mapper.before(node, torch.ops.aten.mean.dim, (source, places, True))
     made = Beam("", beam.layout.without(places, True), positions, beam.channels)
     pool, name = f"avg_pool{len(kernel)}d", mapper.name(node, "average")
-    mapper.values[pooled] = mapper.one(pooled, pool, {"kernel": kernel}, made, source, name=name)
-    node.target, node.args, node.kwargs = torch.ops.aten.reshape.default, (pooled, list(sizes_of(node))), {}
+    mapper.one(here, pool, {"kernel": kernel}, made, source, name=name)
+    node.target, node.args, node.kwargs = torch.ops.aten.reshape.default, (here, list(sizes_of(node))), {}
     left = [role for role, size in enumerate(beam.positions) if role not in gone]
-    return regridded(mapper, node, pooled, layout, left)
+    return regridded(mapper, node, here, layout, left)
 
 
 @rule("amax")
@@ -225,13 +233,15 @@ def largest(mapper: Mapper, node: Node) -> Value:
     roles = {atom.role for place in places for atom in beam.layout.axes[place]}
     if roles == {CHANNELS} and len(places) == 1 and len(beam.layout.axes[places[0]]) == 1:
         return _maxout(mapper, node, source, beam, layout, places[0])
-    if not all(isinstance(role, int) for role in roles) or any(isinstance(atom.role, int) for atom in layout.atoms):
-        raise Unmapped("a maximum over something else than all positions or a group of channels")
+    if roles and all(isinstance(role, int) for role in roles) and any(isinstance(a.role, int) for a in layout.atoms):
+        return pooled(mapper, node, source, places, layout, "max")
+    if not all(isinstance(role, int) for role in roles):
+        raise Unmapped("a maximum over something else than positions or a group of channels")
     if prod(beam.positions) > _MOST_TAPS:
         raise Unmapped(f"a maximum over {prod(beam.positions)} places: more than {_MOST_TAPS} are not integrated")
     here = mapper.before(node, torch.ops.aten.amax.default, (source, places, True))
     inner = Beam("", beam.layout.without(places, True), (1,) * len(beam.positions), beam.channels)
-    kernel = _pair(beam.positions)
+    kernel = pair_of(beam.positions)
     pool = f"max_pool{len(beam.positions)}d"
     mapper.one(here, pool, {"kernel": kernel}, inner, source, name=mapper.name_for(node, "largest"))
     node.target, node.kwargs = torch.ops.aten.reshape.default, {}
@@ -254,56 +264,11 @@ def adaptive_max(mapper: Mapper, node: Node) -> Value:
     before, after = sizes_of(arguments(node)[0])[2:], sizes_of(node)[2:]
     if any(large % small for large, small in zip(before, after, strict=True)):
         raise Unmapped("an adaptive maximum whose windows are unequal")
-    kernel = _pair([large // small for large, small in zip(before, after, strict=True)])
+    kernel = pair_of([large // small for large, small in zip(before, after, strict=True)])
     return _pooled(mapper, node, f"max_pool{len(after)}d", {"kernel": kernel})
 
 
-@rule("im2col")
-def unfolded(mapper: Mapper, node: Node) -> Value:
-    source, *_ = arguments(node)
-    source, beam = as_grid(mapper, node, source, (2, 3))
-    parameters = _window(node, 1)
-    rows, columns = (
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, d, p, s in zip(beam.positions, *(_two(argument(node, 1 + i, "")) for i in range(4)), strict=True)
-    )
-    layout = Layout((beam.layout.axes[0], (Atom(CHANNELS, sizes_of(node)[1]),), (Atom(0, rows), Atom(1, columns))))
-    made = Beam("", layout, (rows, columns), sizes_of(node)[1])
-    return mapper.one(node, "unfold", parameters, made, source)
-
-
-@rule("col2im")
-def folded(mapper: Mapper, node: Node) -> Value:
-    source, out = arguments(node)[0], sizes_of(node)
-    beam, parameters = mapper.beam(source), _window(node, 2)
-    kernel, dilation, padding, stride = (_two(argument(node, 2 + i, "")) for i in range(4))
-    counts = [(n + 2 * p - d * (k - 1) - 1) // s + 1
-              for n, k, d, p, s in zip(out[2:], kernel, dilation, padding, stride, strict=True)]  # fmt: skip
-    rest = [n - ((c - 1) * s - 2 * p + d * (k - 1) + 1)
-            for n, c, k, d, p, s in zip(out[2:], counts, kernel, dilation, padding, stride, strict=True)]  # fmt: skip
-    parameters |= {"output_padding": _pair(rest)} if any(rest) else {}
-    wanted = beam.layout.reshaped((*sizes_of(source)[:2], *counts))
-    if not wanted.roles(1) <= {CHANNELS} or sizes_of(source)[1] != beam.channels:
-        raise Unmapped("windows whose second axis is not the channels")
-    grid = mapper.before(node, torch.ops.aten.reshape.default, (source, list(wanted.sizes)))
-    mapper.values[grid] = beam.laid(wanted)
-    node.replace_input_with(source, grid)
-    grid, beam = as_grid(mapper, node, grid, (2, 3))
-    flat = mapper.before(node, torch.ops.aten.reshape.default, (grid, list(sizes_of(source))))
-    seen = Layout((*beam.layout.axes[:2], (*beam.layout.axes[2], *beam.layout.axes[3])))
-    mapper.values[flat] = beam.laid(seen)
-    node.replace_input_with(grid, flat)
-    layout = beam.layout.with_axis(1, CHANNELS, out[1]).with_axis(2, 0, out[2]).with_axis(3, 1, out[3])
-    return mapper.one(node, "fold", parameters, Beam("", layout, tuple(out[2:]), out[1]), flat)
-
-
-def _window(node: Node, first: int) -> dict[str, Any]:
-    """Kernel, dilation, padding and stride, which stand in this order from argument `first` on."""
-    defaults = {"kernel": None, "dilation": 1, "padding": 0, "stride": 1}
-    found = {name: _pair(argument(node, first + i, name)) for i, name in enumerate(defaults)}
-    return {name: value for name, value in found.items() if value != defaults[name]}
-
-
-def _two(value: Any) -> list[int]:
+def two_of(value: Any) -> list[int]:
+    """A number for both axes of a window."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     return [int(one) for one in (values * 2 if len(values) == 1 else values)]
