@@ -111,9 +111,8 @@ class Mapper(Statics):
         self.inside |= cluster.members - {cluster.root}
 
     def _in_groups(self) -> None:
-        """Attention that is known by its answers, where it was found in no form that is written down."""
-        whole = [one for one in self.clusters.values() if one.kind != "cluster attention"]
-        groups = list(attended(self, self.failed, whole))
+        """Groups that are known by their answers, instead of attention that was found in parts of them."""
+        groups = list(attended(self, self.failed, list(self.clusters.values())))
         if not groups:
             raise Ungrouped
         for group in groups:

@@ -28,7 +28,8 @@ _ENDS = range(2, 9)
 
 def attended(mapper: Mapper, failed: set[Node], others: Sequence[Cluster]) -> Iterator[Cluster]:
     """Groups around a softmax in which an operation was described by nothing (`failed`), and that overlap none of the
-    others."""
+    others; attention that was found in a part of a group is no other."""
+    others = [cluster for cluster in others if cluster.kind != "cluster attention"]
     taken = {node for cluster in others for node in cluster.members}
     roots = {cluster.root for cluster in others}
     live = mapper.live()
