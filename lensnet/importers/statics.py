@@ -25,7 +25,8 @@ _DRAWS = 64  # of the weights that a factor is computed from
 
 
 class Statics:
-    """`values`: what each node was found to be; `tables`: the parameters that embeddings have read. `fresh`: whether
+    """`values`: what each node was found to be; `tables`: the parameters that embeddings have read; `passed`: those of
+    dense layers, and whether they were read turned. `fresh`: whether
     every draw has weights of its own."""
 
     def __init__(self, captured: Captured, laws: Mapping[str, TensorLaw], fresh: bool = True) -> None:
@@ -33,6 +34,7 @@ class Statics:
         self.laws, self.fresh = laws, fresh
         self.values: dict[Node, Value] = {}
         self.tables: list[str] = []
+        self.passed: set[tuple[str, bool]] = set()
         self.evaluator = Evaluator(captured)
 
     def static(self, node: Any) -> bool:
@@ -107,6 +109,14 @@ class Statics:
                 return self.laws[owner].kind != "constant"
             todo += felt(here) if here.op != "placeholder" else []
         return False
+
+    def turned(self, node: Any) -> bool:
+        """Whether a static matrix is that of its parameter with the axes exchanged."""
+        out = False
+        while isinstance(node, Node) and node.op != "placeholder":
+            out ^= name_of(node) in ("t", "transpose", "permute", "numpy_T", "T", "mT", "adjoint")
+            node = arguments(node)[0]
+        return out
 
     def is_embedding(self, node: Any) -> bool:
         """Whether a weight is the table of an embedding that was drawn before."""

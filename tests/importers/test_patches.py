@@ -159,6 +159,22 @@ def test_a_code_that_the_signal_chooses_is_not_modelled() -> None:
     assert found.imported is not None and any("opaque" in item.component for item in found.imported.draft.items)
 
 
+def test_a_matrix_there_and_back_is_not_modelled() -> None:
+    """W^T W x has q (n + m + 1)/m for W of m x n with entries of variance 1/m; two matrices would make q n/m of it."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.code = nn.Linear(32, 64, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.code(x), self.code.weight.t())
+
+    found = summary(Both(), (16, 32), measure=False)
+    assert found.imported is not None
+    assert [item.component for item in found.imported.draft.items] == ["linear", "opaque"]
+
+
 def test_the_graph_still_computes_the_model() -> None:
     for factory, size in CASES.values():
         model, data = factory().eval(), _normal(*size)

@@ -101,7 +101,12 @@ def dense(mapper: Mapper, node: Node, source: Any, weight: Any, bias: Any, trans
     laws = mapper.law(weight), None if bias is None else mapper.law(bias)
     parameters = {"units": units, **initial(*laws, fan_in)}
     made = Beam("", beam.layout.with_axis(-1, CHANNELS, units), beam.positions, units)
-    kind = "tied_linear" if mapper.is_embedding(weight) else "linear"
+    kind, owner = "tied_linear" if mapper.is_embedding(weight) else "linear", mapper.owner(weight)
+    if owner is not None and kind == "linear":
+        turned = mapper.turned(weight) != transposed
+        if (owner, not turned) in mapper.passed:
+            raise Unmapped("a matrix that was passed the other way before: there and back nothing is independent")
+        mapper.passed.add((owner, turned))
     return mapper.add(node, kind, parameters, [(source, beam)], made, owns=[weight, bias])
 
 
