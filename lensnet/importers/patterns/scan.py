@@ -21,20 +21,16 @@ _PORTS = 4
 
 def scan(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     """From the last operation of a scan. `info`: `ends`, the four signals that go in."""
-    members: set[Node] = set()
-    ends: list[Node] = []
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if node in members or node in ends or not is_signal(node):
-            continue
-        if not _belongs(node, is_signal):
-            ends.append(node)
-            if len(ends) > _PORTS:
-                return None
-            continue
-        members.add(node)
-        todo += felt(node)
+    shared: set[Node] = set()
+    while True:
+        members, ends = _grown(root, shared, is_signal)
+        if len(ends) > _PORTS:
+            return None
+        first = {node for node in members - {root} if all(one in ends for one in felt(node) if is_signal(one))}
+        seen = {node for node in first if any(one not in members and is_signal(one) for one in node.users)}
+        if not seen:
+            break
+        shared |= seen  # a factor whose product goes elsewhere too stands before the scan
     names = {name_of(node) for node in members}
     if not {"exp", "softplus"} <= names or not names & {"cumsum", "stack", "cat"}:
         return None
@@ -42,6 +38,23 @@ def scan(root: Node, is_signal: IsSignal, look: Looker) -> Cluster | None:
     if len(found) != _PORTS or root in found:
         return None
     return Cluster("cluster scan", root, members, found[0], {"ends": found})
+
+
+def _grown(root: Node, shared: set[Node], is_signal: IsSignal) -> tuple[set[Node], list[Node]]:
+    """From the root back to what is shared or does not belong: what lies between, and where that ends."""
+    members: set[Node] = set()
+    ends: list[Node] = []
+    todo = [root]
+    while todo and len(ends) <= _PORTS:
+        node = todo.pop()
+        if node in members or node in ends or not is_signal(node):
+            continue
+        if node in shared or not _belongs(node, is_signal):
+            ends.append(node)
+            continue
+        members.add(node)
+        todo += felt(node)
+    return members, ends
 
 
 def _belongs(node: Node, is_signal: IsSignal) -> bool:
