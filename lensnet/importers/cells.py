@@ -142,7 +142,7 @@ def _behind(node: Any) -> tuple[Node | None, int]:
             return (node, turns) if argument(node, 1, "dim") in (-1, rank - 1) else (None, 0)
         if name in ("transpose", "swapaxes") and {int(a) % rank for a in arguments(node)[1:3]} == {rank - 2, rank - 1}:
             turns += 1
-        elif name == "permute" and [int(a) % rank for a in argument(node, 1, "dims")][-2:] == [rank - 1, rank - 2]:
+        elif name == "permute" and [int(a) % rank for a in _order(node)][-2:] == [rank - 1, rank - 2]:
             turns += 1
         elif name in ("mT", "adjoint"):
             turns += 1
@@ -150,3 +150,9 @@ def _behind(node: Any) -> tuple[Node | None, int]:
             return None, 0
         node = arguments(node)[0]
     return None, 0
+
+
+def _order(node: Node) -> list[Any]:
+    """The axes of a permutation: a list in an exported graph, numbers in a traced one."""
+    given = argument(node, 1, "dims")
+    return list(given) if isinstance(given, list | tuple) else list(arguments(node)[1:])
