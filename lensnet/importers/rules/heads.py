@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def each_head(layout: Layout, sizes: tuple[int, ...]) -> bool:
     """Whether a matrix for every head meets the channels of heads, (..., heads, T, width) @ (heads, width, units)."""
     whole = len(sizes) > 2 and len(layout.axes) > 2 and set(sizes[:-3]) <= {1}
-    return whole and all(layout.roles(axis) == {CHANNELS} for axis in (-1, -3)) and (
-        layout.size_of(CHANNELS) == sizes[-3] * sizes[-2]
+    return (
+        whole
+        and all(layout.roles(axis) == {CHANNELS} for axis in (-1, -3))
+        and (layout.size_of(CHANNELS) == sizes[-3] * sizes[-2])
     )
 
 
