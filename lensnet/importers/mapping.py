@@ -6,7 +6,7 @@ describes becomes an `opaque` component that is measured and claimed nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,20 +15,9 @@ from torch.fx import Node
 from lensnet.catalog.component import Component
 from lensnet.importers.capture import Captured, output_nodes
 from lensnet.importers.counted import Counted
-from lensnet.importers.draft import (
-    Beam,
-    Draft,
-    Index,
-    Item,
-    Lost,
-    Names,
-    Static,
-    Unmapped,
-    Value,
-    module_of,
-    settled,
-)
-from lensnet.importers.inputs import lone_operations, placeholder
+from lensnet.importers.draft import Beam, Draft, Index, Item, Lost, Static, Unmapped, Value
+from lensnet.importers.drawing import Drawing
+from lensnet.importers.inputs import placeholder
 from lensnet.importers.laws import TensorLaw
 from lensnet.importers.layout import LayoutError
 from lensnet.importers.opaque import opaque
@@ -36,14 +25,14 @@ from lensnet.importers.operations import felt, name_of, table
 from lensnet.importers.patterns import Cluster, clusters
 from lensnet.importers.patterns.attended import attended
 from lensnet.importers.rulebook import RULES
-from lensnet.importers.statics import Statics
+from lensnet.importers.statics import made_of
 
 
 class Ungrouped(Unmapped):
     """Nothing that was left undescribed could be told by its answers."""
 
 
-class Mapper(Statics):
+class Mapper(Drawing):
     """One walk through a captured graph. `laws`: the law of every parameter and buffer by name. `batch_axis`: where the
     examples lie, None for a single one without an axis. `components`: those whose `matches:` come first. `failed`:
     operations that an earlier walk left undescribed."""
@@ -56,20 +45,13 @@ class Mapper(Statics):
         self.failed = set(failed)
         self.batch_axis = batch_axis
         self.components = dict(components or {})
-        self.names = Names()
-        self.items: list[Item] = []
-        self.by_path: dict[str, Item] = {}
         self.define: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self.vocabulary = 0
         self.input: Node | None = None
-        self.graph = captured.graph.graph
-        self.alone = lone_operations(self.graph.nodes)
         self.clusters: dict[Node, Cluster] = {}
         self.inside: set[Node] = set()
         self.counted = Counted(self)
-
-    # --- the walk ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Draft:
         """Raises Unmapped where the model has no float output, or none that the input reaches; Ungrouped before
@@ -156,14 +138,7 @@ class Mapper(Statics):
 
     def live(self) -> set[Node]:
         """Everything that the outputs are made of."""
-        live: set[Node] = set()
-        todo = [node for node in self.graph.nodes if node.op == "output"]
-        while todo:
-            node = todo.pop()
-            if node not in live:
-                live.add(node)
-                todo += node.all_input_nodes
-        return live
+        return made_of(*(node for node in self.graph.nodes if node.op == "output"))
 
     def _node(self, node: Node) -> Value:
         if node.op not in ("call_function", "call_method"):
@@ -232,95 +207,3 @@ class Mapper(Statics):
                 wanted.add(path)
                 todo += self.by_path[path].sources
         return [item for item in self.items if item.path in wanted]
-
-    # --- what rules ask for ------------------------------------------------------------------------------------------
-
-    def beam(self, node: Any) -> Beam:
-        """The signal at a node. Raises Unmapped where it is none."""
-        value = self.values.get(node) if isinstance(node, Node) else None
-        if not isinstance(value, Beam):
-            raise Unmapped("an argument that is no signal")
-        return value
-
-    def name_for(self, node: Node, operation: str) -> str:
-        """A name in the node's module that says what is done, not by which operation."""
-        path, _, call = module_of(node)
-        return (f"{path}.{operation}" if path else operation) + (f"@{call}" if call else "")
-
-    def name(self, node: Node, operation: str = "", own: bool = True) -> str:
-        """The module's path where the operation is all of it, else path and operation."""
-        path, _, call = module_of(node)
-        operation = operation or name_of(node)
-        whole = (
-            path if own and path and self.alone.get((path, call)) == 1 else f"{path}.{operation}" if path else operation
-        )
-        return self.names.free(whole + (f"@{call}" if call else ""))
-
-    def add(
-        self,
-        node: Node,
-        component: str,
-        parameters: Mapping[str, Any],
-        taps: Sequence[tuple[Node, Beam | None]],
-        beam: Beam,
-        name: str = "",
-        reason: str = "",
-        owns: Sequence[Any] = (),
-    ) -> Beam:
-        """Draw a component whose output is the value of `node`, laid out as `beam`; returns that beam by its name."""
-        settled(beam.layout, beam.positions, beam.channels)
-        path = (
-            self.names.free(name)
-            if name
-            else self.name(node, component if component in _OWN_NAMES else "", component not in _STRUCTURE)
-        )
-        made = Beam(path, beam.layout, beam.positions, beam.channels)
-        owners = [owner for one in owns if (owner := self.owner(one)) is not None]
-        module, kind, _ = module_of(node)
-        item = Item(
-            path, component, dict(parameters), list(taps), node, made, name_of(node), kind, module, reason, owners
-        )
-        self.items.append(item)
-        self.tables += owners if component == "embedding" else []
-        self.by_path[path] = item
-        self.values[node] = made
-        return made
-
-    def between(self, node: Node, source: Node) -> Node:
-        """A new place between an operation and one of its inputs, for a component that only the network needs."""
-        made = self.before(node, torch.ops.aten.alias.default, (source,))
-        node.replace_input_with(source, made)
-        return made
-
-    def before(self, node: Node, operation: Any, args: tuple[Any, ...]) -> Node:
-        """A new operation in front of another one, in the same module."""
-        with self.graph.inserting_before(node):
-            made = self.graph.call_function(operation, args)
-        shapes = torch.fx.node.map_arg(args, lambda one: torch.empty_like(one.meta["val"], device="meta"))
-        made.meta = {**node.meta, "val": operation(*shapes)}
-        return made
-
-    def one(
-        self, node: Node, component: str, parameters: Mapping[str, Any], beam: Beam, source: Node, **more: Any
-    ) -> Beam:
-        """A component of one input."""
-        return self.add(node, component, parameters, [(source, self.beam(source))], beam, **more)
-
-
-_STRUCTURE = (
-    "tokens", "grid", "flatten", "slice", "take", "frame", "frame3d", "pick", "transpose", "prepend", "unflatten",
-    "stack",
-)  # fmt: skip
-_OWN_NAMES = (
-    *_STRUCTURE,
-    "residual",
-    "sum",
-    "scale",
-    "multiply",
-    "rmsnorm",
-    "rotary",
-    "attend",
-    "source",
-    "gate",
-    "elementwise_gain",
-)

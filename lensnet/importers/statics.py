@@ -58,7 +58,7 @@ class Statics:
     def over_draws(self, node: Any, number: float) -> float:
         """A factor that is computed from parameters: its root mean square over their draws, with the sign that it has
         here; `number` where there are none, or the weights are given."""
-        names = {self.captured.owned[one.name] for one in _before(node) if one.name in self.captured.owned}
+        names = {self.captured.owned[one.name] for one in made_of(node) if one.name in self.captured.owned}
         held = {name: self.captured.parameters[name] for name in names}
         random = [name for name, one in held.items() if isinstance(one, Parameter) and self.laws[name].kind == "random"]
         if not random or not self.fresh or self.captured.on_meta or self.owner(node) is not None:
@@ -138,9 +138,9 @@ class Statics:
         return self.evaluator(node)
 
 
-def _before(node: Node) -> set[Node]:
-    """A node and all that it is made of."""
-    seen, todo = set[Node](), [node]
+def made_of(*nodes: Node) -> set[Node]:
+    """Nodes and all that they are made of."""
+    seen, todo = set[Node](), list(nodes)
     while todo:
         here = todo.pop()
         if here not in seen:

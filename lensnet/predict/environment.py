@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lensnet.levels.signal import Signal
 from lensnet.network.graph import Node
 from lensnet.network.windows import windows_of
-from lensnet.predict.operators import constants_for, operators_for
+from lensnet.predict.constants import constants_for
+from lensnet.predict.operators import operators_for
 
 Field = NDArray[np.float64]
 

@@ -27,8 +27,9 @@ from lensnet.network.graph import Node
 from lensnet.network.placed import Placed
 from lensnet.network.resolve import Resolver
 from lensnet.network.shape import Shape
+from lensnet.predict.constants import constants_for
 from lensnet.predict.environment import static_symbols
-from lensnet.predict.operators import constants_for, operators_for
+from lensnet.predict.operators import operators_for
 
 Field = NDArray[np.float64]
 torch.set_num_threads(1)

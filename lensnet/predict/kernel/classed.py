@@ -16,12 +16,13 @@ from lensnet.levels.pairs import Field, Pairs
 from lensnet.network.geometry import Pointwise, Window
 from lensnet.network.graph import Node
 from lensnet.predict.codes import code_table
+from lensnet.predict.constants import constants_for
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.classed_attention import UNALIKE, attended_own, attended_pairs
 from lensnet.predict.kernel.classed_batch import Normalised, normalised_over_batch
 from lensnet.predict.kernel.classed_maxima import ClassedPool
 from lensnet.predict.kernel.patches import Patches
-from lensnet.predict.operators import FieldOperators, constants_for
+from lensnet.predict.operators import FieldOperators
 from lensnet.predict.prediction import Check
 
 OPERATORS = {

@@ -19,10 +19,11 @@ from lensnet.levels.ladder import Level
 from lensnet.levels.pairs import Field, FullPairs, Pairs
 from lensnet.network.graph import Node
 from lensnet.predict.codes import code_table, turn_cosines
+from lensnet.predict.constants import constants_for
 from lensnet.predict.environment import static_symbols
 from lensnet.predict.kernel.band_operators import BandOperators
 from lensnet.predict.kernel.operators import PairOperators
-from lensnet.predict.operators import constants_for, window_operators
+from lensnet.predict.operators import window_operators
 from lensnet.predict.prediction import Check
 
 _UNKNOWN = float("nan")

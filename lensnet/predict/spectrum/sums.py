@@ -17,8 +17,8 @@ from lensnet.algebra.random_matrix.neurons import Neurons
 from lensnet.levels.covariance import Matrix
 from lensnet.levels.ladder import Level
 from lensnet.network.graph import Node
+from lensnet.predict.constants import constants_for
 from lensnet.predict.environment import static_symbols
-from lensnet.predict.operators import constants_for
 from lensnet.predict.prediction import Check
 from lensnet.quantities.rows import RowSample
 
